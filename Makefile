@@ -1,0 +1,29 @@
+# make demo   set everything up, simulate a genome of known entropy and train on it
+# make test   set everything up and run every test;  make test-fast leaves out the slow ones
+# make check  lint and types
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-fast check clean
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,deepspeed]'
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/genolm demo --out runs/demo
+
+test: .venv/.installed check
+	$(BIN)/python -m pytest
+
+test-fast: .venv/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,1 @@
+"""Numbers and figures from predictions; no torch."""

@@ -1,0 +1,1 @@
+"""Letters and coordinates: numpy and htslib, no torch, no transformers."""
