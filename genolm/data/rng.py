@@ -88,3 +88,8 @@ def permute(seed: int, stream: int, index: np.ndarray, size: int, epoch: np.ndar
         x[outside] = (left << half) | right
         outside = x >= np.uint64(size)
     return x.astype(np.int64)
+
+
+def words_at(seed: int, stream: int, samples: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return (N,) uint64: the word of each sample at one position; `words(...)[sample, position]`."""
+    return _mix(_keys(seed, stream, samples) + (positions.astype(np.uint64) + np.uint64(1)) * _GAMMA)

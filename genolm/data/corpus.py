@@ -1,0 +1,239 @@
+"""Windows to examples: sample number → letters → token ids and loss weights.
+
+Every base of the regions lies in one window of each epoch: regions are tiled from a starting point drawn anew each
+epoch, and the tiles are visited in a shuffled order that needs no table (`rng.permute`). With sampling weights other
+than `base` windows are drawn with replacement. Either way the window and its strand are functions of (seed, sample).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from genolm.data import rng
+from genolm.genome.alphabet import BASE_INDEX, COMPLEMENT, IS_SOFT_MASKED, reverse_complement
+from genolm.genome.store import Store
+from genolm.genome.windows import Regions
+from genolm.tokenizers.encode import Encoder
+
+STREAM_ORDER, STREAM_ROTATION, STREAM_STRAND, STREAM_UNIT, STREAM_START = range(5)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Token ids with what the loss needs to know of the letters under them.
+
+    Attributes:
+        ids: (B, L) int64, padded on the right.
+        weight: (B, L) float32: mean letter weight under the token (1, or less where soft-masked); 0 for tokens with
+            any letter that is not A, C, G or T, for special tokens and for padding.
+        length: (B,) int64, tokens before the padding.
+    """
+
+    ids: np.ndarray
+    weight: np.ndarray
+    length: np.ndarray
+
+
+def letter_weights(soft_masked_weight: float) -> np.ndarray:
+    """Return (256,) float32: 1 for A, C, G, T; `soft_masked_weight` for a, c, g, t; 0 for all other letters."""
+    return np.where(BASE_INDEX < 4, np.where(IS_SOFT_MASKED, soft_masked_weight, 1.0), 0.0).astype(np.float32)
+
+
+def encode_rows(
+    encoder: Encoder, letters: np.ndarray, lengths: np.ndarray, weights: np.ndarray, max_tokens: int | None = None
+) -> Examples:
+    """Encode rows of letters and weigh their tokens.
+
+    Args:
+        encoder: letters → ids.
+        letters: (B, W) uint8.
+        lengths: (B,) letters in each row.
+        weights: (256,) float32, as `letter_weights` gives.
+        max_tokens: tokens in each row; None for as many as the longest has.
+    """
+    encoded = encoder.encode_batch(letters, lengths=lengths, max_tokens=max_tokens)
+    ids, start, end = encoded.ids, encoded.start, encoded.end
+    if encoder.kind == "char" and ids.shape == letters.shape and not (encoder.prefix_ids or encoder.suffix_ids):
+        weight = weights[letters]
+        if (lengths < letters.shape[1]).any():
+            weight[np.arange(letters.shape[1]) >= lengths[:, None]] = 0.0
+    else:
+        rows = np.arange(len(ids))[:, None]
+        sums = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.float32)
+        np.cumsum(weights[letters], axis=1, out=sums[:, 1:])
+        others = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.int32)
+        np.cumsum(BASE_INDEX[letters] == 4, axis=1, out=others[:, 1:])
+        width = end - start
+        whole = (width > 0) & (others[rows, end] == others[rows, start])
+        weight = np.where(whole, (sums[rows, end] - sums[rows, start]) / np.maximum(width, 1), 0.0).astype(np.float32)
+    length = (
+        (ids != encoder.pad_id).sum(axis=1) if (lengths < letters.shape[1]).any() or encoder.kind != "char" else None
+    )
+    return Examples(ids, weight, np.full(len(ids), ids.shape[1]) if length is None else length)
+
+
+class Corpus:
+    """Training examples of one split of a store, addressed by sample number.
+
+    Args:
+        store: the genomes.
+        regions: what may be drawn from.
+        encoder: letters → ids.
+        window_bp: letters in a window.
+        seed: of everything random.
+        reverse_complement: probability that a window is read from the other strand.
+        soft_masked_weight: loss weight of lower-case letters.
+        by: every base, every contig, or every genome is equally likely.
+        temperature: genomes are drawn with probability ∝ bases^(1/temperature); 1 leaves `by` as it is.
+        pack: put contigs shorter than a window together, parted by EOS, instead of padding each.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        regions: Regions,
+        encoder: Encoder,
+        window_bp: int,
+        *,
+        seed: int = 0,
+        reverse_complement: float = 0.5,
+        soft_masked_weight: float = 1.0,
+        by: Literal["base", "contig", "genome"] = "base",
+        temperature: float = 1.0,
+        pack: bool = False,
+    ):
+        if not len(regions):
+            raise ValueError("there is no region to draw windows from; check data.include and the splits")
+        self.store, self.encoder, self.window_bp, self.seed = store, encoder, window_bp, seed
+        self.reverse_complement = reverse_complement
+        self._weights = letter_weights(soft_masked_weight)
+        self._packs = _pack(store, regions, window_bp, eos_letters=1) if pack else []
+        packed = {row for members in self._packs for row in members}
+        alone = [row for row in range(len(regions)) if row not in packed]
+        # A unit is a region on its own, or a pack; units are numbered regions first.
+        self._contig, self._start = regions.contig[alone], regions.start[alone]
+        self._length = regions.length[alone]
+        self._regions = regions
+        tiles = np.concatenate([-(-self._length // window_bp), np.ones(len(self._packs), dtype=np.int64)])
+        self._first_tile = np.concatenate([[0], np.cumsum(tiles)])
+        self._cdf = None
+        if by != "base" or temperature != 1.0:
+            members = [[row] for row in alone] + self._packs
+            self._cdf = np.cumsum(_unit_probability(store, regions, members, by, temperature))
+        self.windows_per_epoch = int(self._first_tile[-1])
+        self.may_pad = bool((self._length < window_bp).any() or self._packs)
+        self.length_tokens = self._choose_length_tokens()
+
+    def _choose_length_tokens(self) -> int:
+        """Tokens in a row: exact where every window gives as many, else the 5th percentile of 512 windows.
+
+        Rows are then nearly never padded; the few letters beyond the last token come in another epoch's window.
+        """
+        if self.encoder.kind != "bpe":
+            full = np.full((1, self.window_bp), ord("A"), dtype=np.uint8)
+            return self.encoder.encode_batch(full, lengths=np.array([self.window_bp])).ids.shape[1]
+        self.may_pad = True
+        letters, lengths, _ = self._letters(np.arange(512))
+        encoded = self.encoder.encode_batch(letters, lengths=lengths)
+        return max(8, int(np.percentile((encoded.ids != self.encoder.pad_id).sum(axis=1), 5)))
+
+    def windows(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return unit, first base, length and strand (True = reverse complement) of samples, each (B,)."""
+        if self._cdf is None:
+            epoch, index = np.divmod(samples, self.windows_per_epoch)
+            tile = rng.permute(self.seed, STREAM_ORDER, index, self.windows_per_epoch, epoch)
+            unit = np.searchsorted(self._first_tile, tile, side="right") - 1
+        else:
+            unit = np.searchsorted(
+                self._cdf, rng.uniform(self.seed, STREAM_UNIT, samples) * self._cdf[-1], side="right"
+            )
+            unit = np.minimum(unit, len(self._cdf) - 1)
+        single = unit < len(self._length)
+        region = np.where(single, unit, 0)
+        size = self._length[region] if len(self._length) else np.ones_like(unit)
+        length = np.minimum(size, self.window_bp)
+        if self._cdf is None:
+            turn = rng.integers(self.seed, STREAM_ROTATION, epoch * len(self._first_tile) + unit, size)
+            offset = ((tile - self._first_tile[unit]) * self.window_bp + turn) % size
+            offset = np.minimum(offset, size - length)
+        else:
+            offset = rng.integers(self.seed, STREAM_START, samples, size - length + 1)
+        start = (self._start[region] if len(self._start) else 0) + offset
+        strand = rng.uniform(self.seed, STREAM_STRAND, samples) < self.reverse_complement
+        return unit, start, length, strand
+
+    def _letters(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fetch (B, W) letters, (B,) lengths and (B,) pack numbers (-1 for a window of one region)."""
+        unit, start, length, flip = self.windows(samples)
+        letters = np.zeros((len(samples), self.window_bp), dtype=np.uint8)
+        pack = np.where(unit < len(self._length), -1, unit - len(self._length))
+        for row, (u, s, n) in enumerate(zip(unit.tolist(), start.tolist(), length.tolist(), strict=True)):
+            if pack[row] < 0:
+                letters[row, :n] = self.store.fetch(int(self._contig[u]), s, s + n)
+        full = flip & (length == self.window_bp) & (pack < 0)
+        if full.any():
+            letters[full] = COMPLEMENT[letters[full, ::-1]]
+        for row in np.flatnonzero(flip & ~full & (pack < 0)):
+            letters[row, : length[row]] = reverse_complement(letters[row, : length[row]])
+        return letters, length, pack
+
+    def examples(self, samples: Sequence[int] | np.ndarray) -> Examples:
+        """Return the examples of these sample numbers; each row depends on its own number only."""
+        samples = np.asarray(samples, dtype=np.int64)
+        letters, lengths, pack = self._letters(samples)
+        examples = encode_rows(self.encoder, letters, lengths, self._weights, self.length_tokens)
+        for row in np.flatnonzero(pack >= 0):
+            flip = rng.uniform(self.seed, STREAM_STRAND, samples[row : row + 1])[0] < self.reverse_complement
+            ids, weight = self._packed(self._packs[pack[row]], flip)
+            n = min(len(ids), self.length_tokens)
+            examples.ids[row], examples.weight[row] = self.encoder.pad_id, 0.0
+            examples.ids[row, :n], examples.weight[row, :n], examples.length[row] = ids[:n], weight[:n], n
+        return examples
+
+    def _packed(self, members: list[int], flip: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Encode the regions of one pack and join them with EOS."""
+        ids, weight = [], []
+        for row in members:
+            contig, start, end = (int(x[row]) for x in (self._regions.contig, self._regions.start, self._regions.end))
+            letters = self.store.fetch(contig, start, end)
+            letters = reverse_complement(letters) if flip else letters
+            one = encode_rows(self.encoder, letters[None], np.array([len(letters)]), self._weights)
+            eos = self.encoder.eos_id if self.encoder.eos_id is not None else self.encoder.pad_id
+            ids += [one.ids[0], [eos]]
+            weight += [one.weight[0], [0.0 if self.encoder.eos_id is None else 1.0]]
+        return np.concatenate(ids), np.concatenate(weight)
+
+
+def _pack(store: Store, regions: Regions, window_bp: int, eos_letters: int) -> list[list[int]]:
+    """Put regions shorter than a window together, in order, never across genomes."""
+    packs: list[list[int]] = []
+    room, genome = 0, None
+    for row, length in enumerate(regions.length.tolist()):
+        if length >= window_bp:
+            continue
+        here = store.contigs[int(regions.contig[row])].genome
+        if not packs or here != genome or length + eos_letters > room:
+            packs.append([])
+            room, genome = window_bp, here
+        packs[-1].append(row)
+        room -= length + eos_letters
+    return packs
+
+
+def _unit_probability(store, regions: Regions, members: list[list[int]], by: str, temperature: float) -> np.ndarray:
+    """Return (U,) weights of units, by contig or genome, tempered across genomes."""
+    genome_of = [store.contigs[int(c)].genome for c in regions.contig]
+    length = regions.length.astype(np.float64)
+    genomes = {name: i for i, name in enumerate(dict.fromkeys(genome_of))}
+    genome = np.array([genomes[name] for name in genome_of])
+    genome_bases = np.bincount(genome, weights=length)
+    contig_bases = np.bincount(regions.contig, weights=length)
+    weight = length / contig_bases[regions.contig] if by == "contig" else length.copy()
+    share = np.bincount(genome, weights=weight)[genome]
+    if by == "genome":
+        weight = weight / share
+    if temperature != 1.0:
+        weight = weight / np.bincount(genome, weights=weight)[genome] * genome_bases[genome] ** (1 / temperature)
+    return np.array([weight[rows].sum() for rows in members])

@@ -1,0 +1,141 @@
+"""Nats of every scored token of evaluation windows: what bits per base and region classes are made from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from genolm.data.collate import Masking
+from genolm.data.corpus import encode_rows, letter_weights
+from genolm.genome.store import Store
+from genolm.tokenizers.encode import Encoder
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scored tokens, in genome order within each window.
+
+    Attributes:
+        nats: (N,) float64, -ln p of the token.
+        bases: (N,) float64, bases the token accounts for; they sum to the bases scored.
+        contig: (N,) int64.
+        position: (N,) int64, the last base of the token, 0-based.
+    """
+
+    nats: np.ndarray
+    bases: np.ndarray
+    contig: np.ndarray
+    position: np.ndarray
+
+
+def score_windows(
+    model: torch.nn.Module,
+    encoder: Encoder,
+    store: Store,
+    windows: np.ndarray,
+    *,
+    masking: Masking | None = None,
+    seed: int = 0,
+    soft_masked_weight: float = 1.0,
+    batch_size: int = 32,
+    autocast: bool = False,
+) -> Iterator[Scored]:
+    """Score windows on their forward strand.
+
+    Args:
+        model: a causal or masked language model; its mode and device are left as they are.
+        encoder: letters → ids.
+        store: the genomes.
+        windows: (N, 4) int64 as `genolm.genome.windows.tile` gives.
+        masking: hides tokens of a masked model, by (seed, window number); None for a causal model.
+        seed: of the masks.
+        soft_masked_weight: 0 leaves lower-case bases out.
+        batch_size: windows in a forward pass.
+        autocast: run in bf16.
+
+    Yields:
+        One `Scored` for each batch. A token that starts before the scored part counts for its share of bases in it.
+    """
+    weights = (letter_weights(soft_masked_weight) > 0).astype(np.float32)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(windows), batch_size):
+            rows = windows[first : first + batch_size]
+            lengths = rows[:, 2] - rows[:, 1]
+            letters = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
+            for row, (contig, start, end, _) in enumerate(rows.tolist()):
+                letters[row, : end - start] = store.fetch(contig, start, end)
+            encoded = encoder.encode_batch(letters, lengths=lengths)
+            weight = encode_rows(encoder, letters, lengths, weights).weight
+            if masking is None:
+                shown, predicted = encoded.ids, weight > 0
+                predicted[:, 0] = False
+            else:
+                shown, hidden = masking(seed, np.arange(first, first + len(rows)), encoded.ids)
+                predicted = hidden & (weight > 0)
+            mask = (np.arange(shown.shape[1]) < (encoded.ids != encoder.pad_id).sum(1)[:, None]).astype(np.int64)
+            padded = masking is not None and not mask.all()
+            nats = _nats(model, shown, encoded.ids, masking is None, mask if padded else None, device, autocast)
+            bases = _bases(encoder, encoded.start, encoded.end, rows, predicted, masking is not None)
+            share = _share(encoder, encoded.start, encoded.end, rows)
+            keep = predicted & (share > 0)
+            row, column = np.nonzero(keep)
+            yield Scored(
+                nats=(nats * share)[keep].astype(np.float64),
+                bases=bases[keep].astype(np.float64),
+                contig=rows[row, 0],
+                position=rows[row, 1] + encoded.end[row, column] - 1,
+            )
+    finally:
+        model.train(was_training)
+
+
+def _share(encoder: Encoder, start: np.ndarray, end: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return (B, L): the share of each token that lies in its window's scored part."""
+    scored_from = (rows[:, 3] - rows[:, 1])[:, None]
+    if encoder.kind == "kmer-overlapping":
+        return (end - 1 >= scored_from).astype(np.float64)
+    inside = np.clip(end - np.maximum(start, scored_from), 0, None)
+    return inside / np.maximum(end - start, 1)
+
+
+def _bases(encoder: Encoder, start, end, rows: np.ndarray, predicted: np.ndarray, masked: bool) -> np.ndarray:
+    """Return (B, L): bases a predicted token accounts for.
+
+    An overlapping k-mer adds its last base to what the tokens before it showed. Under a mask, a base counts when every
+    k-mer that holds it is hidden; the count of a row is spread evenly over its predicted tokens.
+    """
+    if encoder.kind != "kmer-overlapping":
+        return (end - start) * _share(encoder, start, end, rows)
+    if not masked:
+        return (end > start).astype(np.float64)
+    bases = np.zeros(start.shape)
+    for row in range(len(start)):
+        size = int(end[row].max())
+        seen, hidden = np.zeros(size + 1, dtype=np.int64), np.zeros(size + 1, dtype=np.int64)
+        for target, chosen in ((hidden, predicted[row]), (seen, ~predicted[row] & (end[row] > start[row]))):
+            np.add.at(target, start[row][chosen], 1)
+            np.add.at(target, end[row][chosen], -1)
+        num = int(((np.cumsum(hidden) > 0) & (np.cumsum(seen) == 0)).sum())
+        bases[row, predicted[row]] = num / max(1, int(predicted[row].sum()))
+    return bases
+
+
+@torch.inference_mode()
+def _nats(model, shown, ids, causal: bool, mask, device, autocast: bool) -> np.ndarray:
+    """Return (B, L) float32: -ln p of the token at each place; 0 at the first place of a causal row."""
+    inputs = {"input_ids": torch.from_numpy(shown).to(device)}
+    if mask is not None:
+        inputs["attention_mask"] = torch.from_numpy(mask).to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        logits = model(**inputs).logits.float()
+    target = torch.from_numpy(ids).to(device)
+    if causal:
+        logits, target = logits[:, :-1], target[:, 1:]
+    nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none")
+    out = torch.zeros(ids.shape, dtype=torch.float32)
+    out[:, 1 if causal else 0 :] = nats.cpu()
+    return out.numpy()
