@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+import genolm
+from genolm.provenance import write_provenance
 from genolm.recipe import PretrainRecipe, RecipeError, load_recipe, recipe_hash, to_dict
 
 
@@ -30,26 +32,24 @@ def pretrain(
 def run(recipe: PretrainRecipe) -> dict[str, Any]:
     """Run a recipe to the end and return its metrics, as in `metrics.json`."""
     from accelerate import PartialState
-    from accelerate.utils import set_seed
-
-    from genolm.provenance import write_provenance
 
     run_dir = Path(recipe.run_dir)
-    # Before anything else: which process this is. The main one prepares, the others wait and then only open.
+    # The main process of a node prepares; the others wait, and then find everything done.
     state = PartialState(cpu=bool(recipe.training.get("use_cpu", False)))
-    set_seed(recipe.seed)
-    with state.main_process_first():
+    with state.local_main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
-        tokenizer = open_tokenizer(recipe, store, regions, quiet=not state.is_main_process)
-    collator, corpus, encoder = make_corpus(recipe, store, regions["train"], tokenizer)
+        tokenizer = open_tokenizer(recipe, store, regions)
+    arguments = training_arguments(recipe)
+    corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)
+    set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
         describe(recipe, store, regions, corpus, model)
-    trainer = make_trainer(recipe, model, collator, corpus, encoder)
-    trainer.train(resume_from_checkpoint=None)
-    metrics = finish(recipe, trainer, tokenizer, store, regions) if state.is_main_process else {}
+    trainer = make_trainer(recipe, arguments, model, collator, corpus)
+    trainer.train()
+    metrics = finish(recipe, trainer, tokenizer, corpus, regions) if state.is_main_process else {}
     state.wait_for_everyone()
     return metrics
 
@@ -57,27 +57,17 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
 def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
     """Prepare the genomes if need be; return the store and the regions of each split."""
     from genolm.commands.prepare import prepare_genomes
-    from genolm.genome.interval import read_intervals
-    from genolm.genome.windows import Split, regions_of, split, whole
+    from genolm.genome.windows import Split, available, split
 
     data = recipe.data
     if not data.fasta:
         raise RecipeError("data.fasta is not set; add data.fasta=FILE to the command")
     store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", sha256=data.sha256, quiet=quiet)
-    available = whole(store)
-    if data.include:
-        available = available.intersect(regions_of(store, read_intervals(Path(data.include))))
-    if data.exclude:
-        available = available.subtract(regions_of(store, read_intervals(Path(data.exclude))))
-
-    def rule(block) -> Split:
-        intervals = read_intervals(Path(block.regions)) if block.regions else ()
-        return Split(tuple(block.contigs), block.fraction, tuple(intervals))
-
-    return store, split(store, rule(data.valid), rule(data.test), available)
+    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+    return store, split(store, valid, test, available(store, data.include, data.exclude))
 
 
-def open_tokenizer(recipe: PretrainRecipe, store, regions, quiet: bool = False):
+def open_tokenizer(recipe: PretrainRecipe, store, regions):
     """Build the tokenizer the recipe names (BPE on the training split only), or open the folder it names."""
     from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer, train_sample
 
@@ -96,19 +86,17 @@ def open_tokenizer(recipe: PretrainRecipe, store, regions, quiet: bool = False):
     return tokenizer
 
 
-def make_corpus(recipe: PretrainRecipe, store, regions, tokenizer):
-    """Return the collator, its corpus and the encoder."""
+def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
+    """Return the corpus of the training regions and its collator."""
     from genolm.data.collate import CausalCollator, MaskedCollator
     from genolm.data.corpus import Corpus
     from genolm.tokenizers.encode import make_encoder
 
-    data, objective = recipe.data, recipe.objective
-    encoder = make_encoder(tokenizer)
-    causal = objective.kind == "causal"
+    data, causal = recipe.data, recipe.objective.kind == "causal"
     corpus = Corpus(
         store,
-        regions,
-        encoder,
+        train,
+        make_encoder(tokenizer),
         data.window_bp,
         seed=recipe.seed,
         reverse_complement=data.reverse_complement,
@@ -117,23 +105,25 @@ def make_corpus(recipe: PretrainRecipe, store, regions, tokenizer):
         temperature=data.sampling.temperature,
         pack=causal,
     )
-    collator = CausalCollator(corpus) if causal else MaskedCollator(corpus, make_masking(recipe, encoder))
-    return collator, corpus, encoder
+    return corpus, CausalCollator(corpus) if causal else MaskedCollator(corpus, make_masking(recipe, corpus.encoder))
 
 
 def make_masking(recipe: PretrainRecipe, encoder):
-    """Return the masking of a recipe: spans of k for overlapping k-mers unless it says otherwise."""
+    """Return the masking of a masked objective."""
     from genolm.data.collate import Masking
 
     objective = recipe.objective
-    span = objective.span_bp or (encoder.k if encoder.kind == "kmer-overlapping" else 1)
-    return Masking(encoder, objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, span)
+    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
+    return Masking(encoder, *rates)
 
 
 def make_model(recipe: PretrainRecipe, tokenizer, corpus):
     """Return the model, initialised from the recipe's seed."""
+    from accelerate.utils import set_seed
+
     from genolm.models.build import build_model
 
+    set_seed(recipe.seed)
     return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
 
 
@@ -160,26 +150,17 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model) -> None:
     console.print(f"model      {describe_model(model)}")
 
 
-def has_fast_bf16() -> bool:
-    """Say whether bf16 is native here: a GPU that has it, or a CPU with AVX512-BF16 or AMX."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def training_arguments(recipe: PretrainRecipe, windows_per_epoch: int):
+def training_arguments(recipe: PretrainRecipe):
     """Turn the recipe's training block into TrainingArguments, with our defaults; unknown keys are errors."""
     import dataclasses
     import difflib
 
     from transformers import TrainingArguments
 
+    from genolm.training.precision import has_fast_bf16
+
     known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    given = dict(recipe.training)
-    for key in given:
+    for key in recipe.training:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -194,75 +175,103 @@ def training_arguments(recipe: PretrainRecipe, windows_per_epoch: int):
         "warmup_steps": 0.05,
         "weight_decay": 0.01,
         "adam_beta2": 0.98,
-        "logging_nan_inf_filter": False,
     }
-    fixed = {"output_dir": str(Path(recipe.run_dir) / "trainer"), "remove_unused_columns": False}
-    arguments = TrainingArguments(**{**defaults, **given, **fixed})
+    fixed = {
+        "output_dir": str(Path(recipe.run_dir) / "trainer"),
+        "remove_unused_columns": False,
+        # A NaN is logged as NaN, not as 0.0.
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+    }
+    try:
+        return TrainingArguments(**{**defaults, **recipe.training, **fixed})
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"training: transformers refuses these arguments: {error}") from error
+
+
+def set_length(arguments, windows_per_epoch: int) -> None:
+    """Turn epochs into steps, where the recipe gave no steps."""
+    from genolm.training.trainer import samples_per_step
+
     if arguments.max_steps <= 0:
-        samples = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        arguments.max_steps = max(1, math.ceil(arguments.num_train_epochs * windows_per_epoch / samples))
-    return arguments
+        arguments.max_steps = max(
+            1, math.ceil(arguments.num_train_epochs * windows_per_epoch / samples_per_step(arguments))
+        )
 
 
-def make_trainer(recipe: PretrainRecipe, model, collator, corpus, encoder):
+def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus):
     """Return the trainer, ready to run."""
+    from transformers import PrinterCallback
+
     from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers, samples_per_step
 
-    arguments = training_arguments(recipe, corpus.windows_per_epoch)
     per_step = samples_per_step(arguments)
     log = Path(recipe.run_dir) / "log.jsonl"
     if arguments.process_index == 0:
         log.unlink(missing_ok=True)
-    return LanguageModelTrainer(
+    run_log = RunLog(
+        log, per_step * corpus.length_tokens, bases_per_token(corpus.encoder, corpus), recipe.objective.kind
+    )
+    trainer = LanguageModelTrainer(
         model=model,
         args=arguments,
         train_dataset=SampleNumbers(arguments.max_steps * per_step),
         data_collator=collator,
         causal=recipe.objective.kind == "causal",
-        callbacks=[
-            RunLog(log, per_step * corpus.length_tokens, bases_per_token(encoder, corpus), recipe.objective.kind)
-        ],
+        callbacks=[run_log],
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
-def finish(recipe: PretrainRecipe, trainer, tokenizer, store, regions) -> dict[str, Any]:
-    """Write the checkpoint folder, evaluate it, draw the loss curve; return the metrics."""
-    from genolm.commands.evaluate import evaluate_model
+def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, regions) -> dict[str, Any]:
+    """Evaluate, write the checkpoint folder, draw the loss curve; return the metrics."""
     from genolm.evaluation.figures import loss_curve
+    from genolm.training.held_out import measure_splits
 
-    run_dir = Path(recipe.run_dir)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model = getattr(model, "_orig_mod", model)
-    metrics = evaluate_model(
+    run_dir, data, causal = Path(recipe.run_dir), recipe.data, recipe.objective.kind == "causal"
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    metrics = measure_splits(
         model,
-        tokenizer,
-        store,
+        corpus.encoder,
+        corpus.store,
         regions,
-        recipe,
+        window_bp=data.window_bp,
+        masking=None if causal else make_masking(recipe, corpus.encoder),
+        seed=recipe.seed,
+        soft_masked_weight=data.eval_soft_masked_weight,
+        annotation=recipe.evaluation.regions,
+        max_bp=recipe.evaluation.max_bp,
+        markov_orders=recipe.evaluation.markov_orders,
         autocast=bool(trainer.args.bf16),
     )
-    checkpoint = run_dir / "checkpoint"
-    partial = run_dir / "checkpoint.partial"
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    card = {
+    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    write_checkpoint(recipe, model, tokenizer, corpus.store, metrics)
+    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)
+    return metrics
+
+
+def write_checkpoint(recipe: PretrainRecipe, model, tokenizer, store, metrics: dict[str, Any]) -> None:
+    """Write the folder that AutoModel and AutoTokenizer load, aside first, so that it is whole or absent."""
+    import shutil
+
+    checkpoint = Path(recipe.run_dir) / "checkpoint"
+    aside = checkpoint.with_name("checkpoint.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    about = {
         "objective": recipe.objective.kind,
         "window_bp": recipe.data.window_bp,
         "tokenizer": recipe.tokenizer,
-        "recipe": to_dict(recipe),
-        "recipe_hash": recipe_hash(recipe),
         "num_parameters": model.num_parameters(),
         "metrics": metrics,
+        "recipe": to_dict(recipe),
+        "recipe_hash": recipe_hash(recipe),
         "data": {"inputs": store.manifest.get("inputs", []), "fingerprint": store.fingerprint},
+        "genolm_version": genolm.__version__,
     }
-    (partial / "genolm.json").write_text(json.dumps(card, indent=1, default=str))
-    if checkpoint.exists():
-        import shutil
-
-        shutil.rmtree(checkpoint)
-    os.replace(partial, checkpoint)
-    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    markov = metrics.get("markov") if recipe.objective.kind == "causal" else None
-    loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=markov)
-    return metrics
+    (aside / "genolm.json").write_text(json.dumps(about, indent=1))
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    os.replace(aside, checkpoint)

@@ -52,7 +52,7 @@ class Masking:
         rate: share of nucleotide tokens to predict.
         mask_token_rate: share of those replaced by the mask token.
         random_token_rate: share of those replaced by a random nucleotide token; the rest is kept.
-        span: tokens hidden together.
+        span: tokens hidden together; by default k for overlapping k-mers and 1 for all others.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Masking:
         rate: float = 0.15,
         mask_token_rate: float = 0.8,
         random_token_rate: float = 0.1,
-        span: int = 1,
+        span: int | None = None,
     ):
         if encoder.mask_id is None:
             raise ValueError("the tokenizer has no mask token; use objective.kind=causal or another tokenizer")
+        span = span or (encoder.k if encoder.kind == "kmer-overlapping" else 1)
         self.mask_id, self.span = encoder.mask_id, span
         self.nucleotide_ids = np.asarray(encoder.nucleotide_ids, dtype=np.int64)
         self.is_nucleotide = np.zeros(encoder.vocab_size, dtype=bool)

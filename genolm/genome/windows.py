@@ -7,10 +7,11 @@ letter exactly once.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from genolm.genome.interval import Interval
+from genolm.genome.interval import Interval, read_intervals
 from genolm.genome.store import Store
 
 
@@ -104,6 +105,11 @@ class Split:
     fraction: float = 0.0
     intervals: Sequence[Interval] = field(default_factory=tuple)
 
+    @classmethod
+    def read(cls, contigs: Sequence[str], fraction: float, regions: str | None) -> "Split":
+        """Build a split whose intervals, if any, are in a BED or GFF file."""
+        return cls(tuple(contigs), fraction, tuple(read_intervals(Path(regions))) if regions else ())
+
 
 def whole(store: Store) -> Regions:
     """Return every contig, from end to end."""
@@ -190,6 +196,34 @@ def split(store: Store, valid: Split, test: Split, available: Regions | None = N
     if not train.num_bases:
         raise SplitError("valid and test leave no base to train on; give them fewer contigs or a smaller fraction")
     return {"train": train, "valid": taken["valid"], "test": taken["test"]}
+
+
+def available(store: Store, include: str | Path | None = None, exclude: str | Path | None = None) -> Regions:
+    """Return every base, or those inside the intervals of `include`, less those inside `exclude` (BED or GFF files)."""
+    regions = whole(store)
+    if include is not None:
+        regions = regions.intersect(regions_of(store, read_intervals(Path(include))))
+    if exclude is not None:
+        regions = regions.subtract(regions_of(store, read_intervals(Path(exclude))))
+    return regions
+
+
+def inside(regions: Regions, contig: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: whether each position, 0-based on its contig, lies in a region."""
+    if not len(regions):
+        return np.zeros(len(contig), dtype=bool)
+    # Contigs are laid out on one axis, far enough apart that no two can meet.
+    at = np.searchsorted((regions.contig << 40) + regions.start, (contig << 40) + position, side="right") - 1
+    found = np.maximum(at, 0)
+    return (at >= 0) & (regions.contig[found] == contig) & (position < regions.end[found])
+
+
+def head(regions: Regions, max_bp: int | None) -> Regions:
+    """Return the first bases of every region, in equal shares, about `max_bp` in all; None returns them whole."""
+    if max_bp is None or regions.num_bases <= max_bp:
+        return regions
+    share = max_bp / regions.num_bases
+    return Regions.of((c, s, s + max(1, int((e - s) * share))) for c, s, e in regions)
 
 
 def tile(regions: Regions, window_bp: int, context_bp: int = 0) -> np.ndarray:

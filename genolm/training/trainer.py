@@ -6,12 +6,14 @@ accumulation steps: 8 × 1 = 1 × 8 = 2 ranks × 4. Trainer counts labels instea
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler, SequentialSampler
+from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
 from genolm.models.loss import weighted_token_loss
@@ -79,7 +81,9 @@ class LanguageModelTrainer(Trainer):
 
 
 class RunLog(TrainerCallback):
-    """Writes one JSON object a line to `log.jsonl`, with speed in tokens and bases and the loss in bits per base.
+    """Shows progress, and writes one JSON object a line to `log.jsonl`.
+
+    Speed is in tokens and bases of all ranks; the loss is also given in bits per base.
 
     Args:
         path: where the log goes.
@@ -91,25 +95,44 @@ class RunLog(TrainerCallback):
     def __init__(self, path: Path, tokens_per_step: int, bases_per_token: float, objective: str):
         self.path, self.tokens_per_step, self.bases_per_token = path, tokens_per_step, bases_per_token
         self.bits_name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
-        self._last: tuple[int, float] | None = None
+        self._last = (0, 0.0)
+        self._bar: tqdm | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Start the clock."""
+        """Start the clock and the bar."""
         self._last = (state.global_step, time.perf_counter())
+        if state.is_world_process_zero:
+            # A log file gets a line now and then, a terminal a bar that moves.
+            interval = 0.5 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, unit="step", mininterval=interval, dynamic_ncols=True
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Add what Trainer does not know, and write."""
+        """Add what Trainer does not know, show it and write it."""
         if logs is None or not state.is_world_process_zero:
             return
-        if "loss" in logs and self._last is not None:
+        if "loss" in logs:
             step, now = state.global_step, time.perf_counter()
-            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9)
+            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9) * self.tokens_per_step
             self._last = (step, now)
             logs[self.bits_name] = round(logs["loss"] / math.log(2) / self.bases_per_token, 5)
-            logs["tokens_per_second"] = round(rate * self.tokens_per_step)
-            logs["bases_per_second"] = round(rate * self.tokens_per_step * self.bases_per_token)
-            if state.max_steps and rate:
-                logs["seconds_left"] = round((state.max_steps - step) / rate)
+            logs["tokens_per_second"] = round(rate)
+            logs["bases_per_second"] = round(rate * self.bases_per_token)
+            if self._bar is not None:
+                speed = f"{rate:,.0f} tokens/s, {rate * self.bases_per_token:,.0f} bases/s"
+                bits = f"{logs[self.bits_name]:.4f} {self.bits_name.replace('_', ' ')}"
+                self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {bits}, {speed}", refresh=False)
         row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **logs}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
