@@ -1,0 +1,222 @@
+"""Prepared genomes on disk: letters memory-mapped, a contig table, a manifest.
+
+    letters.arrow     Arrow IPC file, one uint8 column; record batches of 2**24 letters, contigs end to end
+    contigs.parquet   genome, contig, length, offset of its first letter
+    manifest.json     sha256 and letter counts of every input; depends on content only
+    sources.json      paths, sizes and times of the inputs, to see at a glance that nothing changed
+
+The same inputs give the same bytes. Memory: one record batch while writing, what the system caches while reading.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genolm.genome.alphabet import IS_SOFT_MASKED, POLICY
+from genolm.genome.fasta import FastaError, read_fasta
+
+BATCH_BITS = 24
+BATCH = 1 << BATCH_BITS
+FORMAT = 1
+_SCHEMA = pa.schema([pa.field("letters", pa.uint8(), nullable=False)])
+
+
+class Contig(NamedTuple):
+    """One contig: its genome, name, length in bases, and the offset of its first letter in the store."""
+
+    genome: str
+    name: str
+    length: int
+    offset: int
+
+
+class Store:
+    """Prepared genomes, opened for reading. Picklable: a copy opens the same folder."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not (self.folder / "manifest.json").is_file():
+            raise ValueError(f"{folder} holds no prepared genome (no manifest.json); run `genolm prepare` first")
+        self.manifest: dict = json.loads((self.folder / "manifest.json").read_text())
+        table = pq.read_table(self.folder / "contigs.parquet")
+        self._table = table
+        self.lengths = table["length"].to_numpy()
+        self.offsets = table["offset"].to_numpy()
+        reader = pa.ipc.open_file(pa.memory_map(str(self.folder / "letters.arrow")))
+        self._batches = [reader.get_batch(i).column(0).to_numpy() for i in range(reader.num_record_batches)]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Store":
+        """Open a folder that `prepare` wrote."""
+        return cls(folder)
+
+    def __reduce__(self):
+        return Store, (self.folder,)
+
+    @cached_property
+    def contigs(self) -> list[Contig]:
+        """All contigs, in the order of the inputs."""
+        columns = (self._table[name].to_pylist() for name in ("genome", "contig", "length", "offset"))
+        return [Contig(*row) for row in zip(*columns, strict=True)]
+
+    @property
+    def num_bases(self) -> int:
+        """Letters in all contigs."""
+        return int(self.lengths.sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the manifest: equal for equal inputs, wherever they lie."""
+        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
+
+    def fetch(self, contig: int, start: int, end: int) -> np.ndarray:
+        """Return letters [start, end) of a contig, 0-based, (end - start,) uint8; a view of the map where possible."""
+        if not 0 <= start <= end <= self.lengths[contig]:
+            raise IndexError(f"[{start}, {end}) lies outside contig {contig} of {self.lengths[contig]} bases")
+        first = int(self.offsets[contig]) + start
+        last = first + end - start
+        i, at = first >> BATCH_BITS, first & (BATCH - 1)
+        if last <= (i + 1) << BATCH_BITS:
+            return self._batches[i][at : at + end - start] if i < len(self._batches) else np.zeros(0, np.uint8)
+        parts = [self._batches[i][at:]]
+        for j in range(i + 1, (last - 1 >> BATCH_BITS) + 1):
+            parts.append(self._batches[j][: last - (j << BATCH_BITS)])
+        return np.concatenate(parts)
+
+
+def prepare(
+    genomes: Mapping[str, Sequence[str | Path]],
+    out: str | Path,
+    on_progress: Callable[[str, int], None] | None = None,
+    rename_duplicates: bool = False,
+) -> Store:
+    """Write genomes to a folder, or find that it holds them already.
+
+    Args:
+        genomes: genome name → its FASTA files.
+        out: the folder; replaced whole, never half-written.
+        on_progress: called with a file's name and the letters just stored.
+        rename_duplicates: number the records of a file that share a name, instead of refusing them.
+
+    Raises:
+        FastaError: a file cannot be read right, or two files of a genome share a contig name.
+    """
+    out = Path(out)
+    sources = [_source(name, Path(path)) for name, paths in genomes.items() for path in paths]
+    if not sources:
+        raise FastaError("no FASTA file was given")
+    if _unchanged(out, sources):
+        return Store(out)
+    aside = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        _write(aside, sources, on_progress, rename_duplicates)
+        (aside / "sources.json").write_text(json.dumps(sources, indent=1))
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Store(out)
+
+
+def _source(genome: str, path: Path) -> dict:
+    if not path.is_file():
+        raise FastaError(f"{path}: no such file")
+    stat = path.stat()
+    return {"genome": genome, "path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _unchanged(out: Path, sources: list[dict]) -> bool:
+    """Say whether the folder holds just these inputs: by size and time, and where those differ by sha256."""
+    try:
+        manifest = json.loads((out / "manifest.json").read_text())
+        recorded = json.loads((out / "sources.json").read_text())
+    except (OSError, ValueError):
+        return False
+    if recorded == sources:
+        return manifest.get("format") == FORMAT
+    held = [(row["genome"], row["sha256"]) for row in manifest.get("inputs", [])]
+    if manifest.get("format") != FORMAT or len(held) != len(sources):
+        return False
+    if held != [(row["genome"], file_sha256(Path(row["path"]))) for row in sources]:
+        return False
+    (out / "sources.json").write_text(json.dumps(sources, indent=1))
+    return True
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(folder: Path, sources: list[dict], on_progress, rename: bool) -> None:
+    """Write letters, contigs and manifest."""
+    names: dict[str, list] = {"genome": [], "contig": [], "length": []}
+    seen: dict[tuple[str, str], str] = {}
+    inputs = []
+    with pa.OSFile(str(folder / "letters.arrow"), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        buffer, used = np.empty(BATCH, dtype=np.uint8), 0
+        for source in sources:
+            path, counts = Path(source["path"]), np.zeros(256, dtype=np.int64)
+            for block in read_fasta(path, rename=rename):
+                if block.opens:
+                    key = (source["genome"], block.name)
+                    if key in seen:
+                        raise FastaError(
+                            f"{path}:{block.line}: contig {block.name!r} of genome {key[0]!r} is also in {seen[key]}"
+                        )
+                    seen[key] = path.name
+                    for column, value in zip(names.values(), (*key, 0), strict=True):
+                        column.append(value)
+                    continue
+                counts += block.counts
+                names["length"][-1] += len(block.letters)
+                letters = block.letters
+                while len(letters):
+                    part = letters[: BATCH - used]
+                    buffer[used : used + len(part)] = part
+                    used, letters = used + len(part), letters[len(part) :]
+                    if used == BATCH:
+                        writer.write_batch(pa.record_batch([pa.array(buffer)], schema=_SCHEMA))
+                        used = 0
+                if on_progress is not None:
+                    on_progress(path.name, len(block.letters))
+            digest = file_sha256(path)
+            inputs.append(
+                {"genome": source["genome"], "name": path.name, "sha256": digest, "size": source["size"]}
+                | {"num_bases": int(counts.sum()), "letters": _count_report(counts)}
+            )
+        if used:
+            writer.write_batch(pa.record_batch([pa.array(buffer[:used])], schema=_SCHEMA))
+    lengths = np.array(names["length"], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    table = pa.table({**names, "length": lengths, "offset": offsets.astype(np.int64)})
+    pq.write_table(table, folder / "contigs.parquet")
+    manifest = {"format": FORMAT, "num_bases": int(lengths.sum()), "num_contigs": len(lengths), "inputs": inputs}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _count_report(counts: np.ndarray) -> dict[str, int]:
+    """Sum letter counts as the policy sees them; case is counted apart."""
+    upper = counts.copy()
+    upper[ord("A") : ord("Z") + 1] += counts[ord("a") : ord("z") + 1]
+    upper[ord("a") : ord("z") + 1] = 0
+    stored = np.bincount(POLICY, weights=counts, minlength=256).astype(np.int64)
+    report = {letter: int(upper[ord(letter)]) for letter in "ACGTN"}
+    report["IUPAC"] = int(sum(upper[ord(letter)] for letter in "RYSWKMBDHV"))
+    report["U as T"] = int(upper[ord("U")])
+    report["X - . as N"] = int(upper[ord("X")] + upper[ord("-")] + upper[ord(".")])
+    report["soft_masked"] = int(stored[IS_SOFT_MASKED].sum())
+    return report

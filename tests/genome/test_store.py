@@ -1,0 +1,188 @@
+import gzip
+import pickle
+
+import numpy as np
+import pysam
+import pytest
+
+from genolm.genome import store as store_module
+from genolm.genome.alphabet import text
+from genolm.genome.fasta import FastaError, read_fasta
+from genolm.genome.store import Store, prepare
+from genolm.genome.windows import Regions, Split, SplitError, inside, split, tile, whole
+
+
+def read(path, **options):
+    """Read a FASTA whole: name → letters."""
+    records = {}
+    for block in read_fasta(path, **options):
+        if block.opens:
+            records[block.name] = ""
+        records[block.name] += text(block.letters)
+    return records
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 7, 1 << 20])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_any_line_end_and_block_size(tmp_path, block_bytes, end):
+    path = tmp_path / "x.fa"
+    path.write_bytes(end.join([b">a first", b"ACgt", b"NN", b"", b">b", b"A C-U", b">c", b"G"]))
+    assert read(path, block_bytes=block_bytes) == {"a": "ACgtNN", "b": "ACNT", "c": "G"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "says"),
+    [
+        (b"", "", "empty"),
+        (b"ACGT\n", ":1", "expected '>name'"),
+        (b"\n\n ACGT\n", ":3", "expected '>name'"),
+        (b">a\nAC\n>a\nGT\n", ":3", "already on line 1"),
+        (b">a\n>b\nAC\n", ":1", "no sequence"),
+        (b">a\nAC\n>b\n", ":3", "no sequence"),
+        (b">a\nAC\n>b", ":3", "no sequence"),
+        (b"> a\nAC\n", ":1", "without a name"),
+        (b">a\nAC\nAMKL*\n", ":3", "protein"),
+        (b">a\nAC\nAC1T\n", ":3", "'1'"),
+        (b">a\nAC>b\nAC\n", ":2", "line end is missing"),
+        (b">a\nAC\n\x00\n", ":3", "no nucleotide"),
+        (b"@r\nAC\n+\nII\n", ":1", "FASTQ"),
+        (b"\xff\xfe>\x00a\x00", ":1", "UTF-16"),
+        (b"BZh91AY", ":1", "bzip2"),
+        (gzip.compress(b">a\n" + b"ACGT" * 1000)[:-9], "", "truncated"),
+    ],
+)
+def test_what_is_refused(tmp_path, content, line, says):
+    path = tmp_path / "x.fa"
+    path.write_bytes(content)
+    with pytest.raises(FastaError) as caught:
+        list(read_fasta(path))
+    assert f"{path}{line}" in str(caught.value) and says in str(caught.value)
+
+
+def test_plain_gzip_and_bgzip_give_one_fingerprint(tmp_path):
+    rng = np.random.default_rng(0)
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(">a\n" + "".join(rng.choice(list("ACGTacgtN"), 300_000)) + "\n>b\nACGT\n")
+    zipped, blocked = tmp_path / "x.fa.gz", tmp_path / "x.fa.bgz"
+    zipped.write_bytes(gzip.compress(fasta.read_bytes()))
+    pysam.tabix_compress(str(fasta), str(blocked))
+    letters = []
+    for i, path in enumerate((fasta, zipped, blocked)):
+        store = prepare({"g": [path]}, tmp_path / f"s{i}")
+        letters.append((tmp_path / f"s{i}" / "letters.arrow").read_bytes())
+        assert text(store.fetch(1, 0, 4)) == "ACGT"
+    assert letters[0] == letters[1] == letters[2]
+    blocked.write_bytes(blocked.read_bytes()[:-28])
+    with pytest.raises(FastaError, match="truncated"):
+        list(read_fasta(blocked))
+
+
+def test_fetch_across_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "BATCH_BITS", 4)
+    monkeypatch.setattr(store_module, "BATCH", 16)
+    sequence = "".join(np.random.default_rng(1).choice(list("ACGT"), 64))
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(f">a\n{sequence[:10]}\n>b\n{sequence[10:]}\n")
+    store = prepare({"g": [fasta]}, tmp_path / "s")
+    for start in range(54):
+        for end in range(start, 55):
+            assert text(store.fetch(1, start, end)) == sequence[10:][start:end]
+    with pytest.raises(IndexError):
+        store.fetch(0, 5, 11)
+
+
+def test_a_second_run_does_no_work(tmp_path, monkeypatch):
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(">a\nACGTACGT\n")
+    first = prepare({"g": [fasta]}, tmp_path / "s")
+    monkeypatch.setattr(store_module, "_write", lambda *a: pytest.fail("wrote again"))
+    assert prepare({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
+    fasta.touch()
+    assert prepare({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
+    monkeypatch.undo()
+    fasta.write_text(">a\nACGTACGA\n")
+    again = prepare({"g": [fasta]}, tmp_path / "s")
+    assert again.fingerprint != first.fingerprint
+    assert text(again.fetch(0, 0, 8)) == "ACGTACGA"
+    assert text(pickle.loads(pickle.dumps(again)).fetch(0, 7, 8)) == "A"
+
+
+def test_a_failed_run_leaves_the_old_store(tmp_path):
+    good, bad = tmp_path / "x.fa", tmp_path / "y.fa"
+    good.write_text(">a\nACGT\n")
+    bad.write_text(">a\nAC*T\n")
+    prepare({"g": [good]}, tmp_path / "s")
+    with pytest.raises(FastaError):
+        prepare({"g": [bad]}, tmp_path / "s")
+    assert text(Store.open(tmp_path / "s").fetch(0, 0, 4)) == "ACGT"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "x.fa", "y.fa"]
+
+
+def test_repeated_names_can_be_numbered(tmp_path):
+    path = tmp_path / "x.fa"
+    path.write_text(">a\nA\n>a\nC\n>a\nG\n")
+    assert read(path, rename=True) == {"a": "A", "a#2": "C", "a#3": "G"}
+
+
+def test_real_genomes(data_dir, tmp_path):
+    store = prepare({"yeast": [data_dir / "genomes/yeast_S288C_R64-2-1.fa.gz"]}, tmp_path / "y")
+    assert (store.num_bases, len(store.contigs)) == (12_157_105, 17)
+    fish = {"fish": [data_dir / "genomes/mitogenomes_teleost_872.fa.gz"]}
+    store = prepare(fish, tmp_path / "f", rename_duplicates=True)
+    assert (store.num_bases, len(store.contigs)) == (14_483_840, 872)
+    counted = store.manifest["inputs"][0]["letters"]
+    assert (counted["N"], counted["IUPAC"]) == (2541, 14 + 5 + 47 + 8 + 43 + 6)
+    parts = split(store, Split(fraction=0.05), Split(fraction=0.1))
+    assert abs(parts["test"].num_bases / store.num_bases - 0.1) < 1e-6
+    assert sum(part.num_bases for part in parts.values()) == store.num_bases
+
+
+def test_region_algebra_against_sets():
+    rng = np.random.default_rng(3)
+
+    def draw():
+        starts = rng.integers(0, 50, 6)
+        return [
+            (int(c), int(s), int(s + n))
+            for c, s, n in zip(rng.integers(0, 2, 6), starts, rng.integers(0, 9, 6), strict=True)
+        ]
+
+    def bases(regions):
+        return {(c, i) for c, s, e in regions for i in range(s, e)}
+
+    for _ in range(200):
+        a, b = Regions.of(draw()), Regions.of(draw())
+        assert bases(a.intersect(b)) == bases(a) & bases(b)
+        assert bases(a.subtract(b)) == bases(a) - bases(b)
+        contig, position = np.repeat([0, 1], 60), np.tile(np.arange(60), 2)
+        expected = [(c, p) in bases(a) for c, p in zip(contig, position, strict=True)]
+        np.testing.assert_array_equal(inside(a, contig, position), expected)
+
+
+def test_tiles_score_every_base_once():
+    regions = Regions.of([(0, 5, 105), (1, 0, 7), (2, 0, 64)])
+    for window, context in ((16, 0), (16, 8), (32, 12)):
+        scored = set()
+        for contig, start, end, first in tile(regions, window, context).tolist():
+            assert end - start <= window and start <= first < end
+            here = {(contig, i) for i in range(first, end)}
+            assert not here & scored
+            scored |= here
+        assert len(scored) == regions.num_bases
+
+
+def test_splits(tmp_path):
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(">a\n" + "A" * 100 + "\n>b\n" + "C" * 50 + "\n")
+    store = prepare({"g": [fasta]}, tmp_path / "s")
+    parts = split(store, Split(), Split(contigs=("b",)))
+    assert list(parts["test"]) == [(1, 0, 50)] and list(parts["train"]) == [(0, 0, 100)]
+    last_tenth = split(store, Split(), Split(fraction=0.1))
+    assert list(last_tenth["test"]) == [(0, 85, 100)]
+    with pytest.raises(SplitError, match="no contig is named 'z'.*a, b"):
+        split(store, Split(), Split(contigs=("z",)))
+    with pytest.raises(SplitError, match="share b:0-50"):
+        split(store, Split(contigs=("b",)), Split(contigs=("g/b",)))
+    with pytest.raises(SplitError, match="no base to train on"):
+        split(store, Split(contigs=("a",)), Split(contigs=("b",)))
+    assert len(whole(store)) == 2
