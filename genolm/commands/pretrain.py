@@ -62,7 +62,7 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
     data = recipe.data
     if not data.fasta:
         raise RecipeError("data.fasta is not set; add data.fasta=FILE to the command")
-    store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", sha256=data.sha256, quiet=quiet)
+    store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
     valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
     return store, split(store, valid, test, available(store, data.include, data.exclude))
 

@@ -1,0 +1,98 @@
+"""Any transformers architecture as a DNA language model, sized from the tokenizer."""
+
+import difflib
+from typing import Any
+
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+)
+
+VOCAB_MULTIPLE = 8
+"""Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""
+
+SUGGESTED = {
+    "masked": ("bert", "modernbert", "esm", "roformer", "deberta-v2", "convbert"),
+    "causal": ("llama", "gpt2", "mamba2", "qwen3", "gpt_neox", "olmo2"),
+}
+
+
+class ModelError(ValueError):
+    """A model block that names no model, or one that cannot learn the objective."""
+
+
+def build_model(model: dict[str, Any], tokenizer, objective: str, window_tokens: int) -> PreTrainedModel:
+    """Build a model with fresh weights; under `torch.device("meta")` it takes no memory.
+
+    Args:
+        model: `architecture`, one of transformers' model types, and changes to its configuration.
+        tokenizer: sizes the vocabulary and gives the special ids.
+        objective: "masked" or "causal".
+        window_tokens: the longest row; positions are made to fit.
+
+    Raises:
+        ModelError: an unknown architecture or configuration key, or an architecture that cannot learn the objective.
+    """
+    settings = dict(model)
+    architecture = settings.pop("architecture", None)
+    if architecture is None:
+        raise ModelError(f"model.architecture is missing; some that fit: {', '.join(SUGGESTED[objective])}")
+    if architecture not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(architecture), list(CONFIG_MAPPING), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"some that fit: {', '.join(SUGGESTED[objective])}"
+        raise ModelError(f"model.architecture {architecture!r} is no transformers model type; {hint}")
+    config_class = CONFIG_MAPPING[architecture]
+    causal = objective == "causal"
+    if config_class not in (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING):
+        raise ModelError(
+            f"model.architecture {architecture!r} cannot learn a {objective} objective; some that can: "
+            f"{', '.join(SUGGESTED[objective])}"
+        )
+    if causal and architecture in SUGGESTED["masked"] and config_class in MODEL_FOR_MASKED_LM_MAPPING:
+        raise ModelError(
+            f"model.architecture {architecture!r} is an encoder, which sees the bases it would have to predict; for a "
+            f"causal objective take one of {', '.join(SUGGESTED['causal'])}"
+        )
+    config = config_class(**_settings(config_class, settings, tokenizer, window_tokens))
+    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    try:
+        built = auto.from_config(config)
+    except (ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
+        raise ModelError(f"model: {architecture} refuses this configuration: {error}") from error
+    return built
+
+
+def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: int) -> dict[str, Any]:
+    """Check the recipe's keys against the configuration's, and add what the tokenizer decides."""
+    known = set(config_class().to_dict()) | set(getattr(config_class, "attribute_map", {}))
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"see transformers' {config_class.__name__}"
+            raise ModelError(f"model.{key} is not in the {config_class.model_type} configuration; {hint}")
+    size = -(-len(tokenizer) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    sized: dict[str, Any] = {"vocab_size": size}
+    for name in ("pad", "bos", "eos", "cls", "sep", "mask"):
+        if f"{name}_token_id" in known or name in ("pad", "bos", "eos"):
+            sized[f"{name}_token_id"] = getattr(tokenizer, f"{name}_token_id", None)
+    positions = "max_position_embeddings"
+    if positions in known or "n_positions" in known:
+        # Some position tables start after the padding id, and some models add two ends.
+        spare = (tokenizer.pad_token_id or 0) + 2
+        name = positions if positions in known else "n_positions"
+        default = settings.get(name, window_tokens + spare)
+        if default < window_tokens:
+            raise ModelError(f"model.{name} is {default}; a window has {window_tokens} tokens")
+        sized[name] = default
+    return {**sized, **settings}
+
+
+def describe(model: PreTrainedModel) -> str:
+    """Say what a model is and how large: `llama, 3,150,080 parameters (3,145,728 without embeddings)`."""
+    total = model.num_parameters()
+    inner = model.num_parameters(exclude_embeddings=True)
+    return f"{model.config.model_type}, {total:,} parameters ({inner:,} without embeddings)"

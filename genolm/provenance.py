@@ -1,0 +1,36 @@
+"""What a run was: resolved recipe, versions, machine, input hashes, seed."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import genolm
+
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "deepspeed", "peft", "numpy", "pysam")
+
+
+def versions() -> dict[str, str | None]:
+    """Return package → installed version, None where absent."""
+    found: dict[str, str | None] = {"genolm": genolm.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write_provenance(run_dir: Path, recipe: dict[str, Any], manifest: dict[str, Any], seed: int) -> None:
+    """Write `recipe.yaml`, the resolved recipe, and `provenance.json` into a run folder."""
+    (run_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    about = {
+        "seed": seed,
+        "versions": versions(),
+        "platform": {"system": platform.platform(), "machine": platform.machine()},
+        "inputs": manifest.get("inputs", []),
+    }
+    (run_dir / "provenance.json").write_text(json.dumps(about, indent=1))

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
+from genolm.data.corpus import Corpus
+from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.store import prepare
+from genolm.genome.windows import Regions, whole
+from genolm.tokenizers.build import build_tokenizer, load_spec
+from genolm.tokenizers.encode import make_encoder
+
+SEED = 11
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("genome")
+    rng = np.random.default_rng(0)
+    contigs = {"one": 5000, "two": 700, "tiny": 40, "tinier": 30}
+    fasta = folder / "g.fa"
+    with fasta.open("w") as file:
+        for name, length in contigs.items():
+            sequence = "".join(rng.choice(list("ACGT"), length))
+            if name == "one":
+                sequence = sequence[:1000] + sequence[1000:1500].lower() + "N" * 100 + sequence[1600:]
+            file.write(f">{name}\n{sequence}\n")
+    return prepare({"g": [fasta]}, folder / "store")
+
+
+def corpus(store, spec="char", **options):
+    encoder = make_encoder(build_tokenizer(load_spec(spec)))
+    return Corpus(store, whole(store), encoder, **{"window_bp": 96, "seed": SEED, **options})
+
+
+def test_a_batch_does_not_depend_on_its_neighbours(store):
+    c = corpus(store)
+    collate = MaskedCollator(c, Masking(c.encoder))
+    together = collate(range(64))
+    for i in (0, 17, 63):
+        alone = collate([i])
+        for key in alone:
+            np.testing.assert_array_equal(alone[key][0], together[key][i])
+
+
+def test_windows_are_the_genomes_letters_on_both_strands(store):
+    c = corpus(store)
+    unit, start, length, flip = c.windows(np.arange(200))
+    rows, lengths, _ = c._letters(np.arange(200))
+    assert flip.any() and not flip.all()
+    for i in range(200):
+        expected = store.fetch(int(c._contig[unit[i]]), int(start[i]), int(start[i] + length[i]))
+        expected = reverse_complement(expected) if flip[i] else expected
+        assert text(rows[i, : lengths[i]]) == text(expected)
+
+
+def test_an_epoch_covers_every_base(store):
+    c = corpus(store, reverse_complement=0.0)
+    seen = np.zeros(5000, dtype=int)
+    unit, start, length, _ = c.windows(np.arange(c.windows_per_epoch))
+    for u, s, n in zip(unit, start, length, strict=True):
+        if c._contig[u] == 0:
+            seen[s : s + n] += 1
+    assert seen[96:].min() >= 1  # the turn of the tiling may leave out the very first bases, another epoch has them
+    assert seen.mean() < 1.1
+
+
+def test_weights_follow_the_letters(store):
+    c = corpus(store, soft_masked_weight=0.25, reverse_complement=0.0)
+    samples = np.arange(c.windows_per_epoch)
+    rows, _, _ = c._letters(samples)
+    examples = c.examples(samples)
+    upper, lower, n = (np.isin(rows, letters(s)) for s in ("ACGT", "acgt", "N"))
+    assert upper.any() and lower.any() and n.any()
+    assert (examples.weight[upper] == 1).all()
+    assert (examples.weight[lower] == 0.25).all()
+    assert (examples.weight[n] == 0).all()
+    assert (examples.weight[rows == 0] == 0).all()
+
+
+@pytest.mark.parametrize("spec", ["char", "kmer3", "kmer3-overlapping"])
+def test_mask_rates(store, spec):
+    c = corpus(store, spec)
+    masking = Masking(c.encoder, rate=0.15, span=3 if spec == "kmer3-overlapping" else 1)
+    samples = np.arange(3000)
+    ids = c.examples(samples).ids
+    shown, hidden = masking(SEED, samples, ids)
+    nucleotide = np.isin(ids, c.encoder.nucleotide_ids)
+    assert not hidden[~nucleotide].any()
+    assert (shown[~hidden] == ids[~hidden]).all()
+    rate = hidden[nucleotide].mean()
+    assert rate == pytest.approx(0.15, abs=0.006)
+    assert (shown[hidden] == c.encoder.mask_id).mean() == pytest.approx(0.8, abs=0.02)
+    replaced = hidden & (shown != c.encoder.mask_id)
+    assert np.isin(shown[replaced], c.encoder.nucleotide_ids).all()
+    kept = (shown == ids) & hidden
+    chance = 1 / len(c.encoder.nucleotide_ids)
+    assert kept[hidden].mean() == pytest.approx(0.1 + 0.1 * chance, abs=0.015)
+
+
+def test_spans_are_dnaberts():
+    assert list(span_offsets(6)) == [-2, -1, 0, 1, 2, 3]
+    assert list(span_offsets(5)) == [-2, -1, 0, 1, 2]
+    assert list(span_offsets(4)) == [-1, 0, 1, 2]
+    assert list(span_offsets(3)) == [-1, 0, 1]
+
+
+def test_overlapping_spans_hide_a_base(store):
+    c = corpus(store, "kmer3-overlapping", reverse_complement=0.0)
+    masking = Masking(c.encoder, rate=0.1, mask_token_rate=1.0, random_token_rate=0.0, span=3)
+    ids = c.examples(np.arange(500)).ids
+    _, hidden = masking(SEED, np.arange(500), ids)
+    runs = 0
+    for row in hidden:
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
+        for a, b in zip(edges[::2], edges[1::2], strict=True):
+            inside = a > 0 and b < len(row)
+            runs += 1
+            assert b - a >= 3 or not inside or not np.isin(ids, c.encoder.nucleotide_ids).all()
+    assert runs > 100
+
+
+def test_causal_labels_and_packing(store):
+    c = corpus(store, pack=True, reverse_complement=0.0)
+    batch = CausalCollator(c)(range(c.windows_per_epoch))
+    ids, labels, weight = (batch[k].numpy() for k in ("input_ids", "labels", "loss_weight"))
+    assert (labels[:, 0] == -100).all() and (weight[:, 0] == 0).all()
+    assert ((labels == -100) == (weight == 0)).all()
+    packed = (ids == c.encoder.eos_id).any(axis=1)
+    assert packed.sum() == 1
+    row = ids[packed][0]
+    assert (row == c.encoder.eos_id).sum() == 2
+    assert (row[-(96 - 72) :] == c.encoder.pad_id).all()
+
+
+def test_sampling_by_contig_and_temperature(store):
+    by_contig = corpus(store, by="contig")
+    contig = by_contig._contig[by_contig.windows(np.arange(8000))[0]]
+    np.testing.assert_allclose(np.bincount(contig) / 8000, 0.25, atol=0.02)
+
+
+def test_no_region_is_an_error(store):
+    encoder = make_encoder(build_tokenizer(load_spec("char")))
+    with pytest.raises(ValueError, match="no region"):
+        Corpus(store, Regions.of([]), encoder, 96)
