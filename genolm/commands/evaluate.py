@@ -20,7 +20,8 @@ def evaluate(
     from genolm.data.collate import Masking
     from genolm.genome.store import Store
     from genolm.genome.windows import Split, available, split
-    from genolm.recipe import PretrainRecipe, load_recipe
+    from genolm.recipe import PretrainRecipe
+    from genolm.settings import load_settings
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
     from genolm.training.held_out import measure_splits
@@ -30,7 +31,7 @@ def evaluate(
     checkpoint = run_dir / "checkpoint"
     if not (checkpoint / "config.json").is_file():
         raise ValueError(f"{run} has no checkpoint/config.json; give the run folder of a finished `genolm pretrain`")
-    recipe = load_recipe(PretrainRecipe, run_dir / "recipe.yaml", [*(overrides or []), f"run_dir={run}"])
+    recipe = load_settings(PretrainRecipe, run_dir / "recipe.yaml", [*(overrides or []), f"run_dir={run}"])
     data, objective = recipe.data, recipe.objective
     store = Store.open(run_dir / "genome")
     valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))

@@ -15,7 +15,8 @@ import typer
 
 import genolm
 from genolm.provenance import write_provenance
-from genolm.recipe import PretrainRecipe, RecipeError, load_recipe, recipe_hash, to_dict
+from genolm.recipe import PretrainRecipe, recipe_hash, to_dict
+from genolm.settings import SettingsError, load_settings
 
 
 def pretrain(
@@ -26,7 +27,7 @@ def pretrain(
 
     Example: genolm pretrain recipes/quickstart/causal.yaml data.fasta=genome.fa run_dir=runs/first
     """
-    run(load_recipe(PretrainRecipe, recipe, overrides or []))
+    run(load_settings(PretrainRecipe, recipe, overrides or []))
 
 
 def run(recipe: PretrainRecipe) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
 
     data = recipe.data
     if not data.fasta:
-        raise RecipeError("data.fasta is not set; add data.fasta=FILE to the command")
+        raise SettingsError("data.fasta is not set; add data.fasta=FILE to the command")
     store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
     valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
     return store, split(store, valid, test, available(store, data.include, data.exclude))
@@ -164,7 +165,7 @@ def training_arguments(recipe: PretrainRecipe):
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RecipeError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
+            raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
     defaults: dict[str, Any] = {
         "bf16": has_fast_bf16(),
         "seed": recipe.seed,
@@ -186,7 +187,7 @@ def training_arguments(recipe: PretrainRecipe):
     try:
         return TrainingArguments(**{**defaults, **recipe.training, **fixed})
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"training: transformers refuses these arguments: {error}") from error
+        raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
 
 
 def set_length(arguments, windows_per_epoch: int) -> None:

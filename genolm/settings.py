@@ -1,0 +1,193 @@
+"""YAML → frozen dataclasses, with dotted overrides. An unknown key is an error, always.
+
+    run_dir: runs/first          key: value pairs of a dataclass
+    data: {window_bp: 512}       nested blocks
+    genolm pretrain recipe.yaml data.window_bp=1024 training.learning_rate=3e-4
+
+Values are coerced by the field's type, since YAML reads `3e-4` as text.
+"""
+
+import dataclasses
+import difflib
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+class SettingsError(ValueError):
+    """A recipe or spec that cannot be used; the message names the file, the line and the key."""
+
+
+Settings = TypeVar("Settings")
+
+
+def within(key: str, value: float, low: float | None, high: float | None) -> None:
+    """Refuse a value below `low` or above `high`."""
+    if (low is not None and value < low) or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"{low} to {high}"
+        raise SettingsError(f"{key} is {value}; allowed: {allowed}")
+
+
+class _LineLoader(yaml.SafeLoader):
+    """A safe loader that refuses repeated keys and remembers the line of each."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.lines: dict[str, int] = {}
+
+    def construct_settings(self, node: yaml.Node | None, prefix: str = "") -> Any:
+        """Build plain data from a node, noting the line of every dotted key."""
+        if not isinstance(node, yaml.MappingNode):
+            return self.construct_object(node, deep=True) if node is not None else None
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(self.construct_object(key_node))
+            line = key_node.start_mark.line + 1
+            if key in found:
+                raise SettingsError(f"line {line}: key {prefix + key!r} is already on line {self.lines[prefix + key]}")
+            self.lines[prefix + key] = line
+            found[key] = self.construct_settings(value_node, f"{prefix}{key}.")
+        return found
+
+
+def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
+    """Read a recipe or a spec.
+
+    Args:
+        cls: the dataclass to build.
+        path: a YAML file.
+        overrides: `dotted.key=value`, the value as YAML.
+
+    Raises:
+        SettingsError: no such file, no YAML, an unknown or missing key, a value of the wrong type or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such file; check the path and the folder the command is run in")
+    try:
+        loader = _LineLoader(path.read_text())
+        try:
+            values = loader.construct_settings(loader.get_single_node())
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: it must be a set of `key: value` lines, got {type(values).__name__}")
+    lines = {key: f"{path}:{line}" for key, line in loader.lines.items()}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"override {override!r}: write key=value, as in training.max_steps=100")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        _set(values, key, value, override)
+        lines[key] = f"override {override!r}"
+    return _build(cls, values, "", lines, str(path))
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any, override: str) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        below = values.setdefault(parent, {})
+        if below is None:
+            below = values[parent] = {}
+        if not isinstance(below, dict):
+            raise SettingsError(f"override {override!r}: {parent} is {below!r}, which has no keys below it")
+        values = below
+    values[last] = value
+
+
+def _build(cls: Any, values: dict[str, Any], prefix: str, lines: dict[str, str], where: str) -> Any:
+    """Build a dataclass from plain data; `prefix` and `lines` say where each key stands."""
+    types_of = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {prefix + near[0]!r}?" if near else f"allowed: {', '.join(names)}"
+            raise SettingsError(f"{lines.get(prefix + key, where)}: unknown key {prefix + key!r}; {hint}")
+    built = {}
+    for f in dataclasses.fields(cls):
+        key = prefix + f.name
+        if f.name in values:
+            built[f.name] = _coerce(types_of[f.name], values[f.name], key, lines, where)
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise SettingsError(f"{lines.get(prefix[:-1], where)}: key {key!r} is missing")
+    try:
+        return cls(**built)
+    except SettingsError as error:
+        at = next(
+            (lines[prefix + name] for name in names if str(error).startswith(name) and prefix + name in lines), where
+        )
+        raise SettingsError(f"{at}: {prefix}{error}") from None
+
+
+def _coerce(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) -> Any:
+    """Turn plain data into a field's type, or say why not."""
+    origin = get_origin(kind)
+    at = lines.get(key, where)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _coerce_union(kind, value, key, lines, where)
+    if origin is Literal:
+        if value in get_args(kind):
+            return value
+        raise SettingsError(f"{at}: {key} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
+    if dataclasses.is_dataclass(kind):
+        if value is None:
+            value = {}
+        if isinstance(value, dict):
+            return _build(kind, value, key + ".", lines, at)
+        raise SettingsError(f"{at}: {key} is {value!r}; it must be a block of keys")
+    if origin is list and isinstance(value, list):
+        return [_coerce(get_args(kind)[0], item, key, lines, where) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {str(k): _coerce(get_args(kind)[1], v, f"{key}.{k}", lines, where) for k, v in value.items()}
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    if kind in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if kind is float:
+                return number
+            if number == int(number):
+                return int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise SettingsError(f"{at}: {key} is {value!r}; it must be {_spelled(kind)}")
+
+
+def _coerce_union(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) -> Any:
+    options = get_args(kind)
+    if value is None:
+        if type(None) in options:
+            return None
+    else:
+        for option in (o for o in options if o is not type(None)):
+            # A block given for a dataclass must report its own error, not "none of these".
+            if dataclasses.is_dataclass(option) and isinstance(value, dict):
+                return _coerce(option, value, key, lines, where)
+            try:
+                return _coerce(option, value, key, lines, where)
+            except SettingsError:
+                continue
+    raise SettingsError(f"{lines.get(key, where)}: {key} is {value!r}; it must be {_spelled(kind)}")
+
+
+def _spelled(kind: Any) -> str:
+    """Say a type as a user would."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_spelled(option) for option in get_args(kind))
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "empty"}
+    names |= {list: "a list", dict: "a block of keys"}
+    return names.get(get_origin(kind) or kind, getattr(kind, "__name__", str(kind)))

@@ -1,0 +1,66 @@
+"""BPE learnt on genomes: what it is shown, and how it is trained.
+
+The rule of the sample: the training regions are cut into chunks of `CHUNK_BP`; of N chunks, where all would hold more
+than `sample_bp` bases, every (N / wanted)-th is taken, evenly over the genomes. Every other chunk is read from the
+reverse strand, so that the vocabulary serves both. Chunks are upper-cased and cut at whatever is not A, C, G or T.
+Nothing is drawn at random: the same regions give the same vocabulary.
+
+Chunks also bound the cost: training time grows with the square of a word's length, and a chromosome is one word.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+from genolm.genome.alphabet import BASE_INDEX, reverse_complement, text
+from genolm.genome.store import Store
+
+CHUNK_BP = 512
+
+
+def train_sample(store: Store, regions: Sequence[tuple[int, int, int]], sample_bp: int) -> Iterator[str]:
+    """Yield stretches of A, C, G and T to learn from; see the module for the rule.
+
+    Args:
+        store: the genomes.
+        regions: (contig, start, end) of the training split, 0-based half-open.
+        sample_bp: bases to show at most.
+    """
+    chunks = [
+        (contig, at, min(end, at + CHUNK_BP)) for contig, start, end in regions for at in range(start, end, CHUNK_BP)
+    ]
+    wanted = min(len(chunks), max(1, sample_bp // CHUNK_BP))
+    for number in range(wanted):
+        contig, start, end = chunks[number * len(chunks) // wanted]
+        letters = store.fetch(contig, start, end) & 0xDF  # ASCII letters without bit 5 are upper case
+        letters = reverse_complement(letters) if number % 2 else letters
+        is_base = np.concatenate([[False], BASE_INDEX[letters] < 4, [False]])
+        edges = np.flatnonzero(is_base[1:] != is_base[:-1])
+        for first, last in zip(edges[::2], edges[1::2], strict=True):
+            yield text(letters[first:last])
+
+
+def train(
+    sequences: Iterable[str], special_tokens: Sequence[str], letters: str, vocab_size: int, max_token_bp: int
+) -> Tokenizer:
+    """Learn a vocabulary: special tokens, single letters, then merges in the order they are learnt."""
+    backend = Tokenizer(models.BPE(unk_token="[UNK]" if "[UNK]" in special_tokens else None, fuse_unk=False))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("[ACGT]+"), "isolated")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
+        initial_alphabet=list(letters),
+        limit_alphabet=len(letters),
+        max_token_length=max_token_bp,
+        show_progress=False,
+    )
+    backend.train_from_iterator(sequences, trainer)
+    return backend
+
+
+def bases_per_token(backend: Tokenizer, sequences: Iterable[str]) -> float:
+    """Return letters per token of a tokenizer over sequences."""
+    sequences = list(sequences)
+    tokens = sum(len(encoding.ids) for encoding in backend.encode_batch_fast(sequences, add_special_tokens=False))
+    return sum(map(len, sequences)) / max(1, tokens)

@@ -1,0 +1,253 @@
+"""Letters as bytes to token ids, without strings: numpy look-ups, equal to the tokenizer id for id.
+
+Fixed-width vocabularies need no more than tables of 256 letters and 4^k k-mers. BPE, and any fast tokenizer that is
+not ours, goes through the tokenizer's own Rust code. Every encoder also says which letters each token covers.
+
+Cost: about 1 ns a base for single nucleotides, 5 ns for k-mers without other letters, 30 ns where a row has some.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from genolm.tokenizers.kmer import kmers
+
+Cut = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""ids (B, M) int64; start and end (B, M) int32, 0-based half-open in the row; count (B,) of tokens in each row."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids and the letters under them.
+
+    Attributes:
+        ids: (B, L) int64, padded on the right.
+        start: (B, L) int32, first letter of the token, 0-based. Special tokens and padding have start == end.
+        end: (B, L) int32, one past its last letter.
+    """
+
+    ids: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes rows of letters; made by `make_encoder`.
+
+    Attributes:
+        kind: `char`, `kmer`, `kmer-overlapping`, `bpe`, or `other` for a tokenizer that is not ours.
+        k: letters of a k-mer, 1 where there is none.
+        vocab_size: number of ids, special tokens included.
+        pad_id: and `mask_id`, `unk_id`, `eos_id`, `bos_id`: ids of special tokens, None where there is none. Padding
+            without a padding token uses EOS.
+        prefix_ids: put before every sequence.
+        suffix_ids: put after every sequence.
+        is_special: (V,) bool.
+        num_bases: (V,) int64, letters A, C, G, T that a token spells; 0 for special and unknown tokens.
+        nucleotide_ids: (N,) int64, the tokens that spell A, C, G, T and nothing else.
+    """
+
+    kind: str
+    k: int
+    vocab_size: int
+    pad_id: int
+    mask_id: int | None
+    unk_id: int | None
+    eos_id: int | None
+    bos_id: int | None
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    is_special: np.ndarray
+    num_bases: np.ndarray
+    nucleotide_ids: np.ndarray
+    _cut: Callable[[np.ndarray, np.ndarray], Cut]
+
+    def encode_batch(
+        self,
+        letters: np.ndarray,
+        lengths: np.ndarray | None = None,
+        special_tokens: bool = True,
+        max_tokens: int | None = None,
+    ) -> Encoded:
+        """Encode rows of letters.
+
+        Args:
+            letters: (B, W) uint8.
+            lengths: (B,) letters in each row; all W where None. What lies beyond is not looked at.
+            special_tokens: add those that the tokenizer adds.
+            max_tokens: tokens in every row, by padding and by cutting the sequence, never its special tokens; None for
+                as many as the longest row has.
+        """
+        lengths = np.full(len(letters), letters.shape[1], dtype=np.int64) if lengths is None else lengths
+        ids, start, end, count = self._cut(letters, lengths)
+        prefix, suffix = (self.prefix_ids, self.suffix_ids) if special_tokens else ((), ())
+        num_special = len(prefix) + len(suffix)
+        width = int(count.max(initial=0)) + num_special if max_tokens is None else max_tokens
+        if not num_special and ids.shape[1] == width and (count == width).all():
+            return Encoded(ids, start, end)
+        count = np.minimum(count, max(0, width - num_special))
+        first, kept = len(prefix), min(ids.shape[1], max(0, width - num_special))
+        out = np.full((len(ids), width), self.pad_id, dtype=np.int64)
+        starts = np.repeat(lengths.astype(np.int32)[:, None], width, axis=1)
+        ends = starts.copy()
+        inside = np.arange(kept) < count[:, None]
+        for target, source in ((out, ids), (starts, start), (ends, end)):
+            np.copyto(target[:, first : first + kept], source[:, :kept], where=inside)
+            if target is not out:
+                target[:, :first] = 0
+        out[:, :first] = prefix
+        for i, token in enumerate(suffix):
+            out[np.arange(len(out)), first + count + i] = token
+        return Encoded(out, starts, ends)
+
+
+def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
+    """Return the encoder of a tokenizer: by tables where it is ours and of fixed width."""
+    about = tokenizer.init_kwargs.get("genolm", {})
+    kind, k = about.get("kind", "other"), about.get("k", 1)
+    vocabulary = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_ids)
+    num_bases = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+    is_special = np.zeros(len(num_bases), dtype=bool)
+    for token, i in vocabulary.items():
+        if i in special:
+            is_special[i] = True
+        elif set(token) <= set("ACGT" if about.get("case") != "lower" else "acgt"):
+            num_bases[i] = len(token)
+    if kind in ("char", "kmer", "kmer-overlapping"):
+        cut = _table_cut(kind, k, about, vocabulary, tokenizer.unk_token_id)
+    else:
+        widths = np.maximum(num_bases, 1) if kind == "bpe" else None
+        cut = partial(_cut_text, backend=tokenizer.backend_tokenizer, widths=widths)
+    plain = list(tokenizer("A" * k, add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("A" * k)["input_ids"])
+    at = next(i for i in range(len(full)) if full[i : i + len(plain)] == plain)
+    pad = tokenizer.pad_token_id
+    return Encoder(
+        kind=kind,
+        k=k,
+        vocab_size=len(tokenizer),
+        pad_id=pad if pad is not None else (tokenizer.eos_token_id or 0),
+        mask_id=tokenizer.mask_token_id,
+        unk_id=tokenizer.unk_token_id,
+        eos_id=tokenizer.eos_token_id,
+        bos_id=tokenizer.bos_token_id,
+        prefix_ids=tuple(full[:at]),
+        suffix_ids=tuple(full[at + len(plain) :]),
+        is_special=is_special,
+        num_bases=num_bases,
+        nucleotide_ids=np.flatnonzero(num_bases > 0),
+        _cut=cut,
+    )
+
+
+def _table_cut(kind: str, k: int, about: dict, vocabulary: dict[str, int], unk: int | None):
+    """Make the tables of a fixed-width vocabulary, and the function that looks letters up in them."""
+    folded = np.arange(256)
+    for letter in range(ord("a"), ord("z") + 1):
+        if about["case"] != "kept":
+            folded[letter if about["case"] == "upper" else letter - 32] = (
+                letter - 32 if about["case"] == "upper" else letter
+            )
+    if about["alphabet"] == "bytes":
+        single = np.arange(256, dtype=np.int64)
+    else:
+        single = np.array([vocabulary.get(chr(folded[i]), unk) for i in range(256)], dtype=np.int64)
+    if kind == "char":
+        return partial(_cut_letters, single=single)
+    digit_of = np.full(256, 4, dtype=np.uint8)
+    for i, base in enumerate(about["bases"]):
+        digit_of[[i for i in range(256) if chr(folded[i]) == base]] = i
+    table = np.array([vocabulary[kmer] for kmer in kmers(about["bases"], k)], dtype=np.int64)
+    if kind == "kmer-overlapping":
+        return partial(_cut_overlapping, k=k, digit_of=digit_of, table=table, unk=unk)
+    joins = single == unk if about["unknown"] == "run" else np.zeros(256, dtype=bool)
+    return partial(_cut_kmers, k=k, digit_of=digit_of, table=table, single=single, joins=joins)
+
+
+def _cut_letters(letters: np.ndarray, lengths: np.ndarray, single: np.ndarray) -> Cut:
+    place = np.broadcast_to(np.arange(letters.shape[1] + 1, dtype=np.int32), (len(letters), letters.shape[1] + 1))
+    return single[letters], place[:, :-1], place[:, 1:], lengths
+
+
+def _codes(digits: np.ndarray, k: int) -> np.ndarray:
+    """Return (B, W - k + 1) int64: the number of the k-mer that starts at each letter, where all digits are bases."""
+    width = digits.shape[1] - k + 1
+    code = np.zeros((len(digits), width), dtype=np.int64)
+    for i in range(k):
+        code *= 4
+        code += digits[:, i : i + width]
+    return code
+
+
+def _cut_overlapping(letters, lengths, k: int, digit_of: np.ndarray, table: np.ndarray, unk: int) -> Cut:
+    width = max(0, letters.shape[1] - k + 1)
+    start = np.broadcast_to(np.arange(width, dtype=np.int32), (len(letters), width))
+    if not width:
+        return start.astype(np.int64), start, start, np.zeros_like(lengths)
+    digits = digit_of[letters]
+    other = digits == 4
+    ids = table[np.minimum(_codes(digits, k), len(table) - 1)]
+    if other.any():
+        ids[np.lib.stride_tricks.sliding_window_view(other, k, axis=1).any(axis=2)] = unk
+    return ids, start, start + np.int32(k), np.maximum(lengths - k + 1, 0)
+
+
+def _cut_kmers(letters, lengths, k: int, digit_of, table: np.ndarray, single: np.ndarray, joins: np.ndarray) -> Cut:
+    """Cut as NT does: pieces of A, C, G, T into k-mers from the left, all else letter by letter."""
+    rows, width = letters.shape
+    digits = digit_of[letters]
+    if width and (lengths == width).all() and (digits < 4).all():
+        num, rest = divmod(width, k)
+        codes = digits[:, : num * k].reshape(rows, num, k) @ (4 ** np.arange(k - 1, -1, -1))
+        ids = np.concatenate([table[codes], single[letters[:, num * k :]]], axis=1)
+        end = np.concatenate([np.arange(1, num + 1) * k, num * k + np.arange(1, rest + 1)]).astype(np.int32)
+        start = np.concatenate([[0], end[:-1]]).astype(np.int32)
+        return ids, *(np.broadcast_to(a, ids.shape) for a in (start, end)), np.full(rows, num + rest)
+    place = np.broadcast_to(np.arange(width), letters.shape)
+    valid = place < lengths[:, None]
+    base = (digits < 4) & valid
+    piece_start = np.maximum.accumulate(np.where(base, 0, place + 1), axis=1)
+    piece_end = np.minimum.accumulate(np.where(base, width, place)[:, ::-1], axis=1)[:, ::-1]
+    offset = place - piece_start
+    in_kmer = base & (offset < (piece_end - piece_start) // k * k)
+    joined = joins[letters] & valid
+    goes_on = np.zeros_like(joined)
+    goes_on[:, 1:] = joined[:, 1:] & joined[:, :-1]
+    begins = valid & ~goes_on & (~in_kmer | (offset % k == 0))
+    padded = np.zeros((rows, width + k), dtype=np.uint8)
+    padded[:, :width] = digits & 3
+    ids_at = np.where(in_kmer, table[_codes(padded, k)[:, :width]], single[letters])
+    row, column = np.nonzero(begins)
+    count = begins.sum(axis=1)
+    at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    shape = (rows, int(count.max(initial=0)))
+    ids, start, end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    ids[row, at], start[row, at] = ids_at[row, column], column
+    # A token ends where the next begins, and the last of a row at the row's end.
+    last = np.append(row[1:] != row[:-1], True) if len(row) else np.zeros(0, dtype=bool)
+    end[row, at] = np.where(last, lengths[row], np.append(column[1:], 0) if len(row) else column)
+    return ids, start, end, count
+
+
+def _cut_text(letters, lengths, backend: Tokenizer, widths: np.ndarray | None) -> Cut:
+    """Encode through the tokenizer; `widths` (V,) spares it the offsets, where every token's letters are known."""
+    texts = [row[:n].tobytes().decode("ascii") for row, n in zip(letters, lengths.tolist(), strict=True)]
+    encode = backend.encode_batch if widths is None else backend.encode_batch_fast
+    encodings = encode(texts, add_special_tokens=False)
+    count = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+    shape = (len(texts), int(count.max(initial=0)))
+    ids, start, end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    for i, encoding in enumerate(encodings):
+        ids[i, : count[i]] = encoding.ids
+        if widths is None:
+            start[i, : count[i]], end[i, : count[i]] = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2).T
+    if widths is not None:
+        end[:] = np.cumsum(widths[ids], axis=1)
+        start[:, 1:] = end[:, :-1]
+    return ids, start, end, count
