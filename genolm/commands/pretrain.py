@@ -5,6 +5,7 @@
 Each step is one function here, and says what it did before anything is spent.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -36,7 +37,10 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
 
     run_dir = Path(recipe.run_dir)
     # The main process of a node prepares; the others wait, and then find everything done.
-    state = PartialState(cpu=bool(recipe.training.get("use_cpu", False)))
+    cpu = uses_cpu(recipe)
+    if cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it found no GPU
+    state = PartialState(cpu=cpu)
     with state.local_main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
@@ -57,7 +61,7 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
 
 def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
     """Prepare the genomes if need be; return the store and the regions of each split."""
-    from genolm.commands.prepare import prepare_genomes
+    from genolm.genome.sources import prepare_genomes
     from genolm.genome.windows import Split, available, split
 
     data = recipe.data
@@ -70,17 +74,21 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
 
 def open_tokenizer(recipe: PretrainRecipe, store, regions):
     """Build the tokenizer the recipe names (BPE on the training split only), or open the folder it names."""
-    from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer, train_sample
+    from genolm.tokenizers.bpe import train_sample
+    from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 
     folder = Path(recipe.run_dir) / "tokenizer"
     if (Path(recipe.tokenizer) / "tokenizer.json").is_file():
         return load_tokenizer(Path(recipe.tokenizer))
     spec = load_spec(recipe.tokenizer)
-    stamp = {"spec": recipe.tokenizer, "genome": store.fingerprint if spec.kind == "bpe" else None}
+    stamp = json.loads(json.dumps(dataclasses.asdict(spec)))
+    if spec.kind == "bpe":
+        # Learnt on the training split alone, so another split is another tokenizer.
+        stamp |= {"genome": store.fingerprint, "train": [list(row) for row in regions["train"]]}
     stamp_file = folder / "built_from.json"
     if stamp_file.is_file() and json.loads(stamp_file.read_text()) == stamp:
         return load_tokenizer(folder)
-    sequences = train_sample(store, list(regions["train"])) if spec.kind == "bpe" else None
+    sequences = train_sample(store, list(regions["train"]), spec.sample_bp) if spec.kind == "bpe" else None
     tokenizer = build_tokenizer(spec, sequences)
     tokenizer.save_pretrained(folder)
     stamp_file.write_text(json.dumps(stamp))
@@ -151,9 +159,15 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model) -> None:
     console.print(f"model      {describe_model(model)}")
 
 
+def uses_cpu(recipe: PretrainRecipe) -> bool:
+    """Say whether the recipe asks for the CPU, or there is nothing else."""
+    import torch
+
+    return bool(recipe.training.get("use_cpu", not torch.accelerator.is_available()))
+
+
 def training_arguments(recipe: PretrainRecipe):
     """Turn the recipe's training block into TrainingArguments, with our defaults; unknown keys are errors."""
-    import dataclasses
     import difflib
 
     from transformers import TrainingArguments
@@ -167,6 +181,7 @@ def training_arguments(recipe: PretrainRecipe):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
     defaults: dict[str, Any] = {
+        "use_cpu": uses_cpu(recipe),
         "bf16": has_fast_bf16(),
         "seed": recipe.seed,
         "logging_steps": 10,

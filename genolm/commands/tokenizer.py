@@ -1,0 +1,42 @@
+"""`genolm tokenizer`: a spec to a folder that plain AutoTokenizer opens."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tokenizer(
+    spec: Annotated[str, typer.Argument(help="Name in tokenizer_configs, such as kmer6, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    fasta: Annotated[list[str] | None, typer.Option(help="Genomes that BPE is learnt on; may be repeated.")] = None,
+) -> None:
+    """Build a tokenizer. BPE is learnt on genomes; all other kinds need none.
+
+    Example: genolm tokenizer bpe4096 --fasta yeast.fa.gz --out tokenizers/yeast-bpe
+    """
+    from genolm.genome.sources import by_genome, prepare_genomes
+    from genolm.genome.windows import whole
+    from genolm.tokenizers import bpe
+    from genolm.tokenizers.build import build_tokenizer, load_spec
+
+    asked = load_spec(spec)
+    sample: list[str] = []
+    if asked.kind == "bpe":
+        if not fasta:
+            raise ValueError(f"{spec} is learnt from genomes; add --fasta FILE")
+        with tempfile.TemporaryDirectory() as folder:
+            store = prepare_genomes(by_genome(fasta), Path(folder) / "genome")
+            sample = list(bpe.train_sample(store, list(whole(store)), asked.sample_bp))
+    elif fasta:
+        raise ValueError(f"{spec} learns nothing from genomes; leave --fasta out, or take a bpe spec")
+    built = build_tokenizer(asked, sample or None)
+    built.save_pretrained(out)
+    print(f"{out}: {asked.kind}, {len(built):,} entries")
+    if sample:
+        longest = max((token for token in built.get_vocab() if set(token) <= set("ACGT")), key=len)
+        per_token = bpe.bases_per_token(built.backend_tokenizer, sample[:: max(1, len(sample) // 2000)])
+        print(
+            f"learnt on {sum(map(len, sample)):,} bp; {per_token:.2f} bp per token; longest {longest} ({len(longest)})"
+        )

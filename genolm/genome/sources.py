@@ -1,0 +1,62 @@
+"""What a user names as genomes: files and URLs, each with the genome it belongs to."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from genolm.genome.fasta import resolve
+from genolm.genome.store import Store, prepare
+
+Fasta = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
+    """Group sources as typed, `NAME=FILE` or `FILE`, by genome."""
+    genomes: dict[str, list[str]] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        given = equals and "/" not in name and ":" not in name
+        genomes.setdefault(name if given else genome_name(source), []).append(path if given else source)
+    return genomes
+
+
+def genome_name(source: str) -> str:
+    """Return a file's name without folder and suffixes, which names its genome where nothing else does."""
+    name = source.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    for suffix in (".gz", ".bgz", ".fa", ".fna", ".fasta", ".ffn"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def prepare_genomes(
+    fasta: Fasta,
+    out: Path,
+    sha256: Mapping[str, str] | None = None,
+    quiet: bool = False,
+    rename_duplicates: bool = False,
+) -> Store:
+    """Download what are URLs, then prepare all; a bar shows the letters stored.
+
+    Args:
+        fasta: one file, several (a genome each), or genome name → file or files.
+        out: the store's folder.
+        sha256: URL → hash.
+        quiet: show nothing.
+        rename_duplicates: number the records of a file that share a name.
+
+    Raises:
+        FastaError: a file cannot be read right, or is not what its hash says.
+    """
+    if isinstance(fasta, str):
+        fasta = [fasta]
+    if not isinstance(fasta, Mapping):
+        fasta = {genome_name(source): [source] for source in fasta}
+    listed = {name: [files] if isinstance(files, str) else list(files) for name, files in fasta.items()}
+    hashes = sha256 or {}
+    local = {
+        name: [resolve(source, hashes.get(source), progress=not quiet) for source in sources]
+        for name, sources in listed.items()
+    }
+    with tqdm(unit="bp", unit_scale=True, desc="preparing", disable=quiet, delay=1) as bar:
+        return prepare(local, out, on_progress=lambda _, num: bar.update(num), rename_duplicates=rename_duplicates)
