@@ -5,6 +5,7 @@ if, the Auto classes are.
 """
 
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 
@@ -14,9 +15,7 @@ _AUTO_TOKENIZER = "transformers.models.auto.tokenization_auto"
 
 
 def _register() -> None:
-    from genolm.tokenizers.kmer import register
-
-    register()
+    import_module("genolm.tokenizers.kmer")  # registers itself, if need be after the import that led here
 
 
 class _OnImport(MetaPathFinder):

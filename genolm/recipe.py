@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from genolm.settings import SettingsError, load_settings, within
-
-load_recipe, RecipeError = load_settings, SettingsError
+from genolm.settings import SettingsError, within
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,20 @@ class SamplingRecipe:
 
 @dataclass(frozen=True)
 class DatasetRecipe:
-    """A sequence dataset read through `datasets`: a Hub name, or local Parquet, JSONL or CSV files."""
+    """A sequence dataset that is streamed: a Parquet, JSONL or CSV file, a folder of such, or a Hub name.
+
+    Its first `sample_bp` bases, and the first `test_bp` of `test_split` or of the file `test_path`, are also kept as
+    genomes: the former teach BPE and the Markov models, the latter are what the model is evaluated on.
+    """
 
     path: str
     name: str | None = None
     split: str = "train"
     column: str = "sequence"
+    test_path: str | None = None
+    test_split: str | None = None
+    sample_bp: int = 20_000_000
+    test_bp: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class ObjectiveRecipe:
     mask_token_rate: float = 0.8
     random_token_rate: float = 0.1
     span_bp: int | None = None
+    eos: bool = True
 
     def __post_init__(self):
         for name in ("mask_rate", "mask_token_rate", "random_token_rate"):
@@ -87,8 +94,10 @@ class ObjectiveRecipe:
 
 @dataclass(frozen=True)
 class EvaluationRecipe:
-    """What is measured at the end of a run."""
+    """What is measured: on a part of the validation regions along the way, on the test regions at the end."""
 
+    every_steps: int = 250
+    valid_bp: int = 100_000
     max_bp: int | None = None
     regions: str | None = None
     markov_orders: list[int] = field(default_factory=lambda: list(range(13)))

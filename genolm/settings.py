@@ -4,11 +4,12 @@
     data: {window_bp: 512}       nested blocks
     genolm pretrain recipe.yaml data.window_bp=1024 training.learning_rate=3e-4
 
-Values are coerced by the field's type, since YAML reads `3e-4` as text.
+Values are coerced by the field's type; `3e-4` is a number, which it is not in plain YAML.
 """
 
 import dataclasses
 import difflib
+import re
 import types
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -52,6 +53,12 @@ class _LineLoader(yaml.SafeLoader):
         return found
 
 
+# YAML 1.1 reads `3e-4`, without a point, as text.
+_LineLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
     """Read a recipe or a spec.
 
@@ -84,7 +91,7 @@ def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | 
         if not equals or not key:
             raise SettingsError(f"override {override!r}: write key=value, as in training.max_steps=100")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_LineLoader)  # a SafeLoader
         except yaml.YAMLError:
             value = text
         _set(values, key, value, override)

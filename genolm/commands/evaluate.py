@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,8 +18,9 @@ def evaluate(
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     from genolm.data.collate import Masking
+    from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
-    from genolm.genome.windows import Split, available, split
+    from genolm.genome.windows import Regions, Split, available, of_genome, split
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
     from genolm.tokenizers.build import load_tokenizer
@@ -34,7 +35,11 @@ def evaluate(
     recipe = load_settings(PretrainRecipe, run_dir / "recipe.yaml", [*(overrides or []), f"run_dir={run}"])
     data, objective = recipe.data, recipe.objective
     store = Store.open(run_dir / "genome")
-    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+    if data.dataset:
+        regions = {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
+    else:
+        valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+        regions = split(store, valid, test, available(store, data.include, data.exclude))
     encoder = make_encoder(load_tokenizer(checkpoint))
     causal = objective.kind == "causal"
     model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_pretrained(checkpoint)
@@ -43,7 +48,7 @@ def evaluate(
         model,
         encoder,
         store,
-        split(store, valid, test, available(store, data.include, data.exclude)),
+        regions,
         window_bp=data.window_bp,
         masking=None if causal else Masking(encoder, *rates),
         seed=recipe.seed,
@@ -52,27 +57,7 @@ def evaluate(
         max_bp=recipe.evaluation.max_bp,
         markov_orders=recipe.evaluation.markov_orders,
         autocast=has_fast_bf16(),
+        progress=True,
     )
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
     print_metrics(metrics)
-
-
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print bits per base with its interval, by class, beside the Markov models."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for split in (name for name in ("test", "valid") if name in metrics):
-        found = metrics[split]
-        key = "bits_per_base" if "bits_per_base" in found else "masked_bits_per_base"
-        table = Table("region", key.replace("_", " "), "95 % interval", "bases", title=split)
-        for name, row in {"all": found, **found.get("classes", {})}.items():
-            low, high = row["interval"]
-            table.add_row(name, f"{row[key]:.4f}", f"{low:.4f} … {high:.4f}", f"{row['num_bases']:,.0f}")
-        console.print(table)
-    if "markov" in metrics:
-        table = Table("order", "bits per base", title="Markov models fitted on the training regions")
-        for order, bits in metrics["markov"].items():
-            table.add_row(order, f"{bits:.4f}")
-        console.print(table)

@@ -51,10 +51,11 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
     model = make_model(recipe, tokenizer, corpus)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
-        describe(recipe, store, regions, corpus, model)
-    trainer = make_trainer(recipe, arguments, model, collator, corpus)
+        describe(recipe, store, regions, corpus, model, arguments)
+    measure_valid = valid_bits(recipe, store, regions["valid"], corpus, arguments)
+    trainer = make_trainer(recipe, arguments, model, collator, corpus, measure_valid)
     trainer.train()
-    metrics = finish(recipe, trainer, tokenizer, corpus, regions) if state.is_main_process else {}
+    metrics = finish(recipe, trainer, tokenizer, corpus, store, regions) if state.is_main_process else {}
     state.wait_for_everyone()
     return metrics
 
@@ -65,11 +66,35 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
     from genolm.genome.windows import Split, available, split
 
     data = recipe.data
+    if data.dataset and data.fasta:
+        raise SettingsError("data.fasta and data.dataset are both set; a run learns from one of them")
+    if data.dataset:
+        return sampled_genomes(recipe, quiet)
     if not data.fasta:
         raise SettingsError("data.fasta is not set; add data.fasta=FILE to the command")
     store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
     valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
     return store, split(store, valid, test, available(store, data.include, data.exclude))
+
+
+def sampled_genomes(recipe: PretrainRecipe, quiet: bool):
+    """Keep the first sequences of a streamed dataset, and of its test split, as two genomes: `train` and `test`."""
+    from genolm.data.stream import Sequences, write_first
+    from genolm.genome.sources import prepare_genomes
+    from genolm.genome.windows import Regions, of_genome
+
+    data, run_dir = recipe.data.dataset, Path(recipe.run_dir)
+    assert data is not None
+    wanted = {"train": (Sequences(data.path, data.split, data.column, data.name), data.sample_bp)}
+    if data.test_path or data.test_split:
+        held_out = Sequences(data.test_path or data.path, data.test_split or "train", data.column, data.name)
+        wanted["test"] = (held_out, data.test_bp)
+    files = {}
+    for name, (sequences, max_bp) in wanted.items():
+        files[name] = [str(run_dir / "sequences" / f"{name}.fa")]
+        write_first(sequences, max_bp, Path(files[name][0]))
+    store = prepare_genomes(files, run_dir / "genome", quiet=quiet)
+    return store, {"valid": Regions.of([]), "test": Regions.of([])} | {name: of_genome(store, name) for name in wanted}
 
 
 def open_tokenizer(recipe: PretrainRecipe, store, regions):
@@ -96,25 +121,27 @@ def open_tokenizer(recipe: PretrainRecipe, store, regions):
 
 
 def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
-    """Return the corpus of the training regions and its collator."""
+    """Return the corpus, of the training regions or of a streamed dataset, and its collator."""
     from genolm.data.collate import CausalCollator, MaskedCollator
     from genolm.data.corpus import Corpus
+    from genolm.data.stream import Sequences, StreamCorpus
     from genolm.tokenizers.encode import make_encoder
 
-    data, causal = recipe.data, recipe.objective.kind == "causal"
-    corpus = Corpus(
-        store,
-        train,
-        make_encoder(tokenizer),
-        data.window_bp,
+    data, causal, encoder = recipe.data, recipe.objective.kind == "causal", make_encoder(tokenizer)
+    options: dict[str, Any] = dict(
         seed=recipe.seed,
         reverse_complement=data.reverse_complement,
         soft_masked_weight=data.soft_masked_weight,
-        by=data.sampling.by,
-        temperature=data.sampling.temperature,
         pack=causal,
+        eos=recipe.objective.eos,
     )
-    return corpus, CausalCollator(corpus) if causal else MaskedCollator(corpus, make_masking(recipe, corpus.encoder))
+    if data.dataset:
+        sequences = Sequences(data.dataset.path, data.dataset.split, data.dataset.column, data.dataset.name)
+        corpus = StreamCorpus(sequences, encoder, data.window_bp, **options)
+    else:
+        sampling = {"by": data.sampling.by, "temperature": data.sampling.temperature}
+        corpus = Corpus(store, train, encoder, data.window_bp, **options, **sampling)
+    return corpus, CausalCollator(corpus) if causal else MaskedCollator(corpus, make_masking(recipe, encoder))
 
 
 def make_masking(recipe: PretrainRecipe, encoder):
@@ -136,27 +163,31 @@ def make_model(recipe: PretrainRecipe, tokenizer, corpus):
     return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
 
 
-def bases_per_token(encoder, corpus) -> float:
-    """Return the bases that a predicted token stands for, on average over the corpus."""
-    if encoder.kind in ("char", "kmer-overlapping"):
+def bases_per_token(corpus) -> float:
+    """Return the bases that a predicted token adds to those before it, on average over some windows."""
+    import numpy as np
+
+    if corpus.encoder.kind == "kmer-overlapping":
         return 1.0
-    if encoder.kind == "kmer":
-        return float(encoder.k)
-    return corpus.window_bp / max(1, corpus.length_tokens)
+    examples = corpus.examples(np.arange(64))
+    return float(corpus.encoder.num_bases[examples.ids[examples.weight > 0]].mean())
 
 
-def describe(recipe: PretrainRecipe, store, regions, corpus, model) -> None:
+def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -> None:
     """Print what is about to be trained, before anything is spent."""
     from rich.console import Console
 
     from genolm.models.build import describe as describe_model
+    from genolm.training.trainer import samples_per_step
 
-    console = Console(stderr=True)
-    parts = ", ".join(f"{name} {r.num_bases:,} bp" for name, r in regions.items())
-    console.print(f"genome     {store.num_bases:,} bp in {len(store.contigs):,} contigs; {parts}")
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    parts = ", ".join(f"{name} {r.num_bases:,} bp" for name, r in regions.items() if len(r))
+    epoch = "streamed" if corpus.windows_per_epoch is None else f"{corpus.windows_per_epoch:,} an epoch"
+    steps = f"{arguments.max_steps:,} steps of {samples_per_step(arguments):,} windows"
+    console.print(f"genome     {store.num_bases:,} bp in {len(store.lengths):,} contigs; {parts}")
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries")
-    console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {corpus.windows_per_epoch:,}")
-    console.print(f"model      {describe_model(model)}")
+    console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
+    console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
 
 
 def uses_cpu(recipe: PretrainRecipe) -> bool:
@@ -174,12 +205,15 @@ def training_arguments(recipe: PretrainRecipe):
 
     from genolm.training.precision import has_fast_bf16
 
-    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    for key in recipe.training:
+    known = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
+    for key, value in recipe.training.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
+        if isinstance(known[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
+            kind = "true or false" if isinstance(known[key], bool) else "a number"
+            raise SettingsError(f"training.{key} is {value!r}; it must be {kind}")
     defaults: dict[str, Any] = {
         "use_cpu": uses_cpu(recipe),
         "bf16": has_fast_bf16(),
@@ -205,17 +239,19 @@ def training_arguments(recipe: PretrainRecipe):
         raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
 
 
-def set_length(arguments, windows_per_epoch: int) -> None:
+def set_length(arguments, windows_per_epoch: int | None) -> None:
     """Turn epochs into steps, where the recipe gave no steps."""
     from genolm.training.trainer import samples_per_step
 
-    if arguments.max_steps <= 0:
-        arguments.max_steps = max(
-            1, math.ceil(arguments.num_train_epochs * windows_per_epoch / samples_per_step(arguments))
-        )
+    if arguments.max_steps > 0:
+        return
+    if windows_per_epoch is None:
+        raise SettingsError("training.max_steps is not set; the length of a streamed dataset is not known beforehand")
+    samples = arguments.num_train_epochs * windows_per_epoch
+    arguments.max_steps = max(1, math.ceil(samples / samples_per_step(arguments)))
 
 
-def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus):
+def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, measure_valid):
     """Return the trainer, ready to run."""
     from transformers import PrinterCallback
 
@@ -226,7 +262,12 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus):
     if arguments.process_index == 0:
         log.unlink(missing_ok=True)
     run_log = RunLog(
-        log, per_step * corpus.length_tokens, bases_per_token(corpus.encoder, corpus), recipe.objective.kind
+        log,
+        per_step * corpus.length_tokens,
+        bases_per_token(corpus),
+        recipe.objective.kind,
+        measure_valid,
+        recipe.evaluation.every_steps,
     )
     trainer = LanguageModelTrainer(
         model=model,
@@ -240,31 +281,63 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus):
     return trainer
 
 
-def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, regions) -> dict[str, Any]:
-    """Evaluate, write the checkpoint folder, draw the loss curve; return the metrics."""
+def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
+    """Return what every measurement of this run shares."""
+    causal = recipe.objective.kind == "causal"
+    return dict(
+        window_bp=recipe.data.window_bp,
+        masking=None if causal else make_masking(recipe, corpus.encoder),
+        seed=recipe.seed,
+        soft_masked_weight=recipe.data.eval_soft_masked_weight,
+        autocast=bool(arguments.bf16),
+    )
+
+
+def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
+    """Return model → bits per base of a part of the validation regions, for the curve; None where there are none."""
+    from genolm.genome.windows import head
+    from genolm.training.held_out import measure
+
+    part = head(valid, recipe.evaluation.valid_bp)
+    if not len(part):
+        return None
+    options = measuring(recipe, corpus, arguments)
+
+    def bits(model) -> float:
+        found = measure(model, corpus.encoder, store, part, **options)
+        return found.get("bits_per_base", found.get("masked_bits_per_base"))
+
+    return bits
+
+
+def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -> dict[str, Any]:
+    """Write the checkpoint folder, evaluate, draw the loss curve; return the metrics."""
     from genolm.evaluation.figures import loss_curve
+    from genolm.evaluation.tables import print_metrics
     from genolm.training.held_out import measure_splits
 
-    run_dir, data, causal = Path(recipe.run_dir), recipe.data, recipe.objective.kind == "causal"
+    run_dir = Path(recipe.run_dir)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    # Written before it is measured, and again with the measures: an interrupted evaluation costs no model.
+    write_checkpoint(recipe, model, tokenizer, store, {})
     metrics = measure_splits(
         model,
         corpus.encoder,
-        corpus.store,
+        store,
         regions,
-        window_bp=data.window_bp,
-        masking=None if causal else make_masking(recipe, corpus.encoder),
-        seed=recipe.seed,
-        soft_masked_weight=data.eval_soft_masked_weight,
         annotation=recipe.evaluation.regions,
         max_bp=recipe.evaluation.max_bp,
         markov_orders=recipe.evaluation.markov_orders,
-        autocast=bool(trainer.args.bf16),
+        progress=True,
+        **measuring(recipe, corpus, trainer.args),
     )
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_checkpoint(recipe, model, tokenizer, corpus.store, metrics)
+    write_checkpoint(recipe, model, tokenizer, store, metrics)
     rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    causal = recipe.objective.kind == "causal"
     loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)
+    print_metrics(metrics)
+    print(f"model: {run_dir / 'checkpoint'}   curve: {run_dir / 'loss.png'}   log: {run_dir / 'log.jsonl'}")
     return metrics
 
 
@@ -272,10 +345,16 @@ def write_checkpoint(recipe: PretrainRecipe, model, tokenizer, store, metrics: d
     """Write the folder that AutoModel and AutoTokenizer load, aside first, so that it is whole or absent."""
     import shutil
 
+    from transformers.utils import logging
+
     checkpoint = Path(recipe.run_dir) / "checkpoint"
     aside = checkpoint.with_name("checkpoint.partial")
     shutil.rmtree(aside, ignore_errors=True)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     model.save_pretrained(aside)
+    if bars:
+        logging.enable_progress_bar()
     tokenizer.save_pretrained(aside)
     about = {
         "objective": recipe.objective.kind,

@@ -5,7 +5,7 @@ epoch, and the tiles are visited in a shuffled order that needs no table (`rng.p
 than `base` windows are drawn with replacement. Either way the window and its strand are functions of (seed, sample).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +87,8 @@ class Corpus:
         soft_masked_weight: loss weight of lower-case letters.
         by: every base, every contig, or every genome is equally likely.
         temperature: genomes are drawn with probability ∝ bases^(1/temperature); 1 leaves `by` as it is.
-        pack: put contigs shorter than a window together, parted by EOS, instead of padding each.
+        pack: put contigs shorter than a window together, instead of padding each.
+        eos: end each packed contig with EOS. A window cut from a longer contig has none, as nothing ends there.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class Corpus:
         by: Literal["base", "contig", "genome"] = "base",
         temperature: float = 1.0,
         pack: bool = False,
+        eos: bool = True,
     ):
         if not len(regions):
             raise ValueError("there is no region to draw windows from; check data.include and the splits")
         self.store, self.encoder, self.window_bp, self.seed = store, encoder, window_bp, seed
-        self.reverse_complement = reverse_complement
+        self.reverse_complement, self.eos = reverse_complement, eos
         self._weights = letter_weights(soft_masked_weight)
         self._packs = _pack(store, regions, window_bp, eos_letters=1) if pack else []
         packed = {row for members in self._packs for row in members}
@@ -123,21 +125,8 @@ class Corpus:
             members = [[row] for row in alone] + self._packs
             self._cdf = np.cumsum(_unit_probability(store, regions, members, by, temperature))
         self.windows_per_epoch = int(self._first_tile[-1])
-        self.may_pad = bool((self._length < window_bp).any() or self._packs)
-        self.length_tokens = self._choose_length_tokens()
-
-    def _choose_length_tokens(self) -> int:
-        """Tokens in a row: exact where every window gives as many, else the 5th percentile of 512 windows.
-
-        Rows are then nearly never padded; the few letters beyond the last token come in another epoch's window.
-        """
-        if self.encoder.kind != "bpe":
-            full = np.full((1, self.window_bp), ord("A"), dtype=np.uint8)
-            return self.encoder.encode_batch(full, lengths=np.array([self.window_bp])).ids.shape[1]
-        self.may_pad = True
-        letters, lengths, _ = self._letters(np.arange(512))
-        encoded = self.encoder.encode_batch(letters, lengths=lengths)
-        return max(8, int(np.percentile((encoded.ids != self.encoder.pad_id).sum(axis=1), 5)))
+        self.may_pad = bool((self._length < window_bp).any() or self._packs or encoder.kind in ("bpe", "other"))
+        self.length_tokens = length_tokens(encoder, window_bp, lambda: self._letters(np.arange(512))[:2])
 
     def windows(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return unit, first base, length and strand (True = reverse complement) of samples, each (B,)."""
@@ -172,11 +161,7 @@ class Corpus:
         for row, (u, s, n) in enumerate(zip(unit.tolist(), start.tolist(), length.tolist(), strict=True)):
             if pack[row] < 0:
                 letters[row, :n] = self.store.fetch(int(self._contig[u]), s, s + n)
-        full = flip & (length == self.window_bp) & (pack < 0)
-        if full.any():
-            letters[full] = COMPLEMENT[letters[full, ::-1]]
-        for row in np.flatnonzero(flip & ~full & (pack < 0)):
-            letters[row, : length[row]] = reverse_complement(letters[row, : length[row]])
+        flip_rows(letters, length, flip & (pack < 0))
         return letters, length, pack
 
     def examples(self, samples: Sequence[int] | np.ndarray) -> Examples:
@@ -186,24 +171,63 @@ class Corpus:
         examples = encode_rows(self.encoder, letters, lengths, self._weights, self.length_tokens)
         for row in np.flatnonzero(pack >= 0):
             flip = rng.uniform(self.seed, STREAM_STRAND, samples[row : row + 1])[0] < self.reverse_complement
-            ids, weight = self._packed(self._packs[pack[row]], flip)
-            n = min(len(ids), self.length_tokens)
-            examples.ids[row], examples.weight[row] = self.encoder.pad_id, 0.0
-            examples.ids[row, :n], examples.weight[row, :n], examples.length[row] = ids[:n], weight[:n], n
+            members = np.array(self._packs[pack[row]])
+            table = np.stack([self._regions.contig, self._regions.start, self._regions.end], axis=1)
+            pieces = [self.store.fetch(*region) for region in table[members].tolist()]
+            fill_packed(examples, row, pieces, flip, self.encoder, self._weights, self.eos)
         return examples
 
-    def _packed(self, members: list[int], flip: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Encode the regions of one pack and join them with EOS."""
-        ids, weight = [], []
-        for row in members:
-            contig, start, end = (int(x[row]) for x in (self._regions.contig, self._regions.start, self._regions.end))
-            letters = self.store.fetch(contig, start, end)
-            letters = reverse_complement(letters) if flip else letters
-            one = encode_rows(self.encoder, letters[None], np.array([len(letters)]), self._weights)
-            eos = self.encoder.eos_id if self.encoder.eos_id is not None else self.encoder.pad_id
-            ids += [one.ids[0], [eos]]
-            weight += [one.weight[0], [0.0 if self.encoder.eos_id is None else 1.0]]
-        return np.concatenate(ids), np.concatenate(weight)
+
+def flip_rows(letters: np.ndarray, lengths: np.ndarray, flip: np.ndarray) -> None:
+    """Reverse-complement, in place, the first `lengths` letters of the rows (B, W) where `flip` (B,) is True."""
+    full = flip & (lengths == letters.shape[1])
+    if full.any():
+        letters[full] = COMPLEMENT[letters[full, ::-1]]
+    for row in np.flatnonzero(flip & ~full):
+        letters[row, : lengths[row]] = reverse_complement(letters[row, : lengths[row]])
+
+
+def fill_packed(
+    examples: Examples,
+    row: int,
+    pieces: Sequence[np.ndarray],
+    flip: bool,
+    encoder: Encoder,
+    weights: np.ndarray,
+    eos: bool,
+) -> None:
+    """Overwrite a row of examples with short sequences, each read from the same strand and ended by EOS.
+
+    EOS is predicted, with weight 1, since a short sequence truly ends there. Without `eos`, or without such a token,
+    padding parts them.
+    """
+    ids, weight = [], []
+    ends = eos and encoder.eos_id is not None
+    for letters in pieces:
+        letters = reverse_complement(letters) if flip else letters
+        one = encode_rows(encoder, letters[None], np.array([len(letters)]), weights)
+        ids += [one.ids[0], [encoder.eos_id if ends else encoder.pad_id]]
+        weight += [one.weight[0], [1.0 if ends else 0.0]]
+    n = min(sum(map(len, ids)), examples.ids.shape[1])
+    examples.ids[row], examples.weight[row], examples.length[row] = encoder.pad_id, 0.0, n
+    examples.ids[row, :n], examples.weight[row, :n] = np.concatenate(ids)[:n], np.concatenate(weight)[:n]
+
+
+def length_tokens(encoder: Encoder, window_bp: int, some: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
+    """Return the tokens in a row: exact where every full window gives as many, else the 5th percentile of `some`.
+
+    Rows are then nearly never padded; the few letters beyond the last token come in another epoch's window.
+
+    Args:
+        encoder: letters → ids.
+        window_bp: letters in a window.
+        some: gives letters (B, W) and lengths (B,) of a few windows.
+    """
+    if encoder.kind not in ("bpe", "other"):
+        return encoder.encode_batch(np.full((1, window_bp), ord("A"), dtype=np.uint8)).ids.shape[1]
+    letters, lengths = some()
+    ids = encoder.encode_batch(letters, lengths).ids
+    return max(8, int(np.percentile((ids != encoder.pad_id).sum(axis=1), 5)))
 
 
 def _pack(store: Store, regions: Regions, window_bp: int, eos_letters: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ def bits_per_base(nats: np.ndarray, bases: np.ndarray) -> float:
         bases: shape (n,), bases each token accounts for; fractions are fine.
     """
     total = float(np.sum(bases))
-    return float(np.sum(nats)) / np.log(2) / total if total else float("nan")
+    return float(np.sum(nats) / np.log(2) / total) if total else float("nan")
 
 
 def summarise(
@@ -42,8 +42,7 @@ def summarise(
 
     Returns:
         {"bits_per_base": float, "interval": [low, high], "num_bases": float, "num_blocks": int,
-        "classes": {name: the same without classes}}. The interval is [NaN, NaN] where fewer than two blocks hold a
-        base. `classes` is there only when classes are given.
+        "classes": {name: the same without classes}}. The interval is None where fewer than two blocks hold a base. `classes` is there only when classes are given.
 
     Raises:
         ValueError: shapes differ, or a value is not finite.
@@ -67,7 +66,7 @@ def _row(nats: np.ndarray, bases: np.ndarray, block: np.ndarray, confidence: flo
     found = ratio(nats / np.log(2), bases, block, confidence=confidence, seed=seed)
     return {
         "bits_per_base": bits_per_base(nats, bases),
-        "interval": [found.low, found.high],
+        "interval": None if np.isnan(found.low) else [float(found.low), float(found.high)],
         "num_bases": float(bases.sum()),
         "num_blocks": found.num_blocks,
     }

@@ -116,6 +116,11 @@ def whole(store: Store) -> Regions:
     return Regions.of((i, 0, contig.length) for i, contig in enumerate(store.contigs))
 
 
+def of_genome(store: Store, genome: str) -> Regions:
+    """Return every contig of one genome."""
+    return Regions.of((i, 0, contig.length) for i, contig in enumerate(store.contigs) if contig.genome == genome)
+
+
 def contig_index(store: Store, name: str) -> int:
     """Find a contig by `name` or `genome/name`.
 

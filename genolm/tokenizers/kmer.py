@@ -52,6 +52,4 @@ class _OverlappingKmerConfig(PreTrainedConfig):
     model_type = "genolm-kmer-overlapping"
 
 
-def register() -> None:
-    """Let AutoTokenizer open folders of overlapping k-mers with the class that takes raw DNA."""
-    AutoTokenizer.register(_OverlappingKmerConfig, tokenizer_class=OverlappingKmerTokenizer, exist_ok=True)
+AutoTokenizer.register(_OverlappingKmerConfig, tokenizer_class=OverlappingKmerTokenizer, exist_ok=True)

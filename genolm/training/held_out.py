@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from genolm.data.collate import Masking
 from genolm.evaluation.bits import summarise
@@ -37,6 +38,7 @@ def measure(
     annotation: str | Path | None = None,
     batch_size: int = 32,
     autocast: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Return bits per base with its interval, over all bases and by region class.
 
@@ -52,6 +54,7 @@ def measure(
         annotation: BED or GFF whose names or types become region classes.
         batch_size: windows in a forward pass.
         autocast: run in bf16.
+        progress: show a bar.
 
     Returns:
         `bits_per_base` for a causal model, a likelihood. `masked_bits_per_base` for a masked one: nats of the hidden
@@ -63,7 +66,10 @@ def measure(
     options = dict(
         masking=masking, seed=seed, soft_masked_weight=soft_masked_weight, batch_size=batch_size, autocast=autocast
     )
-    parts = list(score_windows(model, encoder, store, tile(held_out, window_bp, context), **options))
+    windows = tile(held_out, window_bp, context)
+    scored = score_windows(model, encoder, store, windows, **options)
+    bar = tqdm(scored, total=-(-len(windows) // batch_size), desc="evaluating", unit="batch", disable=not progress)
+    parts = list(bar)
     nats, bases, contig, position = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "bases", "contig", "position")
     )

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,20 @@ class RunLog(TrainerCallback):
         tokens_per_step: tokens of one update, all ranks together.
         bases_per_token: bases a predicted token stands for.
         objective: names the bits: `bits_per_base` is a likelihood, `masked_bits_per_base` is not.
+        held_out: model → bits per base of held-out regions, written with `eval_` before the name.
+        every_steps: steps from one such measurement to the next; 0 for none.
     """
 
-    def __init__(self, path: Path, tokens_per_step: int, bases_per_token: float, objective: str):
+    def __init__(
+        self,
+        path: Path,
+        tokens_per_step: int,
+        bases_per_token: float,
+        objective: str,
+        held_out: Callable[[torch.nn.Module], float] | None = None,
+        every_steps: int = 0,
+    ):
+        self.held_out, self.every_steps = held_out, every_steps
         self.path, self.tokens_per_step, self.bases_per_token = path, tokens_per_step, bases_per_token
         self.bits_name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
         self._last = (0, 0.0)
@@ -109,9 +121,15 @@ class RunLog(TrainerCallback):
             )
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(state.global_step - self._bar.n)
+        """Move the bar; measure held-out regions when it is time."""
+        if self._bar is None:
+            return
+        self._bar.update(state.global_step - self._bar.n)
+        if self.held_out is not None and self.every_steps and state.global_step % self.every_steps == 0:
+            began = time.perf_counter()
+            bits = round(self.held_out(kwargs["model"]), 5)
+            self._write(args, state, {f"eval_{self.bits_name}": bits})
+            self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""
@@ -133,7 +151,10 @@ class RunLog(TrainerCallback):
                 speed = f"{rate:,.0f} tokens/s, {rate * self.bases_per_token:,.0f} bases/s"
                 bits = f"{logs[self.bits_name]:.4f} {self.bits_name.replace('_', ' ')}"
                 self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {bits}, {speed}", refresh=False)
-        row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **logs}
+        self._write(args, state, logs)
+
+    def _write(self, args, state, values: dict[str, Any]) -> None:
+        row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **values}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
