@@ -42,7 +42,8 @@ def summarise(
 
     Returns:
         {"bits_per_base": float, "interval": [low, high], "num_bases": float, "num_blocks": int,
-        "classes": {name: the same without classes}}. The interval is None where fewer than two blocks hold a base. `classes` is there only when classes are given.
+        "classes": {name: the same without classes}}. The interval is None where fewer than two blocks hold
+        a base. `classes` is there only when classes are given.
 
     Raises:
         ValueError: shapes differ, or a value is not finite.
