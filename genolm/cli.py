@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_fail(f"{verb!r} is no verb; {hint}"))
     import typer
 
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(getattr(import_module(f"genolm.commands.{verb}"), verb))
     try:

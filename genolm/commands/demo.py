@@ -21,10 +21,11 @@ MODEL = {
     "num_hidden_layers": 4,
     "num_attention_heads": 3,
     "num_key_value_heads": 3,
+    "initializer_range": 0.06,
 }
 TRAINING = {
-    "max_steps": 320,
-    "per_device_train_batch_size": 16,
+    "max_steps": 1400,
+    "per_device_train_batch_size": 8,
     "learning_rate": 3e-3,
     "lr_scheduler_type": "linear",
     "warmup_steps": 20,
@@ -48,12 +49,12 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     recipe = PretrainRecipe(
         run_dir=str(out),
-        data=DataRecipe(fasta=fasta, valid=SplitRecipe(fraction=0.05), test=SplitRecipe(fraction=0.1), window_bp=512),
+        data=DataRecipe(fasta=fasta, valid=SplitRecipe(fraction=0.05), test=SplitRecipe(fraction=0.1), window_bp=256),
         objective=ObjectiveRecipe("causal"),
         model=MODEL,
         seed=seed,
         training=TRAINING | {"max_steps": steps},
-        evaluation=EvaluationRecipe(every_steps=80, valid_bp=40_000, max_bp=200_000),
+        evaluation=EvaluationRecipe(every_steps=200, valid_bp=40_000, max_bp=200_000),
     )
     if fasta:
         metrics = run(recipe)
@@ -83,14 +84,12 @@ def report(out: Path, metrics: dict, floor: float | None) -> None:
 
     found = metrics["test"]["bits_per_base"]
     order, best = min(metrics["markov"].items(), key=lambda row: row[1])
-    print(
-        f"\nbits per base on held-out sequence\n  best Markov model, order {order:<4}{best:.4f}\n  this model {found:>23.4f}"
-    )
+    print("\nbits per base on held-out sequence")
+    print(f"  {f'best Markov model, order {order}':<34}{best:.4f}")
+    print(f"  {'this model':<34}{found:.4f}")
     if floor is not None:
-        print(f"  floor, what nothing can beat {floor:>5.4f}")
-        print(
-            f"  the model closed {(best - found) / (best - floor):.0%} of the gap between the Markov model and the floor"
-        )
+        print(f"  {'floor: no causal model is better':<34}{floor:.4f}")
+        print(f"{(best - found) / (best - floor):.0%} of the way from the Markov model to the floor")
         (out / "floor.json").write_text(json.dumps({"bits_per_base": floor}))
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     loss_curve(rows, out / "loss.png", "causal", baselines=metrics["markov"], floor=floor)

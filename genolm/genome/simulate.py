@@ -268,7 +268,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 def _codon_usage(rng: np.random.Generator) -> np.ndarray:
     """Draw biased frequencies of the 61 codons that are no stop, (4, 4, 4)."""
-    usage = rng.dirichlet(np.full(64, 0.5)).reshape(4, 4, 4) + 1e-4
+    usage = rng.dirichlet(np.full(64, 0.25)).reshape(4, 4, 4) + 1e-4
     for codon in STOPS:
         usage[_indices(codon)] = 0
     return usage / usage.sum()
