@@ -57,6 +57,8 @@ class Sequences:
         """Yield letters of each sequence, under the policy of `genolm.genome.alphabet`."""
         number = 0
         for batch in self._open().iter(batch_size=READ_ROWS):
+            if self.column not in batch:
+                raise StreamError(f"{self.path} has no column {self.column!r}; it has {', '.join(batch)}")
             for sequence in batch[self.column]:
                 yield self._letters(sequence, number)
                 number += 1
@@ -94,10 +96,8 @@ class Sequences:
             raise StreamError(
                 f"{self.path} is no local file or folder that can be read, and no dataset that the Hub gives: {first}"
             ) from error
-        columns = data.column_names or list(next(iter(data)))
-        if self.column not in columns:
-            raise StreamError(f"{self.path} has no column {self.column!r}; it has {', '.join(columns)}")
-        return data.select_columns([self.column])
+        # Where the columns are known beforehand, as for Parquet, the others are not even read.
+        return data.select_columns([self.column]) if self.column in (data.column_names or ()) else data
 
 
 class StreamCorpus:
