@@ -209,30 +209,53 @@ def _cut_kmers(letters, lengths, k: int, digit_of, table: np.ndarray, single: np
         end = np.concatenate([np.arange(1, num + 1) * k, num * k + np.arange(1, rest + 1)]).astype(np.int32)
         start = np.concatenate([[0], end[:-1]]).astype(np.int32)
         return ids, *(np.broadcast_to(a, ids.shape) for a in (start, end)), np.full(rows, num + rest)
-    place = np.broadcast_to(np.arange(width), letters.shape)
-    valid = place < lengths[:, None]
-    base = (digits < 4) & valid
-    piece_start = np.maximum.accumulate(np.where(base, 0, place + 1), axis=1)
-    piece_end = np.minimum.accumulate(np.where(base, width, place)[:, ::-1], axis=1)[:, ::-1]
-    offset = place - piece_start
-    in_kmer = base & (offset < (piece_end - piece_start) // k * k)
-    joined = joins[letters] & valid
-    goes_on = np.zeros_like(joined)
-    goes_on[:, 1:] = joined[:, 1:] & joined[:, :-1]
-    begins = valid & ~goes_on & (~in_kmer | (offset % k == 0))
-    padded = np.zeros((rows, width + k), dtype=np.uint8)
-    padded[:, :width] = digits & 3
-    ids_at = np.where(in_kmer, table[_codes(padded, k)[:, :width]], single[letters])
-    row, column = np.nonzero(begins)
-    count = begins.sum(axis=1)
-    at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    # Rows end to end, each with one more column that is no base, so that pieces are found in all of them at once.
+    across = width + 1
+    flat = np.full((rows, across), 4, dtype=np.uint8)
+    flat[:, :width] = digits
+    valid = np.arange(across) < lengths[:, None]
+    flat[~valid] = 4
+    flat, valid = flat.ravel(), valid.ravel()
+    base = np.zeros(len(flat) + 1, dtype=bool)
+    np.less(flat, 4, out=base[1:])
+    edges = np.flatnonzero(base[1:] != base[:-1])  # the last column is no base, so every piece has ended
+    first, size = edges[::2], edges[1::2] - edges[::2]
+    kmer_start = _spread(first, size // k, k)
+    code = np.zeros(len(kmer_start), dtype=np.int64)
+    for i in range(k):
+        code *= 4
+        code += flat[kmer_start + i]
+    rest = _spread(first + size // k * k, size % k, 1)
+    other = np.flatnonzero(valid & ~base[1:])
+    if joins.any():
+        joined = np.zeros(len(flat) + 1, dtype=bool)
+        joined[1:] = np.pad(joins[letters], ((0, 0), (0, 1))).ravel() & valid
+        other = other[~(joined[1:] & joined[:-1])[other]]
+    alone = np.concatenate([rest, other])
+    alone_ids = single[letters.ravel()[alone - alone // across]]
+    start = np.concatenate([kmer_start, alone])
+    order = np.argsort(start, kind="stable")
+    row = start[order] // across
+    count = np.bincount(row, minlength=rows)
     shape = (rows, int(count.max(initial=0)))
-    ids, start, end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
-    ids[row, at], start[row, at] = ids_at[row, column], column
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + row * shape[1]
+    ids, starts, ends = (
+        np.zeros(shape, dtype=np.int64),
+        np.zeros(shape, dtype=np.int32),
+        np.zeros(shape, dtype=np.int32),
+    )
+    ids.ravel()[place] = np.concatenate([table[code], alone_ids])[order]
+    starts.ravel()[place] = start[order] - row * across
     # A token ends where the next begins, and the last of a row at the row's end.
-    last = np.append(row[1:] != row[:-1], True) if len(row) else np.zeros(0, dtype=bool)
-    end[row, at] = np.where(last, lengths[row], np.append(column[1:], 0) if len(row) else column)
-    return ids, start, end, count
+    ends[:, :-1] = starts[:, 1:]
+    ends[np.flatnonzero(count), count[count > 0] - 1] = lengths[count > 0]
+    return ids, starts, ends, count
+
+
+def _spread(first: np.ndarray, num: np.ndarray, step: int) -> np.ndarray:
+    """Return first, first + step, … of each piece, `num` of each, one after another."""
+    within = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
+    return np.repeat(first, num) + within * step
 
 
 def _cut_text(letters, lengths, backend: Tokenizer, widths: np.ndarray | None) -> Cut:
