@@ -19,12 +19,13 @@ import numpy as np
 from genolm.genome.simulate import write_fasta
 
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from genolm.genome.store import prepare
 began = time.perf_counter()
 store = prepare({"genome": [sys.argv[1]]}, sys.argv[2])
 seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: its peak is inherited from the process that started this one.
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"seconds": seconds, "peak": peak, "bases": store.num_bases}))
 """
 

@@ -1,0 +1,81 @@
+"""The README tells the truth: its commands run, its list of files is whole."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# What shortens a command of the README, so that all of them run in a test.
+SHORTER = [
+    *("training.max_steps=2", "training.per_device_train_batch_size=2", "evaluation.max_bp=2000"),
+    *("evaluation.markov_orders=[2]", "model.num_hidden_layers=1"),
+]
+
+
+def blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(project_dir, tmp_path):
+    readme = (project_dir / "README.md").read_text()
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
+    (tmp_path / "genome.fa").write_text(f">one\n{letters}\n")
+    (tmp_path / "genes.bed").write_text("one\t37000\t39000\tgene\n")
+    (tmp_path / "recipes").symlink_to(project_dir / "recipes")
+    env = os.environ | {"PYTHONPATH": str(project_dir), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
+    lines = [line for block in blocks(readme, "bash") for line in block.splitlines() if line]
+    assert len(lines) >= 9
+    for line in lines:
+        words = shlex.split(line)
+        if "pretrain" in words:
+            words += SHORTER
+        elif "demo" in words:
+            words += ["--steps", "2"]
+        starts = {"genolm": ["-m", "genolm"], "accelerate": ["-m", "accelerate.commands.accelerate_cli"]}
+        command = [sys.executable, *starts[words[0]], *words[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    for code in blocks(readme, "python"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        assert "torch.Size([1, 10, 16])" in done.stdout
+
+
+def test_every_file_has_its_line(project_dir):
+    listing = blocks((project_dir / "README.md").read_text(), "text")[0]
+    folder, listed = None, set()
+    for line in listing.split("genolm/\n", 1)[1].splitlines():
+        name = line.split()[0]
+        if name.endswith("/"):
+            folder = name
+        elif line.startswith("    "):
+            listed.add(f"{folder}{name}")
+        else:
+            listed.add(name)
+    found = {path.relative_to(project_dir / "genolm").as_posix() for path in (project_dir / "genolm").rglob("*.py")}
+    assert listed == {name for name in found if not Path(name).name.startswith("__")}
+
+
+def test_every_recipe_key_is_told(project_dir):
+    readme = (project_dir / "README.md").read_text()
+    from dataclasses import fields
+
+    from genolm import recipe
+
+    for name in ("DataRecipe", "ObjectiveRecipe", "EvaluationRecipe", "PretrainRecipe"):
+        for field in fields(getattr(recipe, name)):
+            assert field.name in readme, f"{field.name} of {name}"
+
+
+def test_every_tokenizer_is_told(project_dir):
+    readme = (project_dir / "README.md").read_text()
+    for path in (project_dir / "tokenizer_configs").glob("*.yaml"):
+        stem = re.sub(r"\d", "", path.stem) if path.stem.startswith(("kmer", "dnabert")) else path.stem
+        stem = stem.replace("nucleotide-transformer-v2", "nucleotide-transformer-v1`, `-v2")
+        assert stem in re.sub(r"(kmer|dnabert-)\d", r"\1", readme), path.stem
