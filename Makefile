@@ -24,6 +24,7 @@ test-fast: .venv/.installed
 check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 clean:
 	rm -rf .venv runs

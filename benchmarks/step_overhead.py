@@ -36,7 +36,7 @@ class Clock(TrainerCallback):
     def __init__(self):
         self.ends = []
 
-    def on_step_end(self, *args, **kwargs):
+    def on_step_end(self, *args, **kwargs):  # noqa: D102
         self.ends.append(time.perf_counter())
 
 

@@ -305,7 +305,7 @@ def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
 
     def bits(model) -> float:
         found = measure(model, corpus.encoder, store, part, **options)
-        return found.get("bits_per_base", found.get("masked_bits_per_base"))
+        return found["bits_per_base" if "bits_per_base" in found else "masked_bits_per_base"]
 
     return bits
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from genolm.data import rng
 from genolm.data.corpus import Corpus, Examples
+from genolm.data.stream import StreamCorpus
 from genolm.tokenizers.encode import Encoder
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _tensors(ids, labels, weight, attention_mask=None) -> dict[str, "torch.Tenso
 class MaskedCollator:
     """Sample numbers → masked language model batch; an attention mask only where rows can be padded."""
 
-    def __init__(self, corpus: Corpus, masking: Masking):
+    def __init__(self, corpus: Corpus | StreamCorpus, masking: Masking):
         self.corpus, self.masking = corpus, masking
 
     def __call__(self, samples: Sequence[int]) -> dict[str, "torch.Tensor"]:
@@ -142,7 +143,7 @@ class CausalCollator:
     nothing predicts, carries no label. Padding is on the right, where a causal model never looks, so there is no mask.
     """
 
-    def __init__(self, corpus: Corpus):
+    def __init__(self, corpus: Corpus | StreamCorpus):
         self.corpus = corpus
 
     def __call__(self, samples: Sequence[int]) -> dict[str, "torch.Tensor"]:

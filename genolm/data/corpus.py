@@ -169,7 +169,7 @@ class Corpus:
         samples = np.asarray(samples, dtype=np.int64)
         letters, lengths, pack = self._letters(samples)
         examples = encode_rows(self.encoder, letters, lengths, self._weights, self.length_tokens)
-        for row in np.flatnonzero(pack >= 0):
+        for row in np.flatnonzero(pack >= 0).tolist():
             flip = rng.uniform(self.seed, STREAM_STRAND, samples[row : row + 1])[0] < self.reverse_complement
             members = np.array(self._packs[pack[row]])
             table = np.stack([self._regions.contig, self._regions.start, self._regions.end], axis=1)

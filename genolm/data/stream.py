@@ -83,7 +83,7 @@ class Sequences:
             if path.is_file():
                 if suffix not in FILES:
                     raise StreamError(f"{path}: cannot tell what this is; allowed: {', '.join(FILES)}, each also .gz")
-                options = {"sep": "\t"} if suffix == ".tsv" else {}
+                options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
                 data = load_dataset(
                     FILES[suffix], data_files={"train": str(path)}, split=self.split, streaming=True, **options
                 )

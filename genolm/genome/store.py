@@ -96,7 +96,7 @@ class Store:
 def prepare(
     genomes: Mapping[str, Sequence[str | Path]],
     out: str | Path,
-    on_progress: Callable[[str, int], None] | None = None,
+    on_progress: Callable[[str, int], object] | None = None,
     rename_duplicates: bool = False,
 ) -> Store:
     """Write genomes to a folder, or find that it holds them already.

@@ -9,6 +9,7 @@ Cost: about 1 ns a base for single nucleotides, 5 ns for k-mers without other le
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -127,16 +128,16 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
     plain = list(tokenizer("A" * k, add_special_tokens=False)["input_ids"])
     full = list(tokenizer("A" * k)["input_ids"])
     at = next(i for i in range(len(full)) if full[i : i + len(plain)] == plain)
-    pad = tokenizer.pad_token_id
+    roles: Any = {role: getattr(tokenizer, f"{role}_token_id") for role in ("pad", "mask", "unk", "eos", "bos")}
     return Encoder(
         kind=kind,
         k=k,
         vocab_size=len(tokenizer),
-        pad_id=pad if pad is not None else (tokenizer.eos_token_id or 0),
-        mask_id=tokenizer.mask_token_id,
-        unk_id=tokenizer.unk_token_id,
-        eos_id=tokenizer.eos_token_id,
-        bos_id=tokenizer.bos_token_id,
+        pad_id=roles["pad"] if roles["pad"] is not None else (roles["eos"] or 0),
+        mask_id=roles["mask"],
+        unk_id=roles["unk"],
+        eos_id=roles["eos"],
+        bos_id=roles["bos"],
         prefix_ids=tuple(full[:at]),
         suffix_ids=tuple(full[at + len(plain) :]),
         is_special=is_special,
@@ -146,7 +147,7 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
     )
 
 
-def _table_cut(kind: str, k: int, about: dict, vocabulary: dict[str, int], unk: int | None):
+def _table_cut(kind: str, k: int, about: dict, vocabulary: dict[str, int], unk: Any):
     """Make the tables of a fixed-width vocabulary, and the function that looks letters up in them."""
     folded = np.arange(256)
     for letter in range(ord("a"), ord("z") + 1):
@@ -208,7 +209,7 @@ def _cut_kmers(letters, lengths, k: int, digit_of, table: np.ndarray, single: np
         ids = np.concatenate([table[codes], single[letters[:, num * k :]]], axis=1)
         end = np.concatenate([np.arange(1, num + 1) * k, num * k + np.arange(1, rest + 1)]).astype(np.int32)
         start = np.concatenate([[0], end[:-1]]).astype(np.int32)
-        return ids, *(np.broadcast_to(a, ids.shape) for a in (start, end)), np.full(rows, num + rest)
+        return ids, np.broadcast_to(start, ids.shape), np.broadcast_to(end, ids.shape), np.full(rows, num + rest)
     # Rows end to end, each with one more column that is no base, so that pieces are found in all of them at once.
     across = width + 1
     flat = np.full((rows, across), 4, dtype=np.uint8)

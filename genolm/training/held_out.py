@@ -63,7 +63,7 @@ def measure(
     context = 0
     if masking is None:
         context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
-    options = dict(
+    options: dict[str, Any] = dict(
         masking=masking, seed=seed, soft_masked_weight=soft_masked_weight, batch_size=batch_size, autocast=autocast
     )
     windows = tile(held_out, window_bp, context)

@@ -19,6 +19,10 @@ from genolm.tokenizers.encode import make_encoder
 from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers
 
 
+# torch warns where workers outnumber cores, which is beside the point here.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("genome")
