@@ -18,7 +18,6 @@ from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers
 
-
 # torch warns where workers outnumber cores, which is beside the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
