@@ -20,7 +20,7 @@ def evaluate(
     from genolm.data.collate import Masking
     from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
-    from genolm.genome.windows import Regions, Split, available, of_genome, split
+    from genolm.models.build import without_bars
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
     from genolm.tokenizers.build import load_tokenizer
@@ -33,16 +33,20 @@ def evaluate(
     if not (checkpoint / "config.json").is_file():
         raise ValueError(f"{run} has no checkpoint/config.json; give the run folder of a finished `genolm pretrain`")
     recipe = load_settings(PretrainRecipe, run_dir / "recipe.yaml", [*(overrides or []), f"run_dir={run}"])
+    trained = load_settings(PretrainRecipe, run_dir / "recipe.yaml")
     data, objective = recipe.data, recipe.objective
     store = Store.open(run_dir / "genome")
-    if data.dataset:
-        regions = {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
-    else:
-        valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
-        regions = split(store, valid, test, available(store, data.include, data.exclude))
+    regions = split_of(data, store)
+    # Whatever is asked for now, the model has seen what its own recipe says.
+    regions["train"] = split_of(trained.data, store)["train"]
+    name = "test" if len(regions["test"]) else "valid"
+    seen = regions[name].intersect(regions["train"]).num_bases
+    if seen:
+        typer.echo(f"warning: {seen:,} of these {regions[name].num_bases:,} bp were trained on", err=True)
     encoder = make_encoder(load_tokenizer(checkpoint))
     causal = objective.kind == "causal"
-    model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_pretrained(checkpoint)
+    with without_bars():
+        model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_pretrained(checkpoint)
     rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
     metrics = measure_splits(
         model,
@@ -61,3 +65,13 @@ def evaluate(
     )
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
     print_metrics(metrics)
+
+
+def split_of(data, store):
+    """Return the regions of each split, as `genolm pretrain` makes them."""
+    from genolm.genome.windows import Regions, Split, available, of_genome, split
+
+    if data.dataset:
+        return {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
+    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+    return split(store, valid, test, available(store, data.include, data.exclude))

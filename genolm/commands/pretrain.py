@@ -278,6 +278,9 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, mea
         callbacks=[run_log],
     )
     trainer.remove_callback(PrinterCallback)
+    # Ours goes first, so that trackers are given the bits and speeds it adds.
+    trainer.callback_handler.callbacks.remove(run_log)
+    trainer.callback_handler.callbacks.insert(0, run_log)
     return trainer
 
 
@@ -345,16 +348,13 @@ def write_checkpoint(recipe: PretrainRecipe, model, tokenizer, store, metrics: d
     """Write the folder that AutoModel and AutoTokenizer load, aside first, so that it is whole or absent."""
     import shutil
 
-    from transformers.utils import logging
+    from genolm.models.build import without_bars
 
     checkpoint = Path(recipe.run_dir) / "checkpoint"
     aside = checkpoint.with_name("checkpoint.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    model.save_pretrained(aside)
-    if bars:
-        logging.enable_progress_bar()
+    with without_bars():
+        model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     about = {
         "objective": recipe.objective.kind,

@@ -1,6 +1,8 @@
 """Any transformers architecture as a DNA language model, sized from the tokenizer."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import (
@@ -11,6 +13,7 @@ from transformers import (
     AutoModelForMaskedLM,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 VOCAB_MULTIPLE = 8
 """Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""
@@ -89,6 +92,18 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
             raise ModelError(f"model.{name} is {default}; a window has {window_tokens} tokens")
         sized[name] = default
     return {**sized, **settings}
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from showing bars of its own while weights are read or written."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def describe(model: PreTrainedModel) -> str:

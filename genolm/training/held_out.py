@@ -4,6 +4,7 @@ The model and the Markov ladder see the same letters. Half of each causal window
 region's first is scored with little before it.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,16 @@ def measure(
     )
     windows = tile(held_out, window_bp, context)
     scored = score_windows(model, encoder, store, windows, **options)
-    bar = tqdm(scored, total=-(-len(windows) // batch_size), desc="evaluating", unit="batch", disable=not progress)
-    parts = list(bar)
+    parts = list(
+        tqdm(
+            scored,
+            total=-(-len(windows) // batch_size),
+            desc="evaluating",
+            unit="batch",
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            disable=not progress,
+        )
+    )
     nats, bases, contig, position = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "bases", "contig", "position")
     )

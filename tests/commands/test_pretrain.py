@@ -148,6 +148,11 @@ def test_evaluate_repeats_the_measures_and_takes_other_classes(folder, runs, cap
     assert "gene" in capsys.readouterr().out
 
 
+def test_evaluate_warns_of_bases_that_were_trained_on(folder, runs, capsys):
+    evaluate(str(folder / "char-causal"), ["data.test.contigs=[two, one]"])
+    assert "warning: 12,000 of these 18,000 bp were trained on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 @pytest.mark.parametrize("kind", ["causal", "masked"])
 def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
