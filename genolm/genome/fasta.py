@@ -5,6 +5,7 @@ Cost: one `bytes.translate` for each block, about 1 GB/s plain; decompression do
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,8 +56,10 @@ class Block:
     line: int
 
 
-def resolve(source: str | Path, sha256: str | None = None, cache: Path | None = None, progress: bool = True) -> Path:
-    """Return a local path: the source itself, or a URL's download, cached and checked.
+def resolve(source: str | Path, sha256: str | None = None, progress: bool = True) -> Path:
+    """Return a local path: the source itself, or a URL's download, checked and cached.
+
+    Downloads are kept in the folder that GENOLM_CACHE names, by default in the user's cache.
 
     Raises:
         FastaError: the file is absent, a URL has no sha256, or the download fails or does not match it.
@@ -70,7 +73,7 @@ def resolve(source: str | Path, sha256: str | None = None, cache: Path | None = 
         raise FastaError(f"{source}: a URL needs its sha256 in data.sha256, so that every run trains on the same bytes")
     import pooch
 
-    folder = cache or pooch.os_cache("genolm") / "downloads"
+    folder = os.environ.get("GENOLM_CACHE") or pooch.os_cache("genolm")
     try:
         found = pooch.retrieve(
             str(source), known_hash=f"sha256:{sha256}", path=folder, fname=_cache_name(str(source), sha256),

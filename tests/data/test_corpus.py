@@ -104,18 +104,22 @@ def test_spans_are_dnaberts():
     assert list(span_offsets(3)) == [-1, 0, 1]
 
 
-def test_overlapping_spans_hide_a_base(store):
+def test_a_masked_base_cannot_be_read_off_its_neighbours(store):
     c = corpus(store, "kmer3-overlapping", reverse_complement=0.0)
-    masking = Masking(c.encoder, rate=0.1, mask_token_rate=1.0, random_token_rate=0.0, span=3)
+    masking = Masking(c.encoder, rate=0.1, mask_token_rate=1.0, random_token_rate=0.0)
     ids = c.examples(np.arange(500)).ids
-    _, hidden = masking(SEED, np.arange(500), ids)
+    shown, hidden = masking(SEED, np.arange(500), ids)
+    assert masking.span == 3
+    # Each run of masked 3-mers holds a base that no 3-mer left to see spells out: a run of 3 or more, or one cut short
+    # by the row's end, an unknown k-mer or [CLS].
+    nucleotide = np.isin(ids, c.encoder.nucleotide_ids)
     runs = 0
-    for row in hidden:
+    for row, possible in zip(hidden, nucleotide, strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
         for a, b in zip(edges[::2], edges[1::2], strict=True):
-            inside = a > 0 and b < len(row)
             runs += 1
-            assert b - a >= 3 or not inside or not np.isin(ids, c.encoder.nucleotide_ids).all()
+            cut_short = a == 0 or b == len(row) or not possible[a - 1] or not possible[b]
+            assert b - a >= 3 or cut_short
     assert runs > 100
 
 
@@ -132,10 +136,45 @@ def test_causal_labels_and_packing(store):
     assert (row[-(96 - 72) :] == c.encoder.pad_id).all()
 
 
-def test_sampling_by_contig_and_temperature(store):
+def test_sampling_by_contig(store):
     by_contig = corpus(store, by="contig")
     contig = by_contig._contig[by_contig.windows(np.arange(8000))[0]]
     np.testing.assert_allclose(np.bincount(contig) / 8000, 0.25, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({}, 0.9),
+        ({"by": "genome"}, 0.5),
+        ({"temperature": 2.0}, 3 / 4),  # √9 : √1
+        ({"temperature": 1e9}, 0.5),
+        ({"by": "contig"}, 0.25),
+    ],
+)
+def test_a_large_genome_drowns_small_ones_only_if_asked_to(tmp_path, options, share):
+    rng = np.random.default_rng(0)
+    draw = lambda n: "".join(rng.choice(list("ACGT"), n))  # noqa: E731
+    (tmp_path / "large.fa").write_text(f">chromosome\n{draw(90_000)}\n")
+    (tmp_path / "small.fa").write_text("".join(f">c{i}\n{draw(n)}\n" for i, n in enumerate((5000, 3000, 2000))))
+    both = prepare({"large": [tmp_path / "large.fa"], "small": [tmp_path / "small.fa"]}, tmp_path / "store")
+    c = corpus(both, window_bp=100, **options)
+    contig = c._contig[c.windows(np.arange(20_000))[0]]
+    assert (contig == 0).mean() == pytest.approx(share, abs=0.015)
+
+
+def test_bed_regions_in_and_out(store, tmp_path):
+    from genolm.genome.windows import available
+
+    (tmp_path / "in.bed").write_text("one\t100\t1000\ntwo\t0\t300\n")
+    (tmp_path / "out.bed").write_text("one\t500\t600\n")
+    regions = available(store, tmp_path / "in.bed", tmp_path / "out.bed")
+    assert list(regions) == [(0, 100, 500), (0, 600, 1000), (1, 0, 300)]
+    encoder = make_encoder(build_tokenizer(load_spec("char")))
+    c = Corpus(store, regions, encoder, 96, seed=SEED)
+    unit, start, length, _ = c.windows(np.arange(500))
+    for u, s, n in zip(unit, start, length, strict=True):
+        assert any(contig == c._contig[u] and a <= s and s + n <= b for contig, a, b in regions)
 
 
 def test_no_region_is_an_error(store):
