@@ -15,6 +15,7 @@ def evaluate(
 
     Example: genolm evaluate runs/first evaluation.regions=genes.gff3
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     from genolm.data.collate import Masking
@@ -47,6 +48,9 @@ def evaluate(
     causal = objective.kind == "causal"
     with without_bars():
         model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_pretrained(checkpoint)
+    device = torch.accelerator.current_accelerator()
+    if device is not None:
+        model.to(device)  # pyright: ignore[reportArgumentType]
     rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
     metrics = measure_splits(
         model,

@@ -7,7 +7,6 @@ Each step is one function here, and says what it did before anything is spent.
 
 import dataclasses
 import json
-import math
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,17 +34,22 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
     """Run a recipe to the end and return its metrics, as in `metrics.json`."""
     from accelerate import PartialState
 
+    from genolm.models.build import config_class_of
+    from genolm.training.arguments import set_length, training_arguments, uses_cpu
+
     run_dir = Path(recipe.run_dir)
-    # The main process of a node prepares; the others wait, and then find everything done.
-    cpu = uses_cpu(recipe)
+    cpu = uses_cpu(recipe.training)
     if cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it found no GPU
+    # What can be wrong in the recipe itself is found before any genome is read.
+    arguments = training_arguments(recipe.training, run_dir, recipe.seed)
+    config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
     state = PartialState(cpu=cpu)
+    # The main process of a node prepares; the others wait, and then find everything done.
     with state.local_main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
         tokenizer = open_tokenizer(recipe, store, regions)
-    arguments = training_arguments(recipe)
     corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)
     set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)
@@ -188,67 +192,16 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
-
-
-def uses_cpu(recipe: PretrainRecipe) -> bool:
-    """Say whether the recipe asks for the CPU, or there is nothing else."""
-    import torch
-
-    return bool(recipe.training.get("use_cpu", not torch.accelerator.is_available()))
-
-
-def training_arguments(recipe: PretrainRecipe):
-    """Turn the recipe's training block into TrainingArguments, with our defaults; unknown keys are errors."""
-    import difflib
-
-    from transformers import TrainingArguments
-
-    from genolm.training.precision import has_fast_bf16
-
-    known = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
-    for key, value in recipe.training.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
-        if isinstance(known[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
-            kind = "true or false" if isinstance(known[key], bool) else "a number"
-            raise SettingsError(f"training.{key} is {value!r}; it must be {kind}")
-    defaults: dict[str, Any] = {
-        "use_cpu": uses_cpu(recipe),
-        "bf16": has_fast_bf16(),
-        "seed": recipe.seed,
-        "logging_steps": 10,
-        "save_strategy": "no",
-        "report_to": "none",
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.05,
-        "weight_decay": 0.01,
-        "adam_beta2": 0.98,
-    }
-    fixed = {
-        "output_dir": str(Path(recipe.run_dir) / "trainer"),
-        "remove_unused_columns": False,
-        # A NaN is logged as NaN, not as 0.0.
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-    }
-    try:
-        return TrainingArguments(**{**defaults, **recipe.training, **fixed})
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
-
-
-def set_length(arguments, windows_per_epoch: int | None) -> None:
-    """Turn epochs into steps, where the recipe gave no steps."""
-    from genolm.training.trainer import samples_per_step
-
-    if arguments.max_steps > 0:
-        return
-    if windows_per_epoch is None:
-        raise SettingsError("training.max_steps is not set; the length of a streamed dataset is not known beforehand")
-    samples = arguments.num_train_epochs * windows_per_epoch
-    arguments.max_steps = max(1, math.ceil(samples / samples_per_step(arguments)))
+    plain = type(recipe.data)()
+    unused = [
+        key
+        for key in ("valid", "test", "include", "exclude", "sampling")
+        if getattr(recipe.data, key) != getattr(plain, key)
+    ]
+    if recipe.data.dataset and unused:
+        console.print(
+            f"note       data.{', data.'.join(unused)} speak of FASTA; a streamed dataset makes no use of them"
+        )
 
 
 def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, measure_valid):
@@ -317,12 +270,14 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
     """Write the checkpoint folder, evaluate, draw the loss curve; return the metrics."""
     from genolm.evaluation.figures import loss_curve
     from genolm.evaluation.tables import print_metrics
+    from genolm.training.checkpoint import write_checkpoint
     from genolm.training.held_out import measure_splits
 
     run_dir = Path(recipe.run_dir)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     # Written before it is measured, and again with the measures: an interrupted evaluation costs no model.
-    write_checkpoint(recipe, model, tokenizer, store, {})
+    checkpoint = run_dir / "checkpoint"
+    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, {}))
     metrics = measure_splits(
         model,
         corpus.encoder,
@@ -335,28 +290,18 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
         **measuring(recipe, corpus, trainer.args),
     )
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_checkpoint(recipe, model, tokenizer, store, metrics)
+    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, metrics))
     rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     causal = recipe.objective.kind == "causal"
     loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)
     print_metrics(metrics)
-    print(f"model: {run_dir / 'checkpoint'}   curve: {run_dir / 'loss.png'}   log: {run_dir / 'log.jsonl'}")
+    print(f"model: {checkpoint}   curve: {run_dir / 'loss.png'}   log: {run_dir / 'log.jsonl'}")
     return metrics
 
 
-def write_checkpoint(recipe: PretrainRecipe, model, tokenizer, store, metrics: dict[str, Any]) -> None:
-    """Write the folder that AutoModel and AutoTokenizer load, aside first, so that it is whole or absent."""
-    import shutil
-
-    from genolm.models.build import without_bars
-
-    checkpoint = Path(recipe.run_dir) / "checkpoint"
-    aside = checkpoint.with_name("checkpoint.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    with without_bars():
-        model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    about = {
+def about_model(recipe: PretrainRecipe, model, store, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint tells of itself in `genolm.json`."""
+    return {
         "objective": recipe.objective.kind,
         "window_bp": recipe.data.window_bp,
         "tokenizer": recipe.tokenizer,
@@ -364,9 +309,6 @@ def write_checkpoint(recipe: PretrainRecipe, model, tokenizer, store, metrics: d
         "metrics": metrics,
         "recipe": to_dict(recipe),
         "recipe_hash": recipe_hash(recipe),
-        "data": {"inputs": store.manifest.get("inputs", []), "fingerprint": store.fingerprint},
+        "data": {"inputs": store.manifest["inputs"], "fingerprint": store.fingerprint},
         "genolm_version": genolm.__version__,
     }
-    (aside / "genolm.json").write_text(json.dumps(about, indent=1))
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    os.replace(aside, checkpoint)

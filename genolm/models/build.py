@@ -28,6 +28,33 @@ class ModelError(ValueError):
     """A model block that names no model, or one that cannot learn the objective."""
 
 
+def config_class_of(architecture: str | None, objective: str):
+    """Return the configuration class of an architecture that can learn an objective.
+
+    Raises:
+        ModelError: no architecture is named, transformers has none of that name, or it cannot learn the objective.
+    """
+    if architecture is None:
+        raise ModelError(f"model.architecture is missing; some that fit: {', '.join(SUGGESTED[objective])}")
+    if architecture not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(architecture), list(CONFIG_MAPPING), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"some that fit: {', '.join(SUGGESTED[objective])}"
+        raise ModelError(f"model.architecture {architecture!r} is no transformers model type; {hint}")
+    config_class = CONFIG_MAPPING[architecture]
+    causal = objective == "causal"
+    if config_class not in (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING):
+        raise ModelError(
+            f"model.architecture {architecture!r} cannot learn a {objective} objective; some that can: "
+            f"{', '.join(SUGGESTED[objective])}"
+        )
+    if causal and config_class in MODEL_FOR_MASKED_LM_MAPPING:
+        raise ModelError(
+            f"model.architecture {architecture!r} is an encoder, which sees the bases it would have to predict; for a "
+            f"causal objective take one of {', '.join(SUGGESTED['causal'])}"
+        )
+    return config_class
+
+
 def build_model(model: dict[str, Any], tokenizer, objective: str, window_tokens: int) -> PreTrainedModel:
     """Build a model with fresh weights; under `torch.device("meta")` it takes no memory.
 
@@ -42,24 +69,7 @@ def build_model(model: dict[str, Any], tokenizer, objective: str, window_tokens:
     """
     settings = dict(model)
     architecture = settings.pop("architecture", None)
-    if architecture is None:
-        raise ModelError(f"model.architecture is missing; some that fit: {', '.join(SUGGESTED[objective])}")
-    if architecture not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(str(architecture), list(CONFIG_MAPPING), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"some that fit: {', '.join(SUGGESTED[objective])}"
-        raise ModelError(f"model.architecture {architecture!r} is no transformers model type; {hint}")
-    config_class = CONFIG_MAPPING[architecture]
-    causal = objective == "causal"
-    if config_class not in (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING):
-        raise ModelError(
-            f"model.architecture {architecture!r} cannot learn a {objective} objective; some that can: "
-            f"{', '.join(SUGGESTED[objective])}"
-        )
-    if causal and architecture in SUGGESTED["masked"] and config_class in MODEL_FOR_MASKED_LM_MAPPING:
-        raise ModelError(
-            f"model.architecture {architecture!r} is an encoder, which sees the bases it would have to predict; for a "
-            f"causal objective take one of {', '.join(SUGGESTED['causal'])}"
-        )
+    config_class, causal = config_class_of(architecture, objective), objective == "causal"
     config = config_class(**_settings(config_class, settings, tokenizer, window_tokens))
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     try:

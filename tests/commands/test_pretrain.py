@@ -187,6 +187,7 @@ def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
         ("training.lr_scheduler_type=liner", "transformers refuses"),
         ("training.learning_rat=1", "did you mean 'learning_rate'"),
         ("training.learning_rate=fast", "it must be a number"),
+        ("training.output_dir=x", "training.output_dir cannot be set: set run_dir"),
         ("tokenizer=kmer66", "no tokenizer"),
         ("model.architecture=lama", "did you mean llama"),
         ("model.hidden_sise=3", "did you mean 'hidden_size'"),

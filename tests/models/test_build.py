@@ -61,6 +61,13 @@ def test_every_suggested_architecture_learns(tokenizer, objective, architecture)
         optimizer.zero_grad()
         losses.append(float((nats / weight).detach()))
     assert losses[-1] < 0.9 * losses[0]
+    if objective == "causal":
+        later = ids.clone()
+        later[:, 40:] = 8
+        with torch.no_grad():
+            one, other = (model.eval()(input_ids=x).logits for x in (ids, later))
+        torch.testing.assert_close(one[:, :40], other[:, :40], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(one[:, 40:], other[:, 40:])
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,7 @@ def test_every_suggested_architecture_learns(tokenizer, objective, architecture)
         ({"architecture": "llama"}, "masked", "cannot learn a masked objective; some that can: bert, modernbert, esm"),
         ({"architecture": "esm"}, "causal", "esm.* a causal objective; some that can: llama"),
         ({"architecture": "bert"}, "causal", "'bert' is an encoder"),
+        ({"architecture": "roberta"}, "causal", "'roberta' is an encoder"),
         ({"architecture": "llama", "hiden_size": 3}, "causal", "model.hiden_size .*did you mean 'hidden_size'"),
         ({"architecture": "llama", "max_position_embeddings": 8}, "causal", "is 8; a window has 64 tokens"),
         ({"architecture": "bert", **SMALL, "num_attention_heads": 5}, "masked", "bert refuses"),

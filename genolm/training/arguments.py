@@ -1,0 +1,79 @@
+"""The training block of a recipe → transformers.TrainingArguments, with our defaults; a wrong key is an error."""
+
+import dataclasses
+import difflib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from genolm.settings import SettingsError
+from genolm.training.precision import has_fast_bf16
+from genolm.training.trainer import samples_per_step
+
+DECIDED = {
+    "output_dir": "set run_dir",
+    "seed": "set seed",
+    "remove_unused_columns": "batches carry loss weights",
+    "logging_nan_inf_filter": "a NaN is logged as NaN",
+    "disable_tqdm": "genolm shows a bar of its own",
+}
+"""What the training block cannot change, and why or where else."""
+
+
+def uses_cpu(training: dict[str, Any]) -> bool:
+    """Say whether the training block asks for the CPU, or there is nothing else."""
+    return bool(training.get("use_cpu", not torch.accelerator.is_available()))
+
+
+def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> TrainingArguments:
+    """Check a training block and turn it into TrainingArguments.
+
+    Raises:
+        SettingsError: an unknown key, one that is decided elsewhere, or a value that transformers refuses.
+    """
+    known = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
+    for key, value in training.items():
+        if key in DECIDED:
+            raise SettingsError(f"training.{key} cannot be set: {DECIDED[key]}")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
+        if isinstance(known[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
+            kind = "true or false" if isinstance(known[key], bool) else "a number"
+            raise SettingsError(f"training.{key} is {value!r}; it must be {kind}")
+    defaults: dict[str, Any] = {
+        "use_cpu": uses_cpu(training),
+        "bf16": has_fast_bf16(),
+        "logging_steps": 10,
+        "save_strategy": "no",
+        "report_to": "none",
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+    }
+    fixed: dict[str, Any] = {
+        "output_dir": str(run_dir / "trainer"),
+        "seed": seed,
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+    }
+    try:
+        return TrainingArguments(**{**defaults, **training, **fixed})
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
+
+
+def set_length(arguments: TrainingArguments, windows_per_epoch: int | None) -> None:
+    """Turn epochs into steps, where the recipe gave no steps."""
+    if arguments.max_steps > 0:
+        return
+    if windows_per_epoch is None:
+        raise SettingsError("training.max_steps is not set; the length of a streamed dataset is not known beforehand")
+    samples = arguments.num_train_epochs * windows_per_epoch
+    arguments.max_steps = max(1, math.ceil(samples / samples_per_step(arguments)))
