@@ -88,7 +88,7 @@ class Corpus:
         by: every base, every contig, or every genome is equally likely.
         temperature: genomes are drawn with probability ∝ bases^(1/temperature); 1 leaves `by` as it is.
         pack: put contigs shorter than a window together, instead of padding each.
-        eos: end each packed contig with EOS. A window cut from a longer contig has none, as nothing ends there.
+        eos: end each packed contig with EOS. What is cut from a longer contig has none, as nothing ends there.
     """
 
     def __init__(
@@ -171,9 +171,12 @@ class Corpus:
         examples = encode_rows(self.encoder, letters, lengths, self._weights, self.length_tokens)
         for row in np.flatnonzero(pack >= 0).tolist():
             flip = rng.uniform(self.seed, STREAM_STRAND, samples[row : row + 1])[0] < self.reverse_complement
-            members = np.array(self._packs[pack[row]])
-            table = np.stack([self._regions.contig, self._regions.start, self._regions.end], axis=1)
-            pieces = [self.store.fetch(*region) for region in table[members].tolist()]
+            pieces = []
+            for member in self._packs[pack[row]]:
+                contig, start, end = (
+                    int(x[member]) for x in (self._regions.contig, self._regions.start, self._regions.end)
+                )
+                pieces.append((self.store.fetch(contig, start, end), end - start == self.store.lengths[contig]))
             fill_packed(examples, row, pieces, flip, self.encoder, self._weights, self.eos)
         return examples
 
@@ -190,20 +193,20 @@ def flip_rows(letters: np.ndarray, lengths: np.ndarray, flip: np.ndarray) -> Non
 def fill_packed(
     examples: Examples,
     row: int,
-    pieces: Sequence[np.ndarray],
+    pieces: Sequence[tuple[np.ndarray, bool]],
     flip: bool,
     encoder: Encoder,
     weights: np.ndarray,
     eos: bool,
 ) -> None:
-    """Overwrite a row of examples with short sequences, each read from the same strand and ended by EOS.
+    """Overwrite a row of examples with short pieces (letters, whether they are a whole sequence), read from one strand.
 
-    EOS is predicted, with weight 1, since a short sequence truly ends there. Without `eos`, or without such a token,
-    padding parts them.
+    A whole sequence is ended by EOS, which is predicted with weight 1. What is only a part of one, and everything where
+    `eos` is False or there is no such token, is parted by padding.
     """
     ids, weight = [], []
-    ends = eos and encoder.eos_id is not None
-    for letters in pieces:
+    for letters, whole in pieces:
+        ends = eos and whole and encoder.eos_id is not None
         letters = reverse_complement(letters) if flip else letters
         one = encode_rows(encoder, letters[None], np.array([len(letters)]), weights)
         ids += [one.ids[0], [encoder.eos_id if ends else encoder.pad_id]]

@@ -32,6 +32,9 @@ from genolm.tokenizers.encode import Encoder
 FILES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 READ_ROWS = 64
 
+Unit = list[tuple[np.ndarray, bool]]
+"""The pieces of a window, and of each whether it is a whole sequence."""
+
 
 class StreamError(ValueError):
     """A sequence dataset that cannot be read."""
@@ -111,7 +114,7 @@ class StreamCorpus:
         reverse_complement: probability that a window is read from the other strand.
         soft_masked_weight: loss weight of lower-case letters.
         pack: put sequences shorter than a window together, instead of padding each.
-        eos: end each packed sequence with EOS.
+        eos: end each packed sequence with EOS; the rest of a longer one has none.
     """
 
     windows_per_epoch = None
@@ -151,7 +154,7 @@ class StreamCorpus:
         letters, lengths, units, flip = self._letters(samples)
         examples = encode_rows(self.encoder, letters, lengths, self._weights, self.length_tokens)
         for row, pieces in enumerate(units):
-            if self.pack and len(pieces[0]) < self.window_bp:
+            if self.pack and len(pieces[0][0]) < self.window_bp:
                 fill_packed(examples, row, pieces, bool(flip[row]), self.encoder, self._weights, self.eos)
         return examples
 
@@ -161,19 +164,19 @@ class StreamCorpus:
         index = rng.permute(self.seed, STREAM_ORDER, index, self.block, block)
         units = [self._held_block(b)[i] for b, i in zip(block.tolist(), index.tolist(), strict=True)]
         letters = np.zeros((len(samples), self.window_bp), dtype=np.uint8)
-        lengths = np.array([len(pieces[0]) for pieces in units])
+        lengths = np.array([len(pieces[0][0]) for pieces in units])
         for row, pieces in zip(letters, units, strict=True):
-            row[: len(pieces[0])] = pieces[0]
+            row[: len(pieces[0][0])] = pieces[0][0]
         flip = rng.uniform(self.seed, STREAM_STRAND, samples) < self.reverse_complement
         flip_rows(letters, lengths, flip)
         return letters, lengths, units, flip
 
     def _restart(self) -> None:
         self._units = self._endless()
-        self._held: dict[int, list[list[np.ndarray]]] = {}
+        self._held: dict[int, list[Unit]] = {}
         self._read = 0
 
-    def _held_block(self, number: int) -> list[list[np.ndarray]]:
+    def _held_block(self, number: int) -> list[Unit]:
         """Return a block of windows; the last two read are held, since a batch may lie across two."""
         if number not in self._held and number < self._read:
             self._restart()
@@ -183,7 +186,7 @@ class StreamCorpus:
             self._read += 1
         return self._held[number]
 
-    def _endless(self) -> Iterator[list[np.ndarray]]:
+    def _endless(self) -> Iterator[Unit]:
         while True:
             empty = True
             for unit in self._once():
@@ -192,20 +195,20 @@ class StreamCorpus:
             if empty:
                 raise StreamError(f"{self.sequences.path}: split {self.sequences.split} holds no letters")
 
-    def _once(self) -> Iterator[list[np.ndarray]]:
+    def _once(self) -> Iterator[Unit]:
         """Yield the pieces of each window of one pass: one of a full window, or short ones packed together."""
-        waiting: list[np.ndarray] = []
+        waiting: Unit = []
         room = self.window_bp
         for letters in self.sequences:
             for start in range(0, len(letters), self.window_bp):
                 piece = letters[start : start + self.window_bp]
                 if not self.pack or len(piece) == self.window_bp:
-                    yield [piece]
+                    yield [(piece, len(piece) == len(letters))]
                     continue
                 if waiting and len(piece) + 1 > room:
                     yield waiting
                     waiting, room = [], self.window_bp
-                waiting.append(piece)
+                waiting.append((piece, len(piece) == len(letters)))
                 room -= len(piece) + 1
         if waiting:
             yield waiting
