@@ -18,7 +18,7 @@ def evaluate(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    from genolm.data.collate import Masking
+    from genolm.data.collate import hide_all
     from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
     from genolm.models.build import without_bars
@@ -51,14 +51,13 @@ def evaluate(
     device = torch.accelerator.current_accelerator()
     if device is not None:
         model.to(device)  # pyright: ignore[reportArgumentType]
-    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
     metrics = measure_splits(
         model,
         encoder,
         store,
         regions,
         window_bp=data.window_bp,
-        masking=None if causal else Masking(encoder, *rates),
+        masking=None if causal else hide_all(encoder, objective.mask_rate, objective.span_bp),
         seed=recipe.seed,
         soft_masked_weight=data.eval_soft_masked_weight,
         annotation=recipe.evaluation.regions,

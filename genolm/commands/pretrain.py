@@ -126,7 +126,7 @@ def open_tokenizer(recipe: PretrainRecipe, store, regions):
 
 def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
     """Return the corpus, of the training regions or of a streamed dataset, and its collator."""
-    from genolm.data.collate import CausalCollator, MaskedCollator
+    from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
     from genolm.data.stream import Sequences, StreamCorpus
     from genolm.tokenizers.encode import make_encoder
@@ -145,16 +145,11 @@ def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
     else:
         sampling = {"by": data.sampling.by, "temperature": data.sampling.temperature}
         corpus = Corpus(store, train, encoder, data.window_bp, **options, **sampling)
-    return corpus, CausalCollator(corpus) if causal else MaskedCollator(corpus, make_masking(recipe, encoder))
-
-
-def make_masking(recipe: PretrainRecipe, encoder):
-    """Return the masking of a masked objective."""
-    from genolm.data.collate import Masking
-
+    if causal:
+        return corpus, CausalCollator(corpus)
     objective = recipe.objective
     rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
-    return Masking(encoder, *rates)
+    return corpus, MaskedCollator(corpus, Masking(encoder, *rates))
 
 
 def make_model(recipe: PretrainRecipe, tokenizer, corpus):
@@ -239,10 +234,14 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, mea
 
 def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
     """Return what every measurement of this run shares."""
-    causal = recipe.objective.kind == "causal"
+    from genolm.data.collate import hide_all
+
+    objective = recipe.objective
     return dict(
         window_bp=recipe.data.window_bp,
-        masking=None if causal else make_masking(recipe, corpus.encoder),
+        masking=hide_all(corpus.encoder, objective.mask_rate, objective.span_bp)
+        if objective.kind == "masked"
+        else None,
         seed=recipe.seed,
         soft_masked_weight=recipe.data.eval_soft_masked_weight,
         autocast=bool(arguments.bf16),

@@ -107,6 +107,14 @@ class Masking:
         return shown, treatment > 0
 
 
+def hide_all(encoder: Encoder, rate: float, span: int | None = None) -> Masking:
+    """Return the masking of an evaluation: every chosen token is hidden.
+
+    Where training shows some of them as they are, or replaced, a model's bits would tell of that mixture instead.
+    """
+    return Masking(encoder, rate, mask_token_rate=1.0, random_token_rate=0.0, span=span)
+
+
 def _tensors(ids, labels, weight, attention_mask=None) -> dict[str, "torch.Tensor"]:
     import torch
 

@@ -41,12 +41,14 @@ def loss_curve(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     steps, bits = _series(log, key)
+    # A masked model is trained on bases of which some are shown, and measured on bases that are all hidden.
+    training = "training" if objective == "causal" else "training, not all hidden"
     if len(steps):
         axes.plot(steps, bits, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
-        axes.plot(steps, running_mean(bits), color=_TRAIN, linewidth=2, label=f"training, {bits[-1]:.3f} at the end")
+        axes.plot(steps, running_mean(bits), color=_TRAIN, linewidth=2, label=f"{training}: {bits[-1]:.3f} at the end")
     held_out_steps, held_out = _series(log, f"eval_{key}")
     if len(held_out_steps):
-        label = f"held out, {held_out[-1]:.3f} at the end"
+        label = f"held out: {held_out[-1]:.3f} at the end"
         axes.plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
     lines = []
     if baselines:

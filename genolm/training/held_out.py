@@ -49,7 +49,7 @@ def measure(
         store: the genomes.
         held_out: regions to score, forward strand.
         window_bp: window the model was trained with.
-        masking: hides tokens of a masked model; None for a causal model.
+        masking: hides tokens of a masked model, all that it chooses (`hide_all`); None for a causal model.
         seed: of the masks.
         soft_masked_weight: 0 leaves lower-case bases out.
         annotation: BED or GFF whose names or types become region classes.
