@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from genolm.evaluation.markov import fit
+from genolm.genome import simulate as simulate_module
 from genolm.genome.alphabet import BASE_INDEX, text
 from genolm.genome.interval import read_bed
-from genolm.genome.simulate import Element, Generator, make_generator, simulate, write_bed, write_fasta
+from genolm.genome.simulate import (
+    CODON_BITS,
+    Element,
+    Generator,
+    make_generator,
+    simulate,
+    write_bed,
+    write_fasta,
+)
 from genolm.genome.store import prepare
 
 
@@ -72,6 +81,34 @@ def test_what_may_come_next_sums_to_one():
     assert sum(2.0**-b for b in last) == pytest.approx(1, rel=1e-12)
 
 
+def test_what_may_come_next_sums_to_one_in_a_gene_a_repeat_and_a_motif(genome):
+    letters = genome.records[0][1]
+    first = {f.name: f.start for f in reversed(genome.features) if f.contig == genome.records[0][0]}
+    assert len(first) == 4
+    stems = [letters[: start + 7] for start in first.values()]
+    last = genome.generator.bits([np.append(stem, np.uint8(x)) for stem in stems for x in b"ACGT"])
+    total = 2.0 ** -np.array([bits[-1] for bits in last]).reshape(4, 4)
+    np.testing.assert_allclose(total.sum(axis=1), 1, rtol=1e-12)
+
+
+def test_a_letter_that_a_long_element_cannot_hold_still_has_a_probability():
+    emission = np.full((64, 4, 1601), 0.25)
+    emission[:, :, 1:] = np.array([1, 0, 0, 0])[:, None]
+    generator = Generator(emission, (Element("repeat", "+", 1, 1600, 0.1),))
+    # By now the background is less likely than the least double, but T and what follows can come from it alone.
+    bits = generator.bits([np.frombuffer(b"C" + b"A" * 1500 + b"TA", dtype=np.uint8)])[0]
+    assert np.isfinite(bits).all() and bits[-2] > 900
+    assert bits[-1] == pytest.approx(-np.log2(0.9 * 0.25 + 0.1))
+
+
+def test_letters_without_a_probability_are_refused_and_nothing_has_no_bits():
+    generator = tiny_generator()
+    with pytest.raises(ValueError, match="'N' at 2"):
+        generator.bits([np.frombuffer(b"ACNT", dtype=np.uint8)])
+    assert generator.bits([]) == []
+    assert [len(bits) for bits in generator.bits([np.zeros(0, dtype=np.uint8)])] == [0]
+
+
 def test_the_background_is_its_own_reverse_complement():
     chain = make_generator(np.random.default_rng(2)).emission[:, :, 0]
     frequency = np.full(64, 1 / 64)
@@ -110,21 +147,41 @@ def test_genes_are_genes(genome):
 
 def test_the_floor_is_below_every_markov_model_and_above_what_states_give(genome):
     sequences = [letters for _, letters in genome.records]
-    markov = fit(sequences[:-1], list(range(9))).bits_per_base(sequences[-1:])
+    markov = fit(sequences[:-1], range(13)).bits_per_base(sequences[-1:])
     assert genome.bits[-1].mean() < min(markov.values()) - 0.05
     assert np.concatenate(genome.bits_given_states).mean() < genome.entropy_bits_per_base < 1.8
-    assert genome.entropy_by_class["repeat"] < genome.entropy_by_class["CDS"] < genome.entropy_by_class["background"]
+    assert (
+        genome.entropy_by_class["repeat"]
+        < genome.entropy_by_class["CDS"]
+        < genome.entropy_by_class["background"]
+        < 1.97
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_codons_cost_their_entropy_once_the_states_are_known(seed):
+    genome = simulate(60_000, seed=seed)
+    given = dict(zip((name for name, _ in genome.records), genome.bits_given_states, strict=True))
+    genes = [f for f in genome.features if f.name == "CDS"]
+    bits = np.concatenate([given[gene.contig][gene.start : gene.end] for gene in genes])
+    assert bits.mean() == pytest.approx(CODON_BITS / 3, abs=0.05)
+    assert CODON_BITS / 3 < genome.entropy_by_class["CDS"] < CODON_BITS / 3 + 0.12
 
 
 def test_a_seed_is_a_genome():
     one, same, other = (simulate(3_001, num_contigs=2, seed=seed) for seed in (5, 5, 6))
     assert [len(letters) for _, letters in one.records] == [1501, 1500]
     assert all((a == b).all() for (_, a), (_, b) in zip(one.records, same.records, strict=True))
+    assert one.features == same.features and (one.bits[0] == same.bits[0]).all()
     assert (one.records[0][1] != other.records[0][1]).any()
 
 
-def test_files_give_the_same_genome_back(genome, tmp_path):
-    write_fasta(tmp_path / "g.fa", genome.records, width=61)
+@pytest.mark.parametrize("width", [60, 61, 20_000, 30_000])
+def test_files_give_the_same_genome_back(genome, tmp_path, monkeypatch, width):
+    monkeypatch.setattr(simulate_module, "_LINES_AT_ONCE", 7)
+    write_fasta(tmp_path / "g.fa", genome.records, width)
+    lines = (tmp_path / "g.fa").read_text().splitlines()
+    assert max(map(len, lines)) == min(width, 20_000) and "" not in lines
     write_bed(tmp_path / "g.bed", genome.features)
     store = prepare({"sim": [tmp_path / "g.fa"]}, tmp_path / "store")
     for i, (name, letters) in enumerate(genome.records):
