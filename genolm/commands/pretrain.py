@@ -183,7 +183,12 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
     parts = ", ".join(f"{name} {r.num_bases:,} bp" for name, r in regions.items() if len(r))
     epoch = "streamed" if corpus.windows_per_epoch is None else f"{corpus.windows_per_epoch:,} an epoch"
     steps = f"{arguments.max_steps:,} steps of {samples_per_step(arguments):,} windows"
+    letters = [row["letters"] for row in store.manifest["inputs"]]
+    counts = {name.replace("_", "-"): sum(row[name] for row in letters) for name in ("N", "IUPAC", "soft_masked")}
     console.print(f"genome     {store.num_bases:,} bp in {len(store.lengths):,} contigs; {parts}")
+    console.print(
+        f"letters    {', '.join(f'{num:,} {name}' for name, num in counts.items())}; A, C, G, T are predicted"
+    )
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
