@@ -207,6 +207,7 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
 def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, measure_valid):
     """Return the trainer, ready to run."""
     from transformers import PrinterCallback
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
     from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers, samples_per_step
 
@@ -230,6 +231,9 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, mea
         causal=recipe.objective.kind == "causal",
         callbacks=[run_log],
     )
+    if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+        # The main process measures and writes the model alone; with a part of it, it would wait for ever.
+        raise SettingsError("models sharded over ranks (FSDP, ZeRO-3) are not supported; use DDP or ZeRO-2")
     trainer.remove_callback(PrinterCallback)
     # Ours goes first, so that trackers are given the bits and speeds it adds.
     trainer.callback_handler.callbacks.remove(run_log)
