@@ -82,7 +82,7 @@ class ObjectiveRecipe:
     mask_rate: float = 0.15
     mask_token_rate: float = 0.8
     random_token_rate: float = 0.1
-    span_bp: int | None = None
+    span_tokens: int | None = None
     eos: bool = True
 
     def __post_init__(self):

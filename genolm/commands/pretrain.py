@@ -148,7 +148,7 @@ def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
     if causal:
         return corpus, CausalCollator(corpus)
     objective = recipe.objective
-    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_bp)
+    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_tokens)
     return corpus, MaskedCollator(corpus, Masking(encoder, *rates))
 
 
@@ -248,7 +248,7 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
     objective = recipe.objective
     return dict(
         window_bp=recipe.data.window_bp,
-        masking=hide_all(corpus.encoder, objective.mask_rate, objective.span_bp)
+        masking=hide_all(corpus.encoder, objective.mask_rate, objective.span_tokens)
         if objective.kind == "masked"
         else None,
         seed=recipe.seed,
