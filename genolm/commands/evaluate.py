@@ -57,6 +57,7 @@ def evaluate(
         store,
         regions,
         window_bp=data.window_bp,
+        window_tokens=json.loads((checkpoint / "genolm.json").read_text())["window_tokens"],
         masking=None if causal else hide_all(encoder, objective.mask_rate, objective.span_tokens),
         seed=recipe.seed,
         soft_masked_weight=data.eval_soft_masked_weight,

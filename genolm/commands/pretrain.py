@@ -248,6 +248,7 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
     objective = recipe.objective
     return dict(
         window_bp=recipe.data.window_bp,
+        window_tokens=corpus.length_tokens,
         masking=hide_all(corpus.encoder, objective.mask_rate, objective.span_tokens)
         if objective.kind == "masked"
         else None,
@@ -285,7 +286,7 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     # Written before it is measured, and again with the measures: an interrupted evaluation costs no model.
     checkpoint = run_dir / "checkpoint"
-    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, {}))
+    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, corpus.length_tokens, {}))
     metrics = measure_splits(
         model,
         corpus.encoder,
@@ -298,7 +299,7 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
         **measuring(recipe, corpus, trainer.args),
     )
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, metrics))
+    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, corpus.length_tokens, metrics))
     rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     causal = recipe.objective.kind == "causal"
     loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)
@@ -307,11 +308,12 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
     return metrics
 
 
-def about_model(recipe: PretrainRecipe, model, store, metrics: dict[str, Any]) -> dict[str, Any]:
+def about_model(recipe: PretrainRecipe, model, store, window_tokens: int, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint tells of itself in `genolm.json`."""
     return {
         "objective": recipe.objective.kind,
         "window_bp": recipe.data.window_bp,
+        "window_tokens": window_tokens,
         "tokenizer": recipe.tokenizer,
         "num_parameters": model.num_parameters(),
         "metrics": metrics,

@@ -64,10 +64,7 @@ def score_windows(
     try:
         for first in range(0, len(windows), batch_size):
             rows = windows[first : first + batch_size]
-            lengths = rows[:, 2] - rows[:, 1]
-            letters = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
-            for row, (contig, start, end, _) in enumerate(rows.tolist()):
-                letters[row, : end - start] = store.fetch(contig, start, end)
+            letters, lengths = _letters(store, rows)
             encoded = encoder.encode_batch(letters, lengths=lengths)
             weight = encode_rows(encoder, letters, lengths, weights).weight
             if masking is None:
@@ -91,6 +88,58 @@ def score_windows(
             )
     finally:
         model.train(was_training)
+
+
+def fit_windows(
+    encoder: Encoder, store: Store, windows: np.ndarray, max_tokens: int, batch_size: int = 256
+) -> np.ndarray:
+    """Cut windows that give more tokens than the model was trained on into ones that do not.
+
+    A window's tokens are as many as its letters decide, with BPE and where k-mers meet other letters. Positions beyond
+    those of training would cost a model bits, or be none that it has. The scored parts still cover the same bases.
+
+    Args:
+        encoder: letters → ids.
+        store: the genomes.
+        windows: (N, 4) int64 as `genolm.genome.windows.tile` gives.
+        max_tokens: tokens of a row in training, special tokens included.
+        batch_size: windows to encode at once.
+
+    Returns:
+        (M, 4) int64, in the order of the genome; the same windows where all fit.
+    """
+    done, left = [], windows
+    while len(left):
+        count = np.concatenate(
+            [_num_tokens(encoder, store, left[i : i + batch_size]) for i in range(0, len(left), batch_size)]
+        )
+        done.append(left[count <= max_tokens])
+        contig, start, end, scored = left[count > max_tokens].T
+        # Halve what is scored, or, where that is less than what is only shown, drop the farther half of the latter.
+        middle = (scored + end) // 2
+        shown = scored - start >= end - scored
+        first = np.stack([contig, start, middle, scored], axis=1)[~shown]
+        second = np.stack([contig, middle - (end - middle) // 2, end, middle], axis=1)[~shown]
+        nearer = np.stack([contig, (start + scored + 1) // 2, end, scored], axis=1)[shown]
+        left = np.concatenate([first, second, nearer])
+    fitting = np.concatenate([windows[:0], *done])
+    return fitting[np.lexsort((fitting[:, 3], fitting[:, 0]))]
+
+
+def _letters(store: Store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fetch (B, W) letters and (B,) lengths of windows."""
+    lengths = rows[:, 2] - rows[:, 1]
+    letters = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
+    for row, (contig, start, end, _) in enumerate(rows.tolist()):
+        letters[row, : end - start] = store.fetch(contig, start, end)
+    return letters, lengths
+
+
+def _num_tokens(encoder: Encoder, store: Store, rows: np.ndarray) -> np.ndarray:
+    """Return (B,) tokens of windows, special tokens included."""
+    letters, lengths = _letters(store, rows)
+    encoded = encoder.encode_batch(letters, lengths, special_tokens=False)
+    return (encoded.end > encoded.start).sum(axis=1) + len(encoder.prefix_ids) + len(encoder.suffix_ids)
 
 
 def _share(encoder: Encoder, start: np.ndarray, end: np.ndarray, rows: np.ndarray) -> np.ndarray:

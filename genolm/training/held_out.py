@@ -19,7 +19,7 @@ from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.store import Store
 from genolm.genome.windows import Regions, head, inside, regions_of, tile
-from genolm.models.nats import score_windows
+from genolm.models.nats import fit_windows, score_windows
 from genolm.tokenizers.encode import Encoder
 
 BLOCK_BP = 10_000
@@ -33,6 +33,7 @@ def measure(
     held_out: Regions,
     *,
     window_bp: int,
+    window_tokens: int,
     masking: Masking | None = None,
     seed: int = 0,
     soft_masked_weight: float = 1.0,
@@ -49,6 +50,7 @@ def measure(
         store: the genomes.
         held_out: regions to score, forward strand.
         window_bp: window the model was trained with.
+        window_tokens: tokens of a row in training; no row is longer when measured.
         masking: hides tokens of a masked model, all that it chooses (`hide_all`); None for a causal model.
         seed: of the masks.
         soft_masked_weight: 0 leaves lower-case bases out.
@@ -67,7 +69,7 @@ def measure(
     options: dict[str, Any] = dict(
         masking=masking, seed=seed, soft_masked_weight=soft_masked_weight, batch_size=batch_size, autocast=autocast
     )
-    windows = tile(held_out, window_bp, context)
+    windows = fit_windows(encoder, store, tile(held_out, window_bp, context), window_tokens)
     scored = score_windows(model, encoder, store, windows, **options)
     parts = list(
         tqdm(

@@ -9,7 +9,7 @@ import torch
 from genolm.data.collate import Masking
 from genolm.genome.store import prepare
 from genolm.genome.windows import Regions, tile, whole
-from genolm.models.nats import score_windows
+from genolm.models.nats import fit_windows, score_windows
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 
@@ -75,6 +75,24 @@ def test_bases_of_longer_tokens_sum_to_the_bases(store, name):
         encoder.encode_batch(np.frombuffer(SEQUENCE[:32].encode(), dtype=np.uint8)[None]).ids[0, 0]
     ]
     assert found["bases"].sum() == pytest.approx(70 - first)
+
+
+@pytest.mark.parametrize("name", ["kmer3", "bpe512", "char"])
+@pytest.mark.parametrize("context", [0, 20])
+def test_windows_are_cut_until_their_tokens_fit(store, name, context):
+    encoder = encoder_of(name)
+    windows = tile(whole(store), 60, context)
+    fitting = fit_windows(encoder, store, windows, 14)
+    for contig, start, end, scored in fitting.tolist():
+        assert start <= scored < end
+        row = store.fetch(contig, start, end)[None]
+        assert encoder.encode_batch(row).ids.shape[1] <= 14
+    parts = [(c, scored, e) for c, _, e, scored in fitting.tolist()]
+    assert parts == sorted(parts)
+    assert list(Regions.of(parts)) == list(whole(store))
+    assert sum(e - s for _, s, e in parts) == whole(store).num_bases
+    same = fit_windows(encoder, store, windows, 60)
+    assert (same == windows).all()
 
 
 def test_overlapping_kmers_add_one_base_each(store):
