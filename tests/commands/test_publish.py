@@ -1,9 +1,12 @@
 """Publishing, against a local stand-in for the Hub's HTTP interface."""
 
+import base64
 import hashlib
 import json
 import os
+import pty
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,33 +18,53 @@ import torch
 import yaml
 
 from genolm.commands.pretrain import run
-from genolm.commands.publish import publish, without_paths
+from genolm.commands.publish import find_checkpoint, publish, without_paths
 from genolm.recipe import PretrainRecipe
 from genolm.settings import load_settings
 
 REPO = "someone/tiny-dna"
 
 
-@pytest.fixture(scope="module", params=["char", "kmer3-overlapping"])
-def run_dir(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("publish")
+def pretrained(kind, folder):
+    """The run folder of a tiny model: causal over letters, masked over overlapping 3-mers."""
+    causal = kind == "char"
     (folder / "g.fa").write_text(">one\n" + "".join(np.random.default_rng(0).choice(list("ACGT"), 9000)) + "\n")
-    causal = request.param == "char"
     recipe = {
         "run_dir": str(folder / "run"),
         "data": {"fasta": str(folder / "g.fa"), "window_bp": 64, "test": {"fraction": 0.2}},
-        "tokenizer": request.param,
+        "tokenizer": kind,
         "objective": {"kind": "causal" if causal else "masked"},
         "model": {
             "architecture": "llama" if causal else "bert",
             **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
         },
-        "training": {"max_steps": 1, "per_device_train_batch_size": 2},
+        "training": {"max_steps": 1, "per_device_train_batch_size": 2, "hub_token": "hf_secret"},
         "evaluation": {"markov_orders": [1, 2], "max_bp": 500},
     }
     (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
     run(load_settings(PretrainRecipe, folder / "r.yaml"))
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def causal_run(tmp_path_factory):
+    return pretrained("char", tmp_path_factory.mktemp("publish"))
+
+
+@pytest.fixture(scope="module")
+def masked_run(tmp_path_factory):
+    return pretrained("kmer3-overlapping", tmp_path_factory.mktemp("publish"))
+
+
+@pytest.fixture(params=["causal", "masked"])
+def run_dir(request):
+    return request.getfixturevalue(f"{request.param}_run")
+
+
+@pytest.fixture
+def copied(causal_run, tmp_path):
+    """A run folder that a test may spoil."""
+    return shutil.copytree(causal_run, tmp_path / "copied")
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -74,6 +97,10 @@ class Hub(BaseHTTPRequestHandler):
         body, kept, base = self._body(), self.received, f"http://{self.headers['Host']}"
         if self.headers.get("Authorization") != "Bearer hf_good":
             self._answer({"error": "Invalid credentials"}, 401)
+        elif self.path == "/api/repos/create" and json.loads(body)["organization"] == "stranger":
+            self._answer({"error": "Forbidden"}, 403)
+        elif self.path == "/api/repos/create" and json.loads(body)["organization"] == "broken":
+            self._answer({"error": "name is taken"}, 400)
         elif self.path == "/api/repos/create":
             kept["repo"] = json.loads(body)
             self._answer({"url": f"{base}/{REPO}", "name": REPO, "id": REPO})
@@ -112,9 +139,10 @@ class Hub(BaseHTTPRequestHandler):
         self._answer({})
 
     def do_GET(self):
-        if self.path == "/api/models/someone/public":
-            self._answer({"id": "someone/public", "private": False})
-        elif self.path == f"/api/models/{REPO}":
+        name = self.path.removeprefix("/api/models/")
+        if name in ("someone/public", "someone/private"):
+            self._answer({"id": name, "private": name == "someone/private"})
+        elif name in (REPO, "stranger/x", "broken/x"):
             self._answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         else:
             self.received.setdefault("unknown", []).append(("GET", self.path))
@@ -144,38 +172,63 @@ def genolm(*arguments, **env):
     )
 
 
+def sent():
+    """Every file that the stand-in was sent: name → bytes."""
+    files = {}
+    for line in Hub.received["commit"]:
+        if line["key"] == "file":
+            files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        elif line["key"] == "lfsFile":
+            oid = line["value"]["oid"]
+            assert hashlib.sha256(Hub.received["lfs"][oid]).hexdigest() == oid
+            files[line["value"]["path"]] = Hub.received["lfs"][oid]
+    return files
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_what_is_sent_is_what_the_dry_run_writes(run_dir, hub, tmp_path):
-    done = genolm("publish", run_dir, REPO, "--license", "mit", "--dry-run", "--out", tmp_path / "dry")
+    done = genolm("publish", run_dir, REPO, "--license", "mit", "--dry-run", "--out", tmp_path / "dry", HF_ENDPOINT=hub)
     assert done.returncode == 0, done.stderr
     assert "nothing was sent" in done.stdout and not Hub.received
     done = genolm("publish", run_dir, REPO, "--license", "mit", HF_ENDPOINT=hub)
     assert done.returncode == 0, done.stderr + str(Hub.received.get("unknown"))
-    assert "(private)" in done.stdout
+    assert f"{hub}/{REPO} (private)" in done.stdout
     assert Hub.received["repo"]["visibility"] == "private"
-    import base64
+    assert sent() == contents(tmp_path / "dry")
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "genolm.json", "loss.png"} <= set(sent())
+    assert sent()["model.safetensors"] == (run_dir / "checkpoint" / "model.safetensors").read_bytes()
+    assert yaml.safe_load(sent()["README.md"].decode().split("---")[1])["license"] == "mit"
+    # Nothing that is sent tells where on this machine it came from, nor how to log in.
+    for name, data in sent().items():
+        assert str(run_dir.parent).encode() not in data and b"hf_secret" not in data, name
 
-    sent = {}
-    for line in Hub.received["commit"]:
-        if line["key"] == "file":
-            sent[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        elif line["key"] == "lfsFile":
-            oid = line["value"]["oid"]
-            assert hashlib.sha256(Hub.received["lfs"][oid]).hexdigest() == oid
-            sent[line["value"]["path"]] = Hub.received["lfs"][oid]
-    assert sent == {path.name: path.read_bytes() for path in (tmp_path / "dry").iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "genolm.json", "loss.png"} <= set(sent)
+
+def test_public_has_to_be_asked_for(causal_run, hub, tmp_path):
+    done = genolm("publish", causal_run, REPO, "--license", "mit", "--public", "--out", tmp_path / "o", HF_ENDPOINT=hub)
+    assert done.returncode == 0, done.stderr
+    assert Hub.received["repo"]["visibility"] == "public" and "(public)" in done.stdout
+
+
+def test_a_repository_that_exists_is_written_to_again(causal_run, hub, tmp_path):
+    arguments = ("publish", causal_run / "checkpoint", "someone/private", "--license", "mit", "--out", tmp_path / "o")
+    done = genolm(*arguments, HF_ENDPOINT=hub)
+    assert done.returncode == 0, done.stderr
+    assert sent() == contents(tmp_path / "o")
 
 
 def test_the_card_tells_the_run_and_its_usage_works(run_dir, tmp_path, capsys):
     publish(str(run_dir), REPO, license="cc-by-4.0", dry_run=True, out=tmp_path / "dry")
+    assert re.search(r"^ +[\d,]+  model.safetensors$", capsys.readouterr().out, re.MULTILINE)
     card = (tmp_path / "dry" / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     about = json.loads((run_dir / "checkpoint" / "genolm.json").read_text())
     assert front["license"] == "cc-by-4.0"
     assert front["pipeline_tag"] == ("text-generation" if about["objective"] == "causal" else "fill-mask")
     assert about["data"]["inputs"][0]["sha256"] in card
-    assert "test: 20% of the bases" in card
-    assert str(run_dir.parent) not in card + (tmp_path / "dry" / "genolm.json").read_text()
+    assert "test: 20 % of the bases" in card
     # Masked bits are no likelihood: no Markov model beside them.
     assert ("Markov" in card.split("## Limits")[0]) == (about["objective"] == "causal")
     snippet = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace(REPO, str(tmp_path / "dry"))
@@ -190,37 +243,122 @@ def test_the_card_tells_the_run_and_its_usage_works(run_dir, tmp_path, capsys):
     assert done.stdout.startswith(f"torch.Size([1, {tokens}, ")
 
 
-def test_mistakes_are_one_line(run_dir, hub, tmp_path):
+def test_mistakes_are_one_line(causal_run, hub, tmp_path):
+    (tmp_path / "empty").mkdir()
+    mit, there = ("--license", "mit", "--out", tmp_path / "out"), {"HF_ENDPOINT": hub}
     cases = [
-        (("publish", tmp_path, REPO), {}, "holds no checkpoint"),
-        (("publish", run_dir, "no-user"), {}, "USER/NAME"),
-        (("publish", run_dir, "a/b/c"), {}, "no name for a repository"),
-        (("publish", run_dir, REPO), {}, "add --license"),
-        (("publish", run_dir, REPO, "--license", "gpl"), {}, "is none of"),
-        (("publish", run_dir, REPO, "--license", "mit"), {"HF_ENDPOINT": hub, "HF_TOKEN": "hf_bad"}, "hf auth login"),
-        (("publish", run_dir, "someone/public", "--license", "mit"), {"HF_ENDPOINT": hub}, "exists and is public"),
-        (("publish", run_dir, REPO, "--license", "mit"), {"HF_HUB_OFFLINE": "1"}, "nothing was sent"),
-        (("publish", run_dir, REPO, "--license", "mit"), {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
+        ((tmp_path / "absent", REPO), {}, "is no folder"),
+        ((tmp_path / "empty", REPO), {}, "holds no checkpoint"),
+        ((causal_run, "no-user"), {}, "USER/NAME"),
+        ((causal_run, "a/b/c"), {}, "no name for a repository"),
+        ((causal_run, REPO), {}, "add --license, such as apache-2.0, mit"),
+        ((causal_run, REPO, "--license", "apache2.0"), {}, "did you mean 'apache-2.0'"),
+        ((causal_run, REPO, *mit), there | {"HF_TOKEN": "hf_bad"}, "hf auth login"),
+        ((causal_run, "stranger/x", *mit), there, "may write to stranger"),
+        ((causal_run, "broken/x", *mit), there, "the Hub refused broken/x: 400: "),
+        ((causal_run, "someone/public", *mit), there, "exists and is public"),
+        ((causal_run, "someone/private", *mit, "--public"), there, "exists and is private"),
+        ((causal_run, REPO, *mit), there | {"HF_HUB_OFFLINE": "1"}, "nothing was sent"),
+        ((causal_run, REPO, *mit), {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
     ]
     for arguments, env, message in cases:
-        done = genolm(*arguments, **env)
+        done = genolm("publish", *arguments, **env)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr and "Traceback" not in done.stderr
         assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "commit" not in Hub.received
 
 
-def test_pickles_are_never_sent(run_dir, tmp_path):
-    import shutil
+def test_the_licence_is_asked_for_on_a_terminal(causal_run, tmp_path):
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"cc0-1.0\n")
+    command = [sys.executable, "-m", "genolm", "publish", causal_run, REPO, "--dry-run", "--out", tmp_path / "dry"]
+    done = subprocess.run(list(map(str, command)), stdin=terminal, capture_output=True, text=True)
+    os.close(terminal)
+    os.close(keyboard)
+    assert done.returncode == 0, done.stderr
+    assert "Licence of the weights" in done.stdout
+    assert "license: cc0-1.0" in (tmp_path / "dry" / "README.md").read_text()
 
-    shutil.copytree(run_dir / "checkpoint", tmp_path / "checkpoint")
-    torch.save({}, tmp_path / "checkpoint" / "training_args.bin")
-    publish(str(tmp_path), REPO, license="mit", dry_run=True)
-    assert not (tmp_path / "publish" / "training_args.bin").exists()
-    (tmp_path / "checkpoint" / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="no .safetensors"):
-        publish(str(tmp_path), REPO, license="mit", dry_run=True)
+
+def test_only_its_own_folder_is_replaced(copied, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "README.md").write_text("mine")
+    for out, message in [
+        (tmp_path / "thesis", "other files"),
+        (tmp_path / "thesis" / "README.md", "is a file"),
+        (copied, "holds the checkpoint"),
+        (copied / "checkpoint", "holds the checkpoint"),
+        (tmp_path, "holds the checkpoint"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            publish(str(copied), REPO, license="mit", dry_run=True, out=out)
+    assert (tmp_path / "thesis" / "README.md").read_text() == "mine"
+    publish(str(copied), REPO, license="mit", dry_run=True)
+    publish(str(copied), REPO, license="cc0-1.0", dry_run=True)
+    assert "license: cc0-1.0" in (copied / "publish" / "README.md").read_text()
+    assert not (copied / "publish.partial").exists()
 
 
-def test_paths_are_cut_and_names_are_not(tmp_path):
-    found = without_paths({"fasta": [str(tmp_path / "g.fa"), "https://host/x.fa"], "tokenizer": "user/name"})
-    assert found == {"fasta": ["g.fa", "https://host/x.fa"], "tokenizer": "user/name"}
+def test_shards_are_sent_together_or_not_at_all(copied, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(copied / "checkpoint")
+    (copied / "checkpoint" / "model.safetensors").unlink()
+    model.save_pretrained(copied / "checkpoint", max_shard_size="4KB")
+    shards = sorted(path.name for path in (copied / "checkpoint").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    publish(str(copied), REPO, license="mit", dry_run=True)
+    assert {*shards, "model.safetensors.index.json"} <= set(contents(copied / "publish"))
+    again = AutoModelForCausalLM.from_pretrained(copied / "publish").state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+    (copied / "checkpoint" / shards[-1]).unlink()
+    with pytest.raises(ValueError, match=f"lacks {shards[-1]}"):
+        publish(str(copied), REPO, license="mit", dry_run=True)
+
+
+def test_nothing_is_sent_but_what_is_listed(copied):
+    checkpoint = copied / "checkpoint"
+    torch.save({}, checkpoint / "training_args.bin")
+    for name in ("notes.txt", "secrets.json", "pytorch_model.pt"):
+        (checkpoint / name).write_text("{}")
+    publish(str(copied), REPO, license="mit", dry_run=True)
+    assert not set(contents(copied / "publish")) & {
+        "training_args.bin",
+        "notes.txt",
+        "secrets.json",
+        "pytorch_model.pt",
+    }
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="no model.safetensors"):
+        publish(str(copied), REPO, license="mit", dry_run=True)
+
+
+def test_a_checkpoint_copied_in_part_is_refused(copied):
+    (copied / "checkpoint" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="lacks tokenizer.json"):
+        find_checkpoint(copied)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (
+            {"fasta": ["/home/me/g.fa", "data/g.fa", "https://host/x.fa"]},
+            {"fasta": ["g.fa", "g.fa", "https://host/x.fa"]},
+        ),
+        ({"fasta": {"human": "~/private/hg38.fa"}}, {"fasta": {"human": "hg38.fa"}}),
+        ({"sha256": {"../lab/g.fa": "ab"}}, {"sha256": {"g.fa": "ab"}}),
+        ({"run_dir": "runs/secret/first", "tokenizer": "runs/toks"}, {"run_dir": "first", "tokenizer": "toks"}),
+        ({"test": {"regions": "beds/x.bed"}}, {"test": {"regions": "x.bed"}}),
+        ({"dataset": {"path": "user/name"}}, {"dataset": {"path": "user/name"}}),
+        ({"dataset": {"path": "lab/reads.parquet"}}, {"dataset": {"path": "reads.parquet"}}),
+        ({"training": {"deepspeed": "conf/zero2.json"}}, {"training": {"deepspeed": "zero2.json"}}),
+        ({"training": {"hub_token": "hf_abc", "max_steps": 3}}, {"training": {"max_steps": 3}}),
+        ({"fasta": "https://me:pw@host/x?id=NC_1&api_key=s"}, {"fasta": "https://host/x?id=NC_1"}),
+        ({"fasta": "https://host/x?X-Amz-Signature=s"}, {"fasta": "https://host/x"}),
+        ({"fasta": "file:///home/me/g.fa"}, {"fasta": "g.fa"}),
+    ],
+)
+def test_paths_and_secrets_are_cut_and_names_are_not(given, kept):
+    assert without_paths(given) == kept
