@@ -77,6 +77,16 @@ def test_bases_of_longer_tokens_sum_to_the_bases(store, name):
     assert found["bases"].sum() == pytest.approx(70 - first)
 
 
+def test_a_token_that_reaches_into_the_context_counts_for_its_share(store):
+    encoder = encoder_of("kmer3")
+    model = Bigram(encoder.vocab_size)
+    model.table.data[:] = 0  # every token costs ln V
+    windows = tile(Regions.of([(1, 0, 70)]), 30, 10)  # windows begin at 0, 20, 40: their 3-mers lie across bounds
+    found = gathered(list(score_windows(model, encoder, store, windows)))
+    np.testing.assert_allclose(found["nats"] / found["bases"], np.log(encoder.vocab_size) / 3, rtol=1e-5)
+    assert (found["bases"] < 1).any() or (found["bases"] == 2).any()
+
+
 @pytest.mark.parametrize("name", ["kmer3", "bpe512", "char"])
 @pytest.mark.parametrize("context", [0, 20])
 def test_windows_are_cut_until_their_tokens_fit(store, name, context):
