@@ -44,6 +44,7 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
     # What can be wrong in the recipe itself is found before any genome is read.
     arguments = training_arguments(recipe.training, run_dir, recipe.seed)
     config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
+    check_run_dir(recipe)
     state = PartialState(cpu=cpu)
     # The main process of a node prepares; the others wait, and then find everything done.
     with state.local_main_process_first():
@@ -62,6 +63,17 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
     metrics = finish(recipe, trainer, tokenizer, corpus, store, regions) if state.is_main_process else {}
     state.wait_for_everyone()
     return metrics
+
+
+def check_run_dir(recipe: PretrainRecipe) -> None:
+    """Refuse a run folder that holds the model of another recipe, which would be lost."""
+    checkpoint = Path(recipe.run_dir) / "checkpoint"
+    about = checkpoint / "genolm.json"
+    if about.is_file() and json.loads(about.read_text()).get("recipe_hash") != recipe_hash(recipe):
+        raise SettingsError(
+            f"{recipe.run_dir} holds a model of another recipe, which would be lost; set another run_dir, or remove "
+            f"{checkpoint}"
+        )
 
 
 def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
@@ -189,7 +201,8 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
     console.print(
         f"letters    {', '.join(f'{num:,} {name}' for name, num in counts.items())}; A, C, G, T are predicted"
     )
-    console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries")
+    width = f", {bases_per_token(corpus):.2f} bp a token" if corpus.encoder.kind == "bpe" else ""
+    console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
     plain = type(recipe.data)()

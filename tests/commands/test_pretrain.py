@@ -138,6 +138,14 @@ def test_a_second_run_prepares_nothing_and_gives_the_same_bytes(folder, runs):
     assert (where / "checkpoint" / "model.safetensors").read_bytes() == weights
 
 
+def test_the_model_of_another_recipe_is_not_overwritten(folder, runs):
+    checkpoint = folder / "char-causal" / "checkpoint" / "model.safetensors"
+    before = checkpoint.stat().st_mtime_ns
+    with pytest.raises(SettingsError, match="holds a model of another recipe.*set another run_dir"):
+        run(load(folder, "char-causal", "training.max_steps=2"))
+    assert checkpoint.stat().st_mtime_ns == before
+
+
 def test_evaluate_repeats_the_measures_and_takes_other_classes(folder, runs, capsys):
     (folder / "genes.bed").write_text("two\t100\t900\tgene\n")
     where = folder / "char-masked"
