@@ -1,10 +1,13 @@
+import inspect
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from genolm.cli import VERBS
+from genolm import __version__
+from genolm.cli import VERBS, main
 
 
 def genolm(*arguments, **env):
@@ -45,9 +48,6 @@ def test_env_tells_versions():
         (["pretrain", "none.yaml"], "none.yaml: no such file"),
         (["prepare", "none.fa", "--out", "x"], "none.fa: no such file"),
         (["evaluate", "nowhere"], "nowhere has no checkpoint"),
-        (["tokenizer", "kmer99", "--out", "x"], "'kmer99' is no tokenizer"),
-        (["tokenizer", "bpe4096", "--out", "x"], "add --fasta"),
-        (["tokenizer", "char", "--fasta", "g.fa", "--out", "x"], "learns nothing from genomes"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -67,3 +67,135 @@ def test_prepare_and_tokenizer_do_what_they_say(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tokenizer" / "tokenizer.json").is_file()
     assert "kmer, 76 entries" in done.stdout  # 7 special tokens, 64 3-mers, A C G T N
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run main() here, in an empty folder; give exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")  # main sets it where it is not set
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("GENOLM_DEBUG", raising=False)
+
+    def call(*arguments):
+        try:
+            main(list(arguments))
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        done = capsys.readouterr()
+        return status, done.out, done.err
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"]])
+def test_help_in_any_form(call, arguments):
+    status, out, err = call(*arguments)
+    assert (status, err) == (0, "") and out.startswith("Usage: genolm VERB")
+    for verb, text in VERBS.items():
+        assert f"\n  {verb} " in out and text in out
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version(call, flag):
+    assert call(flag) == (0, f"genolm {__version__}\n", "")
+
+
+def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
+    files = {path.stem for path in (project_dir / "genolm" / "commands").glob("[!_]*.py")}
+    assert files == set(VERBS)
+    for verb in VERBS:
+        assert inspect.isfunction(getattr(import_module(f"genolm.commands.{verb}"), verb))
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("evalute", "did you mean 'evaluate'?"),
+        ("--verbose", "verbs: prepare, tokenizer, pretrain, evaluate, publish, demo, env"),
+        ("os", "verbs: prepare, "),
+        ("", "verbs: prepare, "),
+    ],
+)
+def test_an_unknown_verb_is_one_clear_error(call, word, hint):
+    status, out, err = call(word)
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1
+    assert err.startswith(f"error: {word!r} is no verb; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare"], "Missing argument"),
+        (["prepare", "g.fa"], "Missing option '--out'"),
+        (["prepare", "g.fa", "--uot", "x"], "No such option: --uot"),
+        (["prepare", "g.fa", "--out"], "'--out' requires an argument"),
+        (["env", "more"], "unexpected extra argument"),
+        (["demo", "--steps", "many"], "Invalid value for '--steps'"),
+    ],
+)
+def test_wrong_arguments_are_told_without_a_traceback(call, tmp_path, arguments, message):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert message in " ".join(err.split()) and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tokenizer", "kmer99", "--out", "x"], "'kmer99' is no tokenizer"),
+        (["tokenizer", "bpe4096", "--out", "x"], "add --fasta"),
+        (["tokenizer", "char", "--fasta", "g.fa", "--out", "x"], "learns nothing from genomes"),
+    ],
+)
+def test_a_wrong_tokenizer_is_one_line(call, tmp_path, arguments, message):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "") and err.startswith("error: ") and len(err.splitlines()) == 1
+    assert message in err and not list(tmp_path.iterdir())
+
+
+RECIPE = "run_dir: x\ndata: {fasta: none.fa}\nobjective: {kind: causal}\nmodel: {architecture: llama}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (RECIPE + "sed: 1\n", [], "r.yaml:5: unknown key 'sed'; did you mean 'seed'?"),
+        (RECIPE, ["data.window_bp=4"], "override 'data.window_bp=4': data.window_bp is 4; allowed: at least 8"),
+        (RECIPE, ["seed"], "override 'seed': write key=value, as in training.max_steps=100"),
+        ("seed: [1\n", [], "r.yaml: not YAML: "),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(call, tmp_path, text, overrides, message):
+    (tmp_path / "r.yaml").write_text(text)
+    status, out, err = call("pretrain", "r.yaml", *overrides)
+    assert (status, out) == (2, "") and err.startswith(f"error: {message}") and len(err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_debug_shows_where_it_happened(call, monkeypatch):
+    monkeypatch.setenv("GENOLM_DEBUG", "1")
+    with pytest.raises(ValueError, match="none.yaml: no such file"):
+        call("pretrain", "none.yaml")
+
+
+def test_a_fault_of_ours_is_no_users_mistake(call, monkeypatch):
+    monkeypatch.setattr("genolm.commands.pretrain.load_settings", lambda *a: {}["fault"])
+    with pytest.raises(KeyError, match="fault"):
+        call("pretrain", "none.yaml")
+
+
+@pytest.mark.xfail(strict=True, reason="says 'dictionary update sequence element #0 has length 1; 2 is required'")
+def test_a_hash_without_its_url_is_told_as_such(call, tmp_path):
+    (tmp_path / "g.fa").write_text(">a\nACGT\n")
+    status, _, err = call("prepare", "g.fa", "--out", "store", "--sha256", "abc")
+    assert status == 2 and "URL=HEX" in err
+
+
+@pytest.mark.xfail(strict=True, reason="a genome with no name is written, and told as ': g.fa, 4 bp'")
+def test_a_name_must_not_be_empty(call, tmp_path):
+    (tmp_path / "g.fa").write_text(">a\nACGT\n")
+    assert call("prepare", "=g.fa", "--out", "store")[0] == 2

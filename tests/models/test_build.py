@@ -3,8 +3,12 @@ import re
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
-from genolm.models.build import SUGGESTED, ModelError, build_model, describe
+from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe, without_bars
 from genolm.models.loss import weighted_token_loss
 from genolm.recipe import PretrainRecipe
 from genolm.settings import load_settings
@@ -109,3 +113,128 @@ def test_every_shipped_recipe_builds_on_the_meta_device(project_dir):
         assert model.num_parameters() / 1e6 == pytest.approx(float(stated[1]), abs=0.06)
         built += 1
     assert built >= 2
+
+
+def words(number: int, **special: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of so many entries, the special ones first."""
+    vocabulary = [*special.values(), *(f"w{i}" for i in range(number - len(special)))]
+    model = WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=vocabulary[0])
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **special)
+
+
+ENDS = {"pad_token": "<p>", "bos_token": "<b>", "eos_token": "<e>", "mask_token": "<m>"}
+
+
+@pytest.mark.parametrize(("entries", "rows"), [(7, 8), (8, 8), (9, 16), (16, 16), (4097, 4104)])
+def test_the_vocabulary_is_the_next_multiple_of_eight(entries, rows):
+    with torch.device("meta"):
+        model = build_model({"architecture": "llama", **SMALL}, words(entries, **ENDS), "causal", 32)
+    assert model.get_input_embeddings().weight.shape == model.get_output_embeddings().weight.shape == (rows, 32)
+
+
+def test_special_ids_are_the_tokenizers_own():
+    with torch.device("meta"):
+        # Every default of these configurations would be out of range, or another token.
+        llama = build_model({"architecture": "llama", **SMALL}, words(9, **ENDS), "causal", 32).config
+        esm = build_model({"architecture": "esm", **SMALL}, words(9, **ENDS), "masked", 32).config
+        plain = build_model({"architecture": "gpt2", **OTHER_NAMES["gpt2"]}, words(9), "causal", 32).config
+    assert (llama.pad_token_id, llama.bos_token_id, llama.eos_token_id) == (0, 1, 2)
+    assert (esm.pad_token_id, esm.mask_token_id) == (0, 3)
+    assert (plain.pad_token_id, plain.bos_token_id, plain.eos_token_id) == (None, None, None)
+
+
+def test_a_bert_on_the_meta_device_has_the_parameters_of_a_hand_count():
+    with torch.device("meta"):
+        model = build_model({"architecture": "bert", **SMALL}, words(9, **ENDS), "masked", 100)
+    assert all(p.is_meta for p in model.parameters())
+    vocabulary, width, inner, positions = 16, 32, 64, 100 + 2
+    embeddings = (vocabulary + positions + 2) * width + 2 * width  # words, positions, segments; norm
+    attention = 4 * (width * width + width) + 2 * width
+    mlp = width * inner + inner + inner * width + width + 2 * width
+    head = width * width + width + 2 * width + vocabulary  # its matrix is that of the embeddings
+    assert model.num_parameters() == embeddings + attention + mlp + head
+    assert sum(p.numel() for p in set(model.parameters())) == model.num_parameters()
+
+
+@pytest.mark.parametrize(("objective", "architecture"), [("causal", "llama"), ("masked", "bert"), ("masked", "esm")])
+def test_the_longest_row_fits_and_weights_are_fresh(objective, architecture):
+    tokenizer, ids = words(9, **ENDS), torch.full((1, 50), 5)
+    torch.manual_seed(0)
+    one = build_model({"architecture": architecture, **SMALL}, tokenizer, objective, 50).eval()
+    other = build_model({"architecture": architecture, **SMALL}, tokenizer, objective, 50).eval()
+    torch.manual_seed(0)
+    again = build_model({"architecture": architecture, **SMALL}, tokenizer, objective, 50).eval()
+    with torch.no_grad():
+        logits = [model(input_ids=ids).logits for model in (one, other, again)]
+    assert logits[0].shape == (1, 50, 16) and logits[0].isfinite().all()
+    assert torch.equal(logits[0], logits[2]) and not torch.equal(logits[0], logits[1])
+
+
+def test_the_recipes_block_is_left_as_it_was():
+    block = {"architecture": "bert", **SMALL}
+    with torch.device("meta"):
+        build_model(block, words(9, **ENDS), "masked", 32)
+    assert block == {"architecture": "bert", **SMALL}
+
+
+def test_what_the_recipe_says_goes_over_what_the_tokenizer_says():
+    changes = {"max_position_embeddings": 77, "vocab_size": 24, "pad_token_id": 8}
+    with torch.device("meta"):
+        config = build_model({"architecture": "llama", **SMALL, **changes}, words(9, **ENDS), "causal", 77).config
+    assert {key: getattr(config, key) for key in changes} == changes
+
+
+@pytest.mark.parametrize("objective", SUGGESTED)
+def test_every_suggestion_is_one_that_works(objective):
+    for architecture in SUGGESTED[objective]:
+        assert config_class_of(architecture, objective).model_type == architecture
+
+
+def test_bars_are_shown_again_afterwards():
+    shown = logging.is_progress_bar_enabled()
+    try:
+        for before in (logging.enable_progress_bar, logging.disable_progress_bar):
+            before()
+            as_it_was = logging.is_progress_bar_enabled()
+            with pytest.raises(KeyError), without_bars():
+                assert not logging.is_progress_bar_enabled()
+                raise KeyError
+            assert logging.is_progress_bar_enabled() == as_it_was
+    finally:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="not a ValueError, so it reaches the user as a traceback: transformers' own, KeyError, TypeError",
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": "big"},
+        {"hidden_size": 33},
+        {"num_hidden_layers": 1.5},
+        {"num_attention_heads": 0},
+        {"hidden_act": "nope"},
+        {"max_position_embeddings": "long"},
+        {"architecture": ["llama"]},
+    ],
+)
+def test_a_wrong_value_is_one_error(wrong):
+    with torch.device("meta"), pytest.raises(ModelError):
+        build_model({"architecture": "llama", **SMALL, **wrong}, words(9, **ENDS), "causal", 32)
+
+
+@pytest.mark.xfail(strict=True, reason="ids at and above the recipe's vocab_size would crash in the embedding")
+def test_a_vocabulary_smaller_than_the_tokenizer_is_refused():
+    with torch.device("meta"), pytest.raises(ModelError, match="vocab_size"):
+        build_model({"architecture": "llama", **SMALL, "vocab_size": 4}, words(9, **ENDS), "causal", 32)
+
+
+@pytest.mark.xfail(strict=True, reason="max_position_embeddings, another name of it, is passed beside it and wins")
+def test_gpt2s_own_name_for_positions_is_heard():
+    gpt2 = {"architecture": "gpt2", **OTHER_NAMES["gpt2"]}
+    with torch.device("meta"):
+        assert build_model({**gpt2, "n_positions": 128}, words(9, **ENDS), "causal", 32).config.n_positions == 128
+        with pytest.raises(ModelError, match="model.n_positions is 8; a window has 32 tokens"):
+            build_model({**gpt2, "n_positions": 8}, words(9, **ENDS), "causal", 32)
