@@ -86,6 +86,8 @@ class ObjectiveRecipe:
     eos: bool = True
 
     def __post_init__(self):
+        if self.span_tokens is not None:
+            within("span_tokens", self.span_tokens, 1, None)
         for name in ("mask_rate", "mask_token_rate", "random_token_rate"):
             within(name, getattr(self, name), 0, 1)
         if self.mask_token_rate + self.random_token_rate > 1 + 1e-9:
@@ -103,6 +105,10 @@ class EvaluationRecipe:
     markov_orders: list[int] = field(default_factory=lambda: list(range(13)))
 
     def __post_init__(self):
+        for name in ("every_steps", "valid_bp"):
+            within(name, getattr(self, name), 0, None)
+        if self.max_bp is not None:
+            within("max_bp", self.max_bp, 1, None)
         for order in self.markov_orders:
             within("markov_orders", order, 0, 12)
 
@@ -140,4 +146,4 @@ def to_dict(recipe: Any) -> dict[str, Any]:
 def recipe_hash(recipe: Any) -> str:
     """Return the sha256 of a recipe's values, where it is run left out."""
     values = {key: value for key, value in to_dict(recipe).items() if key != "run_dir"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -26,7 +26,8 @@ Settings = TypeVar("Settings")
 
 def within(key: str, value: float, low: float | None, high: float | None) -> None:
     """Refuse a value below `low` or above `high`."""
-    if (low is not None and value < low) or (high is not None and value > high):
+    # Not the other way round: NaN is neither below nor above anything.
+    if not ((low is None or value >= low) and (high is None or value <= high)):
         allowed = f"at least {low}" if high is None else f"{low} to {high}"
         raise SettingsError(f"{key} is {value}; allowed: {allowed}")
 
@@ -53,10 +54,27 @@ class _LineLoader(yaml.SafeLoader):
         return found
 
 
-# YAML 1.1 reads `3e-4`, without a point, as text.
-_LineLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# Names are kept as written: YAML 1.1 would make dates of 2026-01-31, 7 of 07, 90 of 1:30 and 10 of 1_0.
+_INT, _DATE = "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp"
+_LineLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag not in (_INT, _DATE)]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_LineLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+"""Numbers that YAML 1.1 reads as text, such as 3e-4."""
+
+
+def _parse(text: str) -> tuple[Any, dict[str, int]]:
+    """Turn YAML into plain data, and say on which line each dotted key stands."""
+    loader = _LineLoader(text)
+    try:
+        return loader.construct_settings(loader.get_single_node()), loader.lines
+    except RecursionError:
+        raise SettingsError("not YAML: an anchor inside itself") from None
+    finally:
+        loader.dispose()
 
 
 def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
@@ -74,27 +92,28 @@ def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | 
     if not path.is_file():
         raise SettingsError(f"{path}: no such file; check the path and the folder the command is run in")
     try:
-        loader = _LineLoader(path.read_text())
-        try:
-            values = loader.construct_settings(loader.get_single_node())
-        finally:
-            loader.dispose()
+        values, numbers = _parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: it must be a set of `key: value` lines, got {type(values).__name__}")
-    lines = {key: f"{path}:{line}" for key, line in loader.lines.items()}
+    lines = {key: f"{path}:{line}" for key, line in numbers.items()}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise SettingsError(f"override {override!r}: write key=value, as in training.max_steps=100")
         try:
-            value = yaml.load(text, Loader=_LineLoader)  # a SafeLoader
+            value, _ = _parse(text)
         except yaml.YAMLError:
             value = text
+        except SettingsError as error:
+            raise SettingsError(f"override {override!r}: {error}") from None
         _set(values, key, value, override)
+        lines = {name: line for name, line in lines.items() if not name.startswith(f"{key}.")}
         lines[key] = f"override {override!r}"
     return _build(cls, values, "", lines, str(path))
 
@@ -141,7 +160,7 @@ def _coerce(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) 
     origin = get_origin(kind)
     at = lines.get(key, where)
     if kind is Any:
-        return value
+        return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
     if origin in (Union, types.UnionType):
         return _coerce_union(kind, value, key, lines, where)
     if origin is Literal:
@@ -162,6 +181,8 @@ def _coerce(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) 
         return value
     if kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
     if kind in (int, float) and not isinstance(value, bool):
         try:
             number = float(value)

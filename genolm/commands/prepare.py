@@ -18,6 +18,9 @@ def prepare(
     """
     from genolm.genome.sources import by_genome, prepare_genomes
 
+    for pair in sha256 or []:
+        if "=" not in pair:
+            raise ValueError(f"--sha256 {pair}: write URL=HEX")
     hashes = dict(pair.rsplit("=", 1) for pair in sha256 or [])
     store = prepare_genomes(by_genome(fasta), out, hashes, rename_duplicates=rename_duplicates)
     for entry in store.manifest["inputs"]:

@@ -1,6 +1,7 @@
 """Stretches of contigs from BED and GFF files, all 0-based half-open."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_bed(path: str | Path) -> list[Interval]:
     """Read a BED file: contig, start, end, and where given name and strand, parted by tabs or spaces."""
     found = []
     for number, line in _lines(Path(path)):
-        if line.startswith(("track", "browser")):
+        if line.split(None, 1)[0] in ("track", "browser"):
             continue
         columns = line.split("\t") if "\t" in line else line.split()
         if len(columns) < 3:
@@ -103,5 +104,5 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     return
                 if line.strip() and not line.startswith("#"):
                     yield number, line.rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise IntervalError(f"{path}: could not be read: {error}") from error

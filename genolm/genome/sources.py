@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from genolm.genome.fasta import resolve
+from genolm.genome.fasta import FastaError, resolve
 from genolm.genome.store import Store, prepare
 
 Fasta = str | Sequence[str] | Mapping[str, str | Sequence[str]]
@@ -17,8 +17,24 @@ def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
     for source in sources:
         name, equals, path = source.partition("=")
         given = equals and "/" not in name and ":" not in name
-        genomes.setdefault(name if given else genome_name(source), []).append(path if given else source)
+        if given and not name:
+            raise FastaError(f"{source!r} names no genome; write NAME=FILE, or the file alone")
+        if given:
+            genomes.setdefault(name, []).append(path)
+        else:
+            _add_unnamed(genomes, source)
     return genomes
+
+
+def _add_unnamed(genomes: dict[str, list[str]], source: str) -> None:
+    """Add a file as a genome of its own; two files of one name would be taken for one genome, or replace each other."""
+    name = genome_name(source)
+    if name in genomes:
+        raise FastaError(
+            f"{genomes[name][0]} and {source} would both be genome {name!r}; name them: NAME=FILE on the command line, "
+            "data.fasta: {NAME: FILE} in a recipe"
+        )
+    genomes[name] = [source]
 
 
 def genome_name(source: str) -> str:
@@ -51,7 +67,10 @@ def prepare_genomes(
     if isinstance(fasta, str):
         fasta = [fasta]
     if not isinstance(fasta, Mapping):
-        fasta = {genome_name(source): [source] for source in fasta}
+        genomes: dict[str, list[str]] = {}
+        for source in fasta:
+            _add_unnamed(genomes, source)
+        fasta = genomes
     listed = {name: [files] if isinstance(files, str) else list(files) for name, files in fasta.items()}
     hashes = sha256 or {}
     local = {

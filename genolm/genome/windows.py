@@ -159,7 +159,7 @@ def regions_of(store: Store, intervals: Iterable[Interval]) -> Regions:
 
 
 def _take_fraction(available: Regions, num_bases: int) -> Regions:
-    """Take whole regions, large to small, while they fit; then the end of the largest one left."""
+    """Take whole regions, large to small, while they fit; then the ends of the largest ones left."""
     rows, left, missing = [], [], num_bases
     for contig, start, end in sorted(available, key=lambda row: (row[1] - row[2], row)):
         # A region larger than half of what is asked for would decide alone what the split looks like.
@@ -168,9 +168,10 @@ def _take_fraction(available: Regions, num_bases: int) -> Regions:
             missing -= end - start
         else:
             left.append((contig, start, end))
-    if missing > 0 and left:
-        contig, start, end = left[0]
-        rows.append((contig, max(start, end - missing), end))
+    for contig, start, end in left:
+        taken = min(missing, end - start)
+        rows.append((contig, end - taken, end))
+        missing -= taken
     return Regions.of(rows)
 
 

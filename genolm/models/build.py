@@ -36,7 +36,7 @@ def config_class_of(architecture: str | None, objective: str):
     """
     if architecture is None:
         raise ModelError(f"model.architecture is missing; some that fit: {', '.join(SUGGESTED[objective])}")
-    if architecture not in CONFIG_MAPPING:
+    if not isinstance(architecture, str) or architecture not in CONFIG_MAPPING:
         near = difflib.get_close_matches(str(architecture), list(CONFIG_MAPPING), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"some that fit: {', '.join(SUGGESTED[objective])}"
         raise ModelError(f"model.architecture {architecture!r} is no transformers model type; {hint}")
@@ -70,13 +70,13 @@ def build_model(model: dict[str, Any], tokenizer, objective: str, window_tokens:
     settings = dict(model)
     architecture = settings.pop("architecture", None)
     config_class, causal = config_class_of(architecture, objective), objective == "causal"
-    config = config_class(**_settings(config_class, settings, tokenizer, window_tokens))
+    settings = _settings(config_class, settings, tokenizer, window_tokens)
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     try:
-        built = auto.from_config(config)
-    except (ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
-        raise ModelError(f"model: {architecture} refuses this configuration: {error}") from error
-    return built
+        return auto.from_config(config_class(**settings))
+    except Exception as error:  # each architecture has its own way to refuse a value: KeyError, TypeError, its own
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model: {architecture} refuses this configuration: {reason}") from error
 
 
 def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: int) -> dict[str, Any]:
@@ -87,7 +87,12 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
             near = difflib.get_close_matches(key, sorted(known), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"see transformers' {config_class.__name__}"
             raise ModelError(f"model.{key} is not in the {config_class.model_type} configuration; {hint}")
+    # Some configurations have two names for a key; one of the two given would silently win.
+    names = getattr(config_class, "attribute_map", {})
+    settings = {names.get(key, key): value for key, value in settings.items()}
     size = -(-len(tokenizer) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    if isinstance(settings.get("vocab_size"), int) and settings["vocab_size"] < len(tokenizer):
+        raise ModelError(f"model.vocab_size is {settings['vocab_size']}; the tokenizer has {len(tokenizer)} entries")
     sized: dict[str, Any] = {"vocab_size": size}
     for name in ("pad", "bos", "eos", "cls", "sep", "mask"):
         if f"{name}_token_id" in known or name in ("pad", "bos", "eos"):
@@ -96,9 +101,9 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
     if positions in known or "n_positions" in known:
         # Some position tables start after the padding id, and some models add two ends.
         spare = (tokenizer.pad_token_id or 0) + 2
-        name = positions if positions in known else "n_positions"
+        name = names.get(positions, positions)
         default = settings.get(name, window_tokens + spare)
-        if default < window_tokens:
+        if isinstance(default, int) and default < window_tokens:
             raise ModelError(f"model.{name} is {default}; a window has {window_tokens} tokens")
         sized[name] = default
     return {**sized, **settings}

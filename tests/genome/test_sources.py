@@ -64,3 +64,14 @@ def test_many_files_many_genomes(tmp_path):
     assert [(c.genome, c.name) for c in store.contigs] == [("a", "a1"), ("a", "a2"), ("b", "b")]
     alone = prepare_genomes([str(tmp_path / "a1.fa"), str(tmp_path / "b.fa")], tmp_path / "other", quiet=True)
     assert [c.genome for c in alone.contigs] == ["a1", "b"]
+
+
+def test_two_files_of_one_name_are_never_one_genome(tmp_path):
+    files = []
+    for folder, name in (("a", "x"), ("b", "y")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "genome.fa").write_text(f">{name}\nACGT\n")
+        files.append(str(tmp_path / folder / "genome.fa"))
+    for call in (lambda: prepare_genomes(files, tmp_path / "store", quiet=True), lambda: by_genome(files)):
+        with pytest.raises(FastaError, match="would both be genome 'genome'; name them"):
+            call()

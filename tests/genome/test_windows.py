@@ -191,7 +191,6 @@ def test_a_base_has_one_split_and_none_is_lost(store, valid, test, in_valid, in_
     assert all(list(parts[name]) == list(again[name]) for name in parts)
 
 
-@pytest.mark.xfail(strict=True, reason="once no whole contig fits, only one more is cut, though more is missing")
 @pytest.mark.parametrize("percent", [15, 19, 35, 75])
 def test_a_fraction_is_what_it_says(tmp_path, percent):
     (tmp_path / "x.fa").write_text("".join(f">c{i}\n{'ACGT' * 25}\n" for i in range(10)))

@@ -204,10 +204,6 @@ def test_bars_are_shown_again_afterwards():
         (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="not a ValueError, so it reaches the user as a traceback: transformers' own, KeyError, TypeError",
-)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -225,13 +221,11 @@ def test_a_wrong_value_is_one_error(wrong):
         build_model({"architecture": "llama", **SMALL, **wrong}, words(9, **ENDS), "causal", 32)
 
 
-@pytest.mark.xfail(strict=True, reason="ids at and above the recipe's vocab_size would crash in the embedding")
 def test_a_vocabulary_smaller_than_the_tokenizer_is_refused():
     with torch.device("meta"), pytest.raises(ModelError, match="vocab_size"):
         build_model({"architecture": "llama", **SMALL, "vocab_size": 4}, words(9, **ENDS), "causal", 32)
 
 
-@pytest.mark.xfail(strict=True, reason="max_position_embeddings, another name of it, is passed beside it and wins")
 def test_gpt2s_own_name_for_positions_is_heard():
     gpt2 = {"architecture": "gpt2", **OTHER_NAMES["gpt2"]}
     with torch.device("meta"):
