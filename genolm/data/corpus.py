@@ -1,9 +1,9 @@
 """Windows to examples: sample number → letters → token ids and loss weights.
 
-An epoch shows each region once, save for less than a window: it is tiled from a starting point drawn anew each epoch, and
-the tile that would run over its end is moved back. Tiles are visited in a shuffled order that needs no table
-(`rng.permute`). With sampling weights other
-than `base` windows are drawn with replacement. Either way the window and its strand are functions of (seed, sample).
+An epoch shows each region once, save for less than a window: it is tiled from a starting point drawn anew each epoch,
+and the tile that would run over its end is moved back. Tiles are visited in a shuffled order that needs no table
+(`rng.permute`). With sampling weights other than `base` windows are drawn with replacement. Either way the window and
+its strand are functions of (seed, sample).
 """
 
 from collections.abc import Callable, Sequence
