@@ -1,6 +1,7 @@
 """What a run was: resolved recipe, versions, machine, input hashes, seed."""
 
 import json
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -24,13 +25,20 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    aside = path.with_name(f"{path.name}.partial")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
 def write_provenance(run_dir: Path, recipe: dict[str, Any], manifest: dict[str, Any], seed: int) -> None:
     """Write `recipe.yaml`, the resolved recipe, and `provenance.json` into a run folder."""
-    (run_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    write_text(run_dir / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
     about = {
         "seed": seed,
         "versions": versions(),
         "platform": {"system": platform.platform(), "machine": platform.machine()},
         "inputs": manifest.get("inputs", []),
     }
-    (run_dir / "provenance.json").write_text(json.dumps(about, indent=1))
+    write_text(run_dir / "provenance.json", json.dumps(about, indent=1))

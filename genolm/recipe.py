@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -126,6 +127,9 @@ class PretrainRecipe:
         seed: of everything random.
         training: fields of transformers.TrainingArguments.
         evaluation: what is measured at the end.
+        resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
+        deterministic: only operations that give the same bits twice on one machine.
+        fit_batch: where the micro-batch does not fit, halve it and accumulate twice as often.
     """
 
     run_dir: str
@@ -136,6 +140,9 @@ class PretrainRecipe:
     seed: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    resume: Literal["auto", "never"] = "auto"
+    deterministic: bool = False
+    fit_batch: bool = False
 
 
 def to_dict(recipe: Any) -> dict[str, Any]:
@@ -143,7 +150,24 @@ def to_dict(recipe: Any) -> dict[str, Any]:
     return dataclasses.asdict(recipe)
 
 
+WITHOUT_EFFECT = re.compile(
+    r"run_dir|resume|fit_batch|training\.(save_\w+|dataloader_\w+|report_to|run_name|disable_tqdm|logging_dir|log_\w+)"
+)
+"""Keys that change nothing of what is learnt, measured or logged."""
+
+
+def flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key → value of a recipe's plain data, without keys that have no effect."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        key = prefix + name
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{key}.")
+        elif not WITHOUT_EFFECT.fullmatch(key):
+            found[key] = value
+    return found
+
+
 def recipe_hash(recipe: Any) -> str:
-    """Return the sha256 of a recipe's values, where it is run left out."""
-    values = {key: value for key, value in to_dict(recipe).items() if key != "run_dir"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    """Return the sha256 of a recipe's values; where it is run, and how it is saved, are left out."""
+    return hashlib.sha256(json.dumps(flat(to_dict(recipe)), sort_keys=True, default=str).encode()).hexdigest()

@@ -8,34 +8,94 @@ Each step is one function here, and says what it did before anything is spent.
 import dataclasses
 import json
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import genolm
-from genolm.provenance import write_provenance
-from genolm.recipe import PretrainRecipe, recipe_hash, to_dict
+from genolm.provenance import versions, write_provenance, write_text
+from genolm.recipe import PretrainRecipe, flat, recipe_hash, to_dict
 from genolm.settings import SettingsError, load_settings
 
 
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="Recipe, a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key=value.")] = None,
+    launch: Annotated[
+        str,
+        typer.Option(help="Start the ranks of a profile of recipes/accelerate, or of a file: 'ddp --num_processes 4'."),
+    ] = "",
+    allow_change: Annotated[
+        list[str] | None, typer.Option(help="A key that may differ from the checkpoint's recipe; repeat for more.")
+    ] = None,
 ) -> None:
-    """Pretrain a DNA language model from genomes, and evaluate it.
+    """Pretrain a DNA language model from genomes, and evaluate it. The same command again goes on where it was stopped.
 
     Example: genolm pretrain recipes/quickstart/causal.yaml data.fasta=genome.fa run_dir=runs/first
     """
-    run(load_settings(PretrainRecipe, recipe, overrides or []))
+    if launch:
+        from genolm.training.profiles import launch as start_ranks
+
+        load_settings(PretrainRecipe, recipe, overrides or [])
+        allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
+        raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
+    from genolm.training.stops import Ended
+
+    try:
+        run(load_settings(PretrainRecipe, recipe, overrides or []), allow_change or [])
+    except Ended as ended:
+        if not ended.together or os.environ.get("RANK", "0") == "0":
+            print(f"ended: {ended}", file=sys.stderr)
+        if ended.together:
+            end_together()
+        raise SystemExit(ended.code) from None
+    end_together()
 
 
-def run(recipe: PretrainRecipe) -> dict[str, Any]:
-    """Run a recipe to the end and return its metrics, as in `metrics.json`."""
+def end_together() -> None:
+    """Wait for the other ranks, so that the launcher ends none of them; DeepSpeed aborts where the group is left."""
+    from accelerate import PartialState
+
+    if PartialState().num_processes > 1:
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+
+
+def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a recipe to the end and return its metrics, as in `metrics.json`.
+
+    Args:
+        recipe: what to train.
+        allow_change: keys that may differ from the recipe of the checkpoint to go on from.
+
+    Raises:
+        Stopped: a signal asked for it; there is a checkpoint.
+        NotFinite: a loss or gradient was not finite; nothing was updated.
+        OutOfMemory: the micro-batch does not fit.
+    """
+    from genolm.training.stops import Refit, StopRequest
+
+    with StopRequest().listening() as stop:
+        while True:
+            try:
+                return attempt(recipe, allow_change, stop)
+            except Refit as error:
+                if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the others wait for this rank: a launcher's task
+                    raise
+                print(error, file=sys.stderr)
+
+
+def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[str, Any]:
+    """Prepare, train and finish, with the micro-batch that is known to fit."""
     from accelerate import PartialState
 
     from genolm.models.build import config_class_of
     from genolm.training.arguments import set_length, training_arguments, uses_cpu
+    from genolm.training.memory import fitted
+    from genolm.training.precision import set_deterministic
 
     run_dir = Path(recipe.run_dir)
     cpu = uses_cpu(recipe.training)
@@ -43,29 +103,119 @@ def run(recipe: PretrainRecipe) -> dict[str, Any]:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it found no GPU
     # What can be wrong in the recipe itself is found before any genome is read.
     arguments = training_arguments(recipe.training, run_dir, recipe.seed)
+    if recipe.fit_batch:
+        batch = (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps)
+        arguments = training_arguments(recipe.training | fitted(run_dir, *batch), run_dir, recipe.seed)
     config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
-    check_run_dir(recipe)
     state = PartialState(cpu=cpu)
-    # The main process of a node prepares; the others wait, and then find everything done.
-    with state.local_main_process_first():
+    set_deterministic(recipe.deterministic)
+    # The main process prepares, then, where there is no shared disk, the first of each node; the others find it done.
+    with state.main_process_first(), state.local_main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
         tokenizer = open_tokenizer(recipe, store, regions)
     corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)
     set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)
+    trainer = make_trainer(recipe, arguments, model, collator, corpus, store, regions, tokenizer, stop)
+    checkpoint, manifest = find_checkpoint(recipe, trainer, store, allow_change)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
-        describe(recipe, store, regions, corpus, model, arguments)
-    measure_valid = valid_bits(recipe, store, regions["valid"], corpus, arguments)
-    trainer = make_trainer(recipe, arguments, model, collator, corpus, measure_valid)
-    trainer.train()
-    metrics = finish(recipe, trainer, tokenizer, corpus, store, regions) if state.is_main_process else {}
+        describe(recipe, store, regions, corpus, model, arguments, state, manifest.get("step", 0))
     state.wait_for_everyone()
-    return metrics
+    train(recipe, trainer, checkpoint, manifest)
+    return finish(recipe, trainer, tokenizer, corpus, store, regions)
 
 
-def check_run_dir(recipe: PretrainRecipe) -> None:
+def find_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
+    """Return the checkpoint to go on from and its manifest; None and nothing where the run starts.
+
+    Raises:
+        SettingsError: the checkpoint is of another recipe, batch or genome, or there are some but none is valid.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Any] = [None]
+    if trainer.is_world_process_zero():
+        try:
+            found = [choose_checkpoint(recipe, trainer, store, allow_change)]
+        except (ValueError, OSError) as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
+    """Verify the checkpoints of the run folder, newest first, and hold the first valid one against the recipe."""
+    from genolm.training.checkpoint import newest_valid, steps
+    from genolm.training.log import rewind_log, samples_per_step
+    from genolm.training.profiles import wrapper_to_be
+    from genolm.training.resume import check_batch, check_data, check_recipe, check_wrapper
+
+    root, log, arguments = trainer.saving.root, trainer.saving.log, trainer.args
+    known = steps(root)
+    if known and recipe.resume == "never":
+        raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
+    folder, manifest, faults = newest_valid(root)
+    for fault in faults:
+        print(f"passed over: {fault}", file=sys.stderr)
+    if folder is None:
+        if known:
+            raise SettingsError(f"no checkpoint in {root} is valid; to start from nothing, remove {root}")
+        refuse_other_model(recipe)
+        rewind_log(log, 0)
+        return None, {}
+    changes = check_recipe(flat(manifest["recipe"]), flat(to_dict(recipe)), allow_change, folder)
+    size, per_device = samples_per_step(arguments), arguments.per_device_train_batch_size
+    check_batch(manifest, size, per_device, arguments.world_size, folder)
+    check_data(manifest, store.fingerprint, folder)
+    check_wrapper(manifest, wrapper_to_be(trainer), arguments.world_size, folder)
+    other = {name: version for name, version in manifest["versions"].items() if versions().get(name) != version}
+    for name, version in other.items():
+        print(
+            f"note: the checkpoint was written with {name} {version}, here is {versions().get(name)}", file=sys.stderr
+        )
+    for change in changes:
+        print(f"allowed: {change}", file=sys.stderr)
+    rewind_log(log, manifest["log_bytes"])
+    return folder, manifest
+
+
+def train(recipe: PretrainRecipe, trainer, checkpoint, manifest: dict[str, Any]) -> None:
+    """Train to the last step; whatever ends it before is said in one line."""
+    from genolm.training.memory import FITTED, estimate, halved, is_out_of_memory
+    from genolm.training.stops import OutOfMemory, Refit, Stopped
+
+    arguments = trainer.args
+    try:
+        trainer.resume(checkpoint, manifest)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        per_device = arguments.per_device_train_batch_size
+        smaller = halved(per_device, arguments.gradient_accumulation_steps)
+        told = f"out of memory with {per_device} windows at a time on a device"
+        if arguments.world_size == 1:
+            trainer.model.zero_grad()
+            told += f"; {estimate(trainer.model, trainer.last_batch, per_device, bool(arguments.bf16))}"
+        if smaller is None:
+            raise OutOfMemory(
+                f"{told}. Set a smaller data.window_bp or model, or training.activation_checkpointing=true"
+            ) from None
+        settings = " ".join(f"training.{key}={value}" for key, value in smaller.items())
+        if not recipe.fit_batch:
+            raise OutOfMemory(
+                f"{told}. The same global batch in smaller parts: {settings}, or fit_batch=true"
+            ) from None
+        write_text(Path(recipe.run_dir) / FITTED, json.dumps(smaller))
+        raise Refit(f"{told}; starting again with {settings}") from None
+    if trainer.stopped:
+        raise Stopped(f"after step {trainer.state.global_step:,}, which is saved; the same command goes on from there")
+
+
+def refuse_other_model(recipe: PretrainRecipe) -> None:
     """Refuse a run folder that holds the model of another recipe, which would be lost."""
     checkpoint = Path(recipe.run_dir) / "checkpoint"
     about = checkpoint / "genolm.json"
@@ -184,12 +334,12 @@ def bases_per_token(corpus) -> float:
     return float(corpus.encoder.num_bases[examples.ids[examples.weight > 0]].mean())
 
 
-def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -> None:
+def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, state, done: int) -> None:
     """Print what is about to be trained, before anything is spent."""
     from rich.console import Console
 
     from genolm.models.build import describe as describe_model
-    from genolm.training.trainer import samples_per_step
+    from genolm.training.log import samples_per_step
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     parts = ", ".join(f"{name} {r.num_bases:,} bp" for name, r in regions.items() if len(r))
@@ -205,6 +355,10 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
+    kind = str(state.device.type)
+    console.print(f"ranks      {state.num_processes} on {kind}{f', {state.backend}' if state.backend else ''}")
+    if done:
+        console.print(f"resumed    step {done:,} of {arguments.max_steps:,}")
     plain = type(recipe.data)()
     unused = [
         key
@@ -217,24 +371,35 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments) -
         )
 
 
-def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, measure_valid):
+def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, store, regions, tokenizer, stop):
     """Return the trainer, ready to run."""
     from transformers import PrinterCallback
-    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-    from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers, samples_per_step
+    from genolm.training.log import RunLog, samples_per_step
+    from genolm.training.profiles import asked
+    from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, Saving
 
-    per_step = samples_per_step(arguments)
-    log = Path(recipe.run_dir) / "log.jsonl"
-    if arguments.process_index == 0:
-        log.unlink(missing_ok=True)
+    run_dir, per_step = Path(recipe.run_dir), samples_per_step(arguments)
+    measure_valid = valid_bits(recipe, store, regions["valid"], corpus, arguments)
     run_log = RunLog(
-        log,
+        run_dir / "log.jsonl",
         per_step * corpus.length_tokens,
         bases_per_token(corpus),
         recipe.objective.kind,
         measure_valid,
         recipe.evaluation.every_steps,
+    )
+    saving = Saving(
+        root=run_dir / "checkpoints",
+        tokenizer=tokenizer,
+        about=lambda model: about_model(recipe, model, store, corpus.length_tokens, {}),
+        manifest={
+            "recipe": to_dict(recipe),
+            "recipe_hash": recipe_hash(recipe),
+            "fingerprint": store.fingerprint,
+            "versions": versions(),
+        },
+        log=run_dir / "log.jsonl",
     )
     trainer = LanguageModelTrainer(
         model=model,
@@ -242,11 +407,11 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, mea
         train_dataset=SampleNumbers(arguments.max_steps * per_step),
         data_collator=collator,
         causal=recipe.objective.kind == "causal",
+        saving=saving,
+        stop=stop,
+        asked=asked(),
         callbacks=[run_log],
     )
-    if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
-        # The main process measures and writes the model alone; with a part of it, it would wait for ever.
-        raise SettingsError("models sharded over ranks (FSDP, ZeRO-3) are not supported; use DDP or ZeRO-2")
     trainer.remove_callback(PrinterCallback)
     # Ours goes first, so that trackers are given the bits and speeds it adds.
     trainer.callback_handler.callbacks.remove(run_log)
@@ -268,6 +433,8 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
         seed=recipe.seed,
         soft_masked_weight=recipe.data.eval_soft_masked_weight,
         autocast=bool(arguments.bf16),
+        rank=arguments.process_index,
+        num_ranks=arguments.world_size,
     )
 
 
@@ -289,17 +456,23 @@ def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
 
 
 def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -> dict[str, Any]:
-    """Write the checkpoint folder, evaluate, draw the loss curve; return the metrics."""
+    """Write the checkpoint folder, evaluate on all ranks, draw the loss curve; return the metrics."""
     from genolm.evaluation.figures import loss_curve
     from genolm.evaluation.tables import print_metrics
     from genolm.training.checkpoint import write_checkpoint
     from genolm.training.held_out import measure_splits
 
-    run_dir = Path(recipe.run_dir)
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    run_dir, main = Path(recipe.run_dir), trainer.is_world_process_zero()
+    model, weights = trainer.whole_model(), trainer.full_state()
     # Written before it is measured, and again with the measures: an interrupted evaluation costs no model.
     checkpoint = run_dir / "checkpoint"
-    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, corpus.length_tokens, {}))
+
+    def write(metrics: dict[str, Any]) -> None:
+        if main:
+            about = about_model(recipe, model, store, corpus.length_tokens, metrics)
+            write_checkpoint(checkpoint, model, tokenizer, about, weights)
+
+    write({})
     metrics = measure_splits(
         model,
         corpus.encoder,
@@ -308,11 +481,14 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
         annotation=recipe.evaluation.regions,
         max_bp=recipe.evaluation.max_bp,
         markov_orders=recipe.evaluation.markov_orders,
-        progress=True,
+        progress=main,
+        between=trainer.raise_if_asked_to_stop,
         **measuring(recipe, corpus, trainer.args),
     )
-    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_checkpoint(checkpoint, model, tokenizer, about_model(recipe, model, store, corpus.length_tokens, metrics))
+    write(metrics)
+    if not main:
+        return metrics
+    write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
     rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     causal = recipe.objective.kind == "causal"
     loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)

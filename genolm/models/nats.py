@@ -40,6 +40,8 @@ def score_windows(
     soft_masked_weight: float = 1.0,
     batch_size: int = 32,
     autocast: bool = False,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> Iterator[Scored]:
     """Score windows on their forward strand.
 
@@ -53,16 +55,22 @@ def score_windows(
         soft_masked_weight: 0 leaves lower-case bases out.
         batch_size: windows in a forward pass.
         autocast: run in bf16.
+        rank: of this process; it scores batches `rank`, `rank + num_ranks`, …
+        num_ranks: processes that share the work. All yield as often, the last of a rank perhaps once more than asked:
+            a model that is spread over them runs on all or none.
 
     Yields:
-        One `Scored` for each batch. A token that starts before the scored part counts for its share of bases in it.
+        One `Scored` for each batch of this rank. A token that starts before the scored part counts for its share of
+        bases in it.
     """
     weights = (letter_weights(soft_masked_weight) > 0).astype(np.float32)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
-        for first in range(0, len(windows), batch_size):
+        num_batches = -(-len(windows) // batch_size)
+        for batch in range(rank, -(-num_batches // num_ranks) * num_ranks, num_ranks):
+            first = min(batch, num_batches - 1) * batch_size
             rows = windows[first : first + batch_size]
             letters, lengths = _letters(store, rows)
             encoded = encoder.encode_batch(letters, lengths=lengths)
@@ -173,7 +181,7 @@ def _bases(encoder: Encoder, start, end, rows: np.ndarray, predicted: np.ndarray
     return bases
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: sharded models gather their weights into tensors that are used again
 def _nats(model, shown, ids, causal: bool, mask, device, autocast: bool) -> np.ndarray:
     """Return (B, L) float32: -ln p of the token at each place; 0 at the first place of a causal row."""
     inputs = {"input_ids": torch.from_numpy(shown).to(device)}

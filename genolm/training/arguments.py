@@ -10,8 +10,8 @@ import torch
 from transformers import TrainingArguments
 
 from genolm.settings import SettingsError
+from genolm.training.log import samples_per_step
 from genolm.training.precision import has_fast_bf16
-from genolm.training.trainer import samples_per_step
 
 DECIDED = {
     "output_dir": "set run_dir",
@@ -19,6 +19,14 @@ DECIDED = {
     "remove_unused_columns": "batches carry loss weights",
     "logging_nan_inf_filter": "a NaN is logged as NaN",
     "disable_tqdm": "genolm shows a bar of its own",
+    "full_determinism": "set deterministic",
+    "auto_find_batch_size": "set fit_batch, which keeps the global batch",
+    "resume_from_checkpoint": "set resume",
+    "enable_jit_checkpoint": "SIGTERM and SIGUSR1 always lead to a checkpoint",
+    "save_only_model": "a run must be able to go on",
+    "load_best_model_at_end": "there is no best model by a metric here; the last is kept",
+    "fsdp": "use --launch with a profile",
+    "deepspeed": "use --launch with a profile",
 }
 """What the training block cannot change, and why or where else."""
 
@@ -49,7 +57,9 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         "use_cpu": uses_cpu(training),
         "bf16": has_fast_bf16(),
         "logging_steps": 10,
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 500,
+        "save_total_limit": 2,
         "report_to": "none",
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
@@ -57,7 +67,7 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         "adam_beta2": 0.98,
     }
     fixed: dict[str, Any] = {
-        "output_dir": str(run_dir / "trainer"),
+        "output_dir": str(run_dir / "checkpoints"),
         "seed": seed,
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,

@@ -1,8 +1,20 @@
-"""The folder that plain AutoModel and AutoTokenizer load: whole or absent, never half-written."""
+"""Checkpoints: written aside, fsynced, renamed; whole or absent, and never believed without their manifest.
 
+    checkpoints/step-500/          a plain Hugging Face folder, and beside the weights
+      optimizer.pt, scheduler.pt   or what DeepSpeed writes
+      trainer_state.json
+      manifest.json                sha256 of every other file, samples consumed, recipe, versions, world size
+
+Cost of a save beyond the writing: one reading of what was written, for its sha256.
+"""
+
+import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +22,157 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from genolm.models.build import without_bars
 
+MANIFEST = "manifest.json"
+_STEP = re.compile(r"step-([0-9]+)")
+_CHUNK = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used or written; the message names the file."""
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lives."""
+    return root / f"step-{step}"
+
+
+def steps(root: Path) -> list[int]:
+    """Return the steps that have a checkpoint folder, newest first; whether each is valid is not asked."""
+    if not root.is_dir():
+        return []
+    found = (_STEP.fullmatch(path.name) for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def files_of(folder: Path) -> list[str]:
+    """Return the files of a checkpoint but its manifest, as sorted relative names.
+
+    Raises:
+        CheckpointError: a link, or something that is no plain file.
+    """
+    names = []
+    for where, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(where) / name
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise CheckpointError(f"{path}: a link or a special file; a checkpoint holds plain files only")
+            if path.is_file():
+                names.append(path.relative_to(folder).as_posix())
+    return sorted(name for name in names if name != MANIFEST)
+
+
+def digests(folder: Path, names: Iterable[str], sync: bool = False) -> dict[str, dict[str, Any]]:
+    """Return name → {bytes, sha256}, read from disk; `sync` makes each file durable first."""
+
+    def digest(name: str) -> tuple[str, dict[str, Any]]:
+        with (folder / name).open("rb") as file:
+            if sync:
+                os.fsync(file.fileno())
+            sha256, size = hashlib.sha256(), 0
+            while chunk := file.read(_CHUNK):
+                sha256.update(chunk)
+                size += len(chunk)
+        return name, {"bytes": size, "sha256": sha256.hexdigest()}
+
+    with ThreadPoolExecutor(4) as threads:  # sha256 leaves the interpreter lock alone
+        return dict(threads.map(digest, names))
+
+
+def seal(aside: Path, folder: Path, files: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
+    """Write the manifest of a staged checkpoint and put the checkpoint in its place.
+
+    Args:
+        aside: the staged folder; its files are durable already.
+        folder: where it goes; what is there, a checkpoint of the same step that was found invalid, makes room.
+        files: as `digests` gives.
+        about: what else the manifest tells.
+    """
+    body = {**about, "files": files}
+    with (aside / MANIFEST).open("w") as file:
+        json.dump({**body, "manifest_sha256": _own_digest(body)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    for where, _, _ in os.walk(aside):
+        _sync_folder(Path(where))
+    discard(folder)
+    os.rename(aside, folder)
+    _sync_folder(folder.parent)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint whose every file is as it was written.
+
+    Raises:
+        CheckpointError: naming the file at fault: missing, of another length, changed, or never written by genolm.
+    """
+    path = folder / MANIFEST
+    names = files_of(folder)
+    try:
+        manifest = json.loads(path.read_text())
+        body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+        if manifest["manifest_sha256"] != _own_digest(body):
+            raise CheckpointError(f"{path}: changed since it was written (its own sha256 differs)")
+        files = manifest["files"]
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}; the checkpoint was not written to its end") from None
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: not a whole manifest; it was cut off or changed") from None
+    for name in [*files, *names]:
+        if name not in files:
+            raise CheckpointError(f"{folder / name}: not in {MANIFEST}; something else put it there")
+        if name not in names:
+            raise CheckpointError(f"{folder / name}: missing")
+        size = (folder / name).stat().st_size
+        if size != files[name]["bytes"]:
+            raise CheckpointError(f"{folder / name}: {size:,} bytes, {files[name]['bytes']:,} were written; cut off")
+    for name, found in digests(folder, names).items():
+        if found["sha256"] != files[name]["sha256"]:
+            raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
+    return manifest
+
+
+def newest_valid(root: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
+    """Return the newest valid checkpoint, its manifest, and why each newer one was passed over."""
+    faults = []
+    for step in steps(root):
+        try:
+            return step_folder(root, step), verify(step_folder(root, step)), faults
+        except CheckpointError as error:
+            faults.append(str(error))
+    return None, {}, faults
+
+
+def prune(root: Path, limit: int | None, newest: int) -> None:
+    """Remove the oldest checkpoints beyond `limit`, never the one just written, `newest`, which is known to be valid.
+
+    Checkpoints of later steps were passed over as invalid when the run was resumed: they count as the oldest.
+    """
+    if not limit:
+        return
+    known = steps(root)
+    ordered = [newest, *(step for step in known if step < newest), *(step for step in known if step > newest)]
+    for step in ordered[max(1, limit) :]:
+        discard(step_folder(root, step))
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder in such a way that no half of it is ever taken for a checkpoint."""
+    if not folder.exists():
+        return
+    gone = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
 
 def write_checkpoint(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, about: dict[str, Any]
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    about: dict[str, Any],
+    state: dict[str, Any] | None = None,
 ) -> None:
     """Write weights, tokenizer and `genolm.json` beside the folder, then put them in its place.
 
@@ -21,12 +181,39 @@ def write_checkpoint(
         model: as trained.
         tokenizer: what its ids mean.
         about: what the model is, saw and reached; becomes `genolm.json`.
+        state: the weights, where the model holds only a part of them.
     """
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
+    write_model(aside, model, tokenizer, about, state)
+    digests(aside, files_of(aside), sync=True)
+    discard(folder)
+    os.rename(aside, folder)
+    _sync_folder(folder.parent)
+
+
+def write_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    about: dict[str, Any],
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write what AutoModel and AutoTokenizer load, and `genolm.json`, into a folder."""
     with without_bars():
-        model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "genolm.json").write_text(json.dumps(about, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(aside, folder)
+        model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    (folder / "genolm.json").write_text(json.dumps(about, indent=1))
+
+
+def _own_digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,11 +5,12 @@ region's first is scored with little before it.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from genolm.data.collate import Masking
@@ -41,6 +42,9 @@ def measure(
     batch_size: int = 32,
     autocast: bool = False,
     progress: bool = False,
+    rank: int = 0,
+    num_ranks: int = 1,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Return bits per base with its interval, over all bases and by region class.
 
@@ -58,6 +62,9 @@ def measure(
         batch_size: windows in a forward pass.
         autocast: run in bf16.
         progress: show a bar.
+        rank: of this process.
+        num_ranks: processes that share the work; each of them must call this, and gets the same result.
+        between: called after every batch, on each of them as often.
 
     Returns:
         `bits_per_base` for a causal model, a likelihood. `masked_bits_per_base` for a masked one: nats of the hidden
@@ -69,18 +76,26 @@ def measure(
     options: dict[str, Any] = dict(
         masking=masking, seed=seed, soft_masked_weight=soft_masked_weight, batch_size=batch_size, autocast=autocast
     )
+    options |= dict(rank=rank, num_ranks=num_ranks)
     windows = fit_windows(encoder, store, tile(held_out, window_bp, context), window_tokens)
     scored = score_windows(model, encoder, store, windows, **options)
-    parts = list(
-        tqdm(
-            scored,
-            total=-(-len(windows) // batch_size),
-            desc="evaluating",
-            unit="batch",
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            disable=not progress,
-        )
+    num_batches = -(-len(windows) // batch_size)
+    bar = tqdm(
+        scored,
+        total=-(-num_batches // num_ranks),
+        desc="evaluating",
+        unit="batch",
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        disable=not progress,
     )
+    parts = []
+    for part in bar:
+        parts.append(part)
+        between()
+    if num_ranks > 1:
+        # Batch i was scored by rank i modulo their number; put together, they are what one process would have.
+        shares = gather_object([parts])
+        parts = [part for round_of in zip(*shares, strict=True) for part in round_of][:num_batches]
     nats, bases, contig, position = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "bases", "contig", "position")
     )

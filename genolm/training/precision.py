@@ -1,5 +1,6 @@
-"""Which number formats are fast on this machine."""
+"""Which number formats are fast on this machine, and how to get the same bits twice."""
 
+import os
 from pathlib import Path
 
 
@@ -14,3 +15,16 @@ def has_fast_bf16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Choose operations that give the same bits twice on one machine, or free the choice again.
+
+    An operation that has no such form is an error of torch that names it. Source: torch's notes on reproducibility.
+    """
+    import torch
+
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = False

@@ -1,36 +1,71 @@
-"""The one subclass of transformers' Trainer: a globally weighted loss, and logs in bases.
+"""The one subclass of transformers' Trainer: what was measured to be missing there, and nothing else.
 
-The loss of an update is sum(weight · nats) / sum(weight) over *all* its tokens, whatever the number of ranks and
-accumulation steps: 8 × 1 = 1 × 8 = 2 ranks × 4. Trainer counts labels instead, and never sees weights.
+- The loss of an update is sum(weight · nats) / sum(weight) over *all* its tokens, whatever the number of ranks and
+  accumulation steps: 8 × 1 = 1 × 8 = 2 ranks × 4. Trainer counts labels instead, and never sees weights.
+- Dropout is a function of (seed, step, rank), so that no generator state needs saving.
+- Before every update all ranks agree that loss and gradient are finite, and on whether one of them was asked to stop.
+  Cost: one reduction of two numbers, which also waits for the device.
+- Checkpoints are written aside, sealed and renamed (`genolm.training.checkpoint`).
 """
 
 import json
 import math
-import sys
-import time
-from collections.abc import Callable
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, SequentialSampler
-from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from genolm.data import rng
 from genolm.models.loss import weighted_token_loss
+from genolm.training.checkpoint import CheckpointError, digests, files_of, prune, seal, step_folder, steps, write_model
+from genolm.training.log import samples_per_step, sync_log
+from genolm.training.profiles import Asked, check_running, wrapper_of
+from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
+
+STREAM_DROPOUT = 64
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class SampleNumbers(Dataset):
     """The dataset: item i is the number i. The collator knows the rest."""
 
-    def __init__(self, num_samples: int, first: int = 0):
-        self.num_samples, self.first = num_samples, first
+    def __init__(self, num_samples: int):
+        self.num_samples = num_samples
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, index: int) -> int:
-        return self.first + index
+        return index
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a checkpoint holds beside the training state.
+
+    Attributes:
+        root: the folder of the checkpoints.
+        tokenizer: saved with the model.
+        about: model → `genolm.json`.
+        manifest: what resuming compares: recipe, its hash, data, versions.
+        log: the run's log, whose length the manifest notes.
+    """
+
+    root: Path
+    tokenizer: Any
+    about: Callable[[Any], dict[str, Any]]
+    manifest: dict[str, Any]
+    log: Path
 
 
 class LanguageModelTrainer(Trainer):
@@ -38,21 +73,60 @@ class LanguageModelTrainer(Trainer):
 
     Args:
         causal: logits at t predict the label at t + 1.
+        saving: what goes into checkpoints; None where none are written.
+        stop: tells whether this rank was asked to stop.
+        asked: what the launcher was asked for; anything else is refused.
         kwargs: as for transformers.Trainer.
+
+    Attributes:
+        stopped: whether training ended because the ranks agreed to stop.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args, causal: bool, **kwargs):
+    def __init__(
+        self,
+        *args,
+        causal: bool,
+        saving: Saving | None = None,
+        stop: StopRequest | None = None,
+        asked: Asked | None = None,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
-        self.causal = causal
+        self.causal, self.saving, self.stop, self.stopped = causal, saving, stop or StopRequest(), False
+        self.asked = asked
         # We divide by the global weight ourselves, so Trainer must not divide by the accumulation steps again.
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
+        self.last_batches: list[dict[str, torch.Tensor]] = []
+        self._resumed: dict[str, Any] | None = None
+        self.add_callback(_OnceWrapped(self))
+
+    # Data: sample numbers come in order; the shuffle is inside the corpus.
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        # Sample numbers come in order; the shuffle is inside the corpus.
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # type: ignore[arg-type]
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the loader; its workers leave signals to the main process."""
+        loader = super().get_train_dataloader()
+        loader.worker_init_fn = ignore_stop_signals
+        return loader
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        """Return the batches of an update and their total weight; everything random after this is the step's own."""
+        self.last_batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
+        seed_step(self.args.seed, self.state.global_step, self.args.process_index)
+        return self.last_batches, weight
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save nothing: `seed_step` needs no state."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Load nothing: `seed_step` needs no state."""
+
+    # Loss
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Return the total weight of an update over its batches and all ranks, at least the smallest float."""
@@ -60,7 +134,7 @@ class LanguageModelTrainer(Trainer):
         weight = torch.as_tensor(total, dtype=torch.float32).to(device)
         if self.accelerator.num_processes > 1:
             weight = self.accelerator.reduce(weight, reduction="sum")
-        return weight.clamp_min(torch.finfo(torch.float32).tiny)  # type: ignore[union-attr]
+        return weight.clamp_min(_TINY)  # type: ignore[union-attr]
 
     def compute_loss(
         self,
@@ -74,91 +148,196 @@ class LanguageModelTrainer(Trainer):
         outputs = model(**{k: v for k, v in inputs.items() if k not in ("labels", "loss_weight")})
         nats, total = weighted_token_loss(outputs.logits, labels, weight, causal=self.causal)
         if num_items_in_batch is None:
-            loss = nats / total.clamp_min(torch.finfo(torch.float32).tiny)
+            loss = nats / total.clamp_min(_TINY)
         else:
             # Gradients are averaged over ranks; times their number makes that a sum.
             loss = nats * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
+    # Before every update
 
-class RunLog(TrainerCallback):
-    """Shows progress, and writes one JSON object a line to `log.jsonl`.
+    def _get_grad_norm(self, model, grad_norm=None):
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not self.is_deepspeed_enabled:  # which has updated already, and asked before it did
+            self.agree(norm)
+        return norm
 
-    Speed is in tokens and bases of all ranks; the loss is also given in bits per base.
+    def agree(self, grad_norm: Any) -> None:
+        """Raise on all ranks if a loss or gradient of any is not finite; note a stop that any was asked for."""
+        loss: torch.Tensor = self._tr_loss  # pyright: ignore
+        finite = torch.isfinite(loss)
+        norm = torch.as_tensor(getattr(grad_norm, "full_tensor", lambda: grad_norm)(), device=loss.device)
+        if getattr(self.accelerator, "scaler", None) is None:  # which skips such updates by itself
+            finite = finite & torch.isfinite(norm)
+        asked = torch.full_like(loss, float(self.stop.signal is not None))
+        flags = torch.stack([(~finite).to(asked.dtype), asked])
+        if self.accelerator.num_processes > 1:
+            flags = self.accelerator.reduce(flags, reduction="sum")
+        not_finite, stop = flags.tolist()  # type: ignore[union-attr]
+        if not_finite:
+            self._raise_not_finite(float(norm))
+        if stop:
+            self.stopped = self.control.should_save = self.control.should_training_stop = True
 
-    Args:
-        path: where the log goes.
-        tokens_per_step: tokens of one update, all ranks together.
-        bases_per_token: bases a predicted token stands for.
-        objective: names the bits: `bits_per_base` is a likelihood, `masked_bits_per_base` is not.
-        held_out: model → bits per base of held-out regions, written with `eval_` before the name.
-        every_steps: steps from one such measurement to the next; 0 for none.
-    """
+    def raise_if_asked_to_stop(self) -> None:
+        """Raise on all ranks if any was asked to stop; for use outside the training loop."""
+        asked = torch.tensor(float(self.stop.signal is not None), device=self.args.device)
+        if self.accelerator.num_processes > 1:
+            asked = self.accelerator.reduce(asked, reduction="sum")
+        if asked:
+            raise Stopped("while measuring; the model is saved, and the same command measures it")
 
-    def __init__(
-        self,
-        path: Path,
-        tokens_per_step: int,
-        bases_per_token: float,
-        objective: str,
-        held_out: Callable[[torch.nn.Module], float] | None = None,
-        every_steps: int = 0,
-    ):
-        self.held_out, self.every_steps = held_out, every_steps
-        self.path, self.tokens_per_step, self.bases_per_token = path, tokens_per_step, bases_per_token
-        self.bits_name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
-        self._last = (0, 0.0)
-        self._bar: tqdm | None = None
+    def _raise_not_finite(self, grad_norm: float) -> None:
+        """Write what reproduces the step, on every rank, and raise."""
+        step, size = self.state.global_step, samples_per_step(self.args)
+        losses = gather_object([str(float(self._tr_loss))])
+        samples = f"samples {step * size:,} to {(step + 1) * size - 1:,}"
+        message = f"step {step + 1} ({samples}): loss {', '.join(losses)}, gradient norm {grad_norm}"
+        if self.saving is not None:
+            folder = self.saving.root.parent / "not-finite" / f"step-{step + 1}"
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = {
+                f"{i}.{name}": value.contiguous().cpu()
+                for i, batch in enumerate(self.last_batches)
+                for name, value in batch.items()
+            }
+            save_file(tensors, folder / f"rank-{self.args.process_index}.safetensors")
+            about = {"step": step + 1, "samples": [step * size, (step + 1) * size], "seed": self.args.seed}
+            about |= {"loss": losses, "grad_norm": str(grad_norm), "recipe": self.saving.manifest.get("recipe")}
+            if self.is_world_process_zero():
+                (folder / "about.json").write_text(json.dumps(about, indent=1))
+            message += f"; the batch is in {folder}"
+        self.accelerator.wait_for_everyone()
+        raise NotFinite(f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm")
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Start the clock and the bar."""
-        self._last = (state.global_step, time.perf_counter())
-        if state.is_world_process_zero:
-            # A log file gets a line now and then, a terminal a bar that moves.
-            interval = 0.5 if sys.stderr.isatty() else 30.0
-            self._bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", mininterval=interval, dynamic_ncols=True
+    # Checkpoints
+
+    def full_state(self) -> dict[str, Any] | None:
+        """Return all weights on the main rank, None where its model holds them; every rank must call it."""
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return None
+        return cast(dict[str, Any], self.accelerator.get_state_dict(self.model_wrapped))
+
+    def whole_model(self) -> PreTrainedModel:
+        """Return the model without what wraps it."""
+        return cast(PreTrainedModel, self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False))
+
+    def _save_checkpoint(self, model, trial) -> None:
+        assert self.saving is not None, "checkpoints need to know what goes into them"
+        folder = step_folder(self.saving.root, self.state.global_step)
+        aside = folder.with_name(f"{folder.name}.partial")
+        self.store_flos()
+        losses = gather_object([float(self._tr_loss)])
+        state = self.full_state()
+        with self._together(aside):
+            if self.is_world_process_zero():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir(parents=True)
+        with self._together(aside, alone=self.is_deepspeed_enabled):
+            self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here
+        with self._together(aside):
+            self._save_scaler(str(aside))
+            if self.is_world_process_zero():
+                self.state.save_to_json(str(aside / "trainer_state.json"))
+                write_model(
+                    aside, self.whole_model(), self.saving.tokenizer, self.saving.about(self.whole_model()), state
+                )
+        with self._together(aside):
+            mine = files_of(aside)[self.args.process_index :: self.args.world_size]
+            files = dict(gather_object(list(digests(aside, mine, sync=True).items())))
+            if self.is_world_process_zero():
+                seal(aside, folder, files, self._manifest(losses))
+                prune(self.saving.root, self.args.save_total_limit, self.state.global_step)
+
+    def _manifest(self, losses: list[float]) -> dict[str, Any]:
+        assert self.saving is not None
+        size = samples_per_step(self.args)
+        return self.saving.manifest | {
+            "step": self.state.global_step,
+            "samples": self.state.global_step * size,
+            "samples_per_step": size,
+            "world_size": self.args.world_size,
+            "wrapper": wrapper_of(self),
+            "log_bytes": sync_log(self.saving.log),
+            # What has been summed since the last line of the log, so that the next line is the same after a resume.
+            "loss_sums": losses,
+            "loss_total": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+        }
+
+    @contextmanager
+    def _together(self, aside: Path, alone: bool = False) -> Iterator[None]:
+        """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
+
+        With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
+        """
+        fault = None
+        try:
+            yield
+        except Exception as error:  # each library that writes here has its own: OSError, RuntimeError, SafetensorError
+            fault = error
+        mine = "" if fault is None else str(fault) or repr(fault)
+        reasons = [mine] if alone else gather_object([mine])
+        reason = next(filter(None, reasons), None)
+        if reason is None:
+            return
+        free = free_space(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        root = aside.parent
+        before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
+        raise CheckpointError(
+            f"{aside.with_suffix('')}: the checkpoint could not be written: {reason} ({free}); {before}. "
+            "Make room or make the folder writable, and run the same command again"
+        ) from fault
+
+    def resume(self, folder: Path | None, manifest: dict[str, Any]):
+        """Train, from a checkpoint that was verified or from the start."""
+        self._resumed = manifest or None
+        return self.train(resume_from_checkpoint=None if folder is None else str(folder))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse weights that do not fit, which Trainer would only mention. Tied weights are saved once."""
+        parameters = dict(self.whole_model().named_parameters(remove_duplicate=False))
+        loaded = {id(p) for name, p in parameters.items() if name not in load_result.missing_keys}
+        missing = [k for k in load_result.missing_keys if k not in parameters or id(parameters[k]) not in loaded]
+        if missing or load_result.unexpected_keys:
+            raise CheckpointError(
+                f"weights do not fit the model: missing {missing}, not known {load_result.unexpected_keys}"
             )
 
-    def on_step_end(self, args, state, control, **kwargs):
-        """Move the bar; measure held-out regions when it is time."""
-        if self._bar is None:
-            return
-        self._bar.update(state.global_step - self._bar.n)
-        if self.held_out is not None and self.every_steps and state.global_step % self.every_steps == 0:
-            began = time.perf_counter()
-            bits = round(self.held_out(kwargs["model"]), 5)
-            self._write(args, state, {f"eval_{self.bits_name}": bits})
-            self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Add what Trainer does not know, show it and write it."""
-        if logs is None or not state.is_world_process_zero:
-            return
-        if "loss" in logs:
-            step, now = state.global_step, time.perf_counter()
-            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9) * self.tokens_per_step
-            self._last = (step, now)
-            logs[self.bits_name] = round(logs["loss"] / math.log(2) / self.bases_per_token, 5)
-            logs["tokens_per_second"] = round(rate)
-            logs["bases_per_second"] = round(rate * self.bases_per_token)
-            if self._bar is not None:
-                speed = f"{rate:,.0f} tokens/s, {rate * self.bases_per_token:,.0f} bases/s"
-                bits = f"{logs[self.bits_name]:.4f} {self.bits_name.replace('_', ' ')}"
-                self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {bits}, {speed}", refresh=False)
-        self._write(args, state, logs)
-
-    def _write(self, args, state, values: dict[str, Any]) -> None:
-        row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **values}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    def once_wrapped(self) -> None:
+        """Hold the wrapper against what was asked for, and take up the sums where the checkpoint left them."""
+        check_running(self.asked, self.args.world_size, wrapper_of(self))
+        if self._resumed is not None:
+            sums = self._resumed["loss_sums"]
+            rank = self.args.process_index
+            mine = sums[rank] if len(sums) == self.args.world_size else math.fsum(sums) / len(sums)
+            self._tr_loss += mine
+            self._total_loss_scalar = self._resumed["loss_total"]
+            self._globalstep_last_logged = self._resumed["last_logged"]
+            self._initial_global_step = 0
 
 
-def samples_per_step(args) -> int:
-    """Return the global batch: samples that one update consumes over all ranks."""
-    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+class _OnceWrapped(TrainerCallback):
+    """Calls the trainer when model and optimizer are wrapped and loaded, before the first step."""
+
+    def __init__(self, trainer: LanguageModelTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.once_wrapped()
+
+
+def free_space(path: Path) -> str:
+    """Say how much room there is where a path is or would be."""
+    while not path.exists():
+        path = path.parent
+    return f"{shutil.disk_usage(path).free / 2**20:,.1f} MiB free"
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed every generator that a forward pass may draw from, by (seed, step, rank)."""
+    word = int(rng.words(seed, STREAM_DROPOUT, np.array([step]), rank + 1)[0, rank])
+    torch.manual_seed(word)
+    np.random.seed(word % 2**32)
+    random.seed(word)

@@ -1,0 +1,112 @@
+"""What a run shows while it goes on, and `log.jsonl`: one JSON object a line, losses in bits per base too."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+
+class RunLog(TrainerCallback):
+    """Shows progress, and writes one JSON object a line to `log.jsonl`.
+
+    Speed is in tokens and bases of all ranks; the loss is also given in bits per base.
+
+    Args:
+        path: where the log goes.
+        tokens_per_step: tokens of one update, all ranks together.
+        bases_per_token: bases a predicted token stands for.
+        objective: names the bits: `bits_per_base` is a likelihood, `masked_bits_per_base` is not.
+        held_out: model → bits per base of held-out regions, written with `eval_` before the name; called on every rank.
+        every_steps: steps from one such measurement to the next; 0 for none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tokens_per_step: int,
+        bases_per_token: float,
+        objective: str,
+        held_out: Callable[[torch.nn.Module], float] | None = None,
+        every_steps: int = 0,
+    ):
+        self.held_out, self.every_steps = held_out, every_steps
+        self.path, self.tokens_per_step, self.bases_per_token = path, tokens_per_step, bases_per_token
+        self.bits_name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
+        self._last = (0, 0.0)
+        self._bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start the clock and the bar."""
+        self._last = (state.global_step, time.perf_counter())
+        if state.is_world_process_zero:
+            # A log file gets a line now and then, a terminal a bar that moves.
+            interval = 0.5 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, unit="step", mininterval=interval, dynamic_ncols=True
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Move the bar; measure held-out regions when it is time."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+        if self.held_out is not None and self.every_steps and state.global_step % self.every_steps == 0:
+            began = time.perf_counter()
+            bits = round(self.held_out(kwargs["model"]), 5)
+            self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
+            if state.is_world_process_zero:
+                self._write(args, state, {f"eval_{self.bits_name}": bits})
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Add what Trainer does not know, show it and write it."""
+        if logs is None or not state.is_world_process_zero:
+            return
+        if "loss" in logs:
+            step, now = state.global_step, time.perf_counter()
+            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9) * self.tokens_per_step
+            self._last = (step, now)
+            logs[self.bits_name] = round(logs["loss"] / math.log(2) / self.bases_per_token, 5)
+            logs["tokens_per_second"] = round(rate)
+            logs["bases_per_second"] = round(rate * self.bases_per_token)
+            if self._bar is not None:
+                speed = f"{rate:,.0f} tokens/s, {rate * self.bases_per_token:,.0f} bases/s"
+                bits = f"{logs[self.bits_name]:.4f} {self.bits_name.replace('_', ' ')}"
+                self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {bits}, {speed}", refresh=False)
+        self._write(args, state, logs)
+
+    def _write(self, args, state, values: dict[str, Any]) -> None:
+        row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **values}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def samples_per_step(args) -> int:
+    """Return the global batch: samples that one update consumes over all ranks."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def sync_log(path: Path) -> int:
+    """Make a log durable and return its length in bytes; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return path.stat().st_size
+
+
+def rewind_log(path: Path, num_bytes: int) -> None:
+    """Drop what a run wrote after the checkpoint that it goes on from: it will be written again."""
+    if path.is_file() and path.stat().st_size > num_bytes:
+        os.truncate(path, num_bytes)

@@ -1,0 +1,95 @@
+"""What to do when a micro-batch does not fit: the same global batch in smaller parts, and how much memory it takes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+FITTED = "fitted_batch.json"
+_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a device or the machine refusing memory."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or (isinstance(error, Exception) and should_reduce_batch_size(error))
+
+
+def halved(per_device: int, accumulation: int) -> dict[str, int] | None:
+    """Return the settings for a smaller micro-batch of the same global batch; None where there is none.
+
+    The smallest divisor is taken out, so that 6 becomes 3 and 9 becomes 3.
+    """
+    if per_device < 2:
+        return None
+    factor = next(f for f in range(2, per_device + 1) if per_device % f == 0)
+    return dict(zip(_KEYS, (per_device // factor, accumulation * factor), strict=True))
+
+
+def fitted(run_dir: Path, per_device: int, accumulation: int) -> dict[str, int]:
+    """Return the settings that an earlier start found to fit, where they make the same global batch; else none."""
+    path = run_dir / FITTED
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text())
+    same = found[_KEYS[0]] * found[_KEYS[1]] == per_device * accumulation
+    return found if same and found[_KEYS[0]] < per_device else {}
+
+
+def gibibytes(num_bytes: float) -> str:
+    """Return bytes as text."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f} MiB"
+
+
+def estimate(model: torch.nn.Module, batch: dict[str, torch.Tensor], per_device: int, autocast: bool) -> str:
+    """Say what weights and windows take, measured by running one window forward.
+
+    Weights, gradients and Adam's two moments in float32 are 16 bytes a parameter; what a window takes is what its
+    forward pass keeps for the backward.
+    """
+    parameters = [p for p in model.parameters()]
+    fixed = 16 * sum(p.numel() for p in parameters)
+    device = parameters[0].device
+    clear_device_cache(garbage_collection=True)
+    try:
+        window = _kept_bytes(model, batch["input_ids"][:1].to(device), {p.data_ptr() for p in parameters}, autocast)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return f"weights, gradients and optimizer take about {gibibytes(fixed)}; not even one window fits beside them"
+    total = f"about {gibibytes(fixed)} for weights, gradients and optimizer, and {gibibytes(window)} a window"
+    text = f"{total}: {gibibytes(fixed + per_device * window)} for {per_device}"
+    if device.type == "cuda":
+        text += f"; the device has {gibibytes(torch.cuda.get_device_properties(device).total_memory)}"
+    return text
+
+
+def _kept_bytes(model: torch.nn.Module, ids: torch.Tensor, weights: set[int], autocast: bool) -> int:
+    """Return the bytes that a forward pass keeps for the backward, weights left out."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Any):
+        storage = tensor.untyped_storage()
+        if tensor.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
+            held = model(input_ids=ids).logits.float().log_softmax(-1).sum()
+    size = sum(kept.values())
+    del held
+    return size
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has held: of the GPU where there is one, else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,159 @@
+"""Distributed profiles: accelerate's configuration files, started by genolm, and held to what they ask for.
+
+accelerate was seen to start one process where two were asked for, and to train DDP where FSDP was asked for, without a
+word. So what was asked travels to every rank, and is compared with what runs before the first step.
+"""
+
+import os
+import shlex
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+from genolm.settings import SettingsError
+from genolm.training.stops import SIGNALS, Refit
+
+SHIPPED = Path(__file__).parents[2] / "recipes" / "accelerate"
+_ASKED = "GENOLM_ASKED"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a profile asks for: processes over all machines, and what the model is wrapped in."""
+
+    processes: int
+    wrapper: str
+
+    def __str__(self) -> str:
+        return f"{self.processes} processes, {self.wrapper}"
+
+
+def profile_path(name: str) -> Path:
+    """Return the file of a profile: a path, or the name of one of recipes/accelerate."""
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else SHIPPED / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml"))) or "none here"
+        raise SettingsError(f"--launch {name}: no such profile; give a YAML file of accelerate, or one of: {shipped}")
+    return path
+
+
+def asked_of(arguments) -> Asked:
+    """Return what parsed and completed arguments of `accelerate launch` ask for."""
+    processes = int(arguments.num_processes or 1)
+    if arguments.use_deepspeed:
+        return Asked(processes, "zero" if arguments.zero_stage is None else f"zero{arguments.zero_stage}")
+    if arguments.use_fsdp:
+        return Asked(processes, f"fsdp{arguments.fsdp_version}")
+    return Asked(processes, "ddp" if processes > 1 else "none")
+
+
+def launch(profile: str, command: list[str]) -> int:
+    """Run `genolm` under `accelerate launch` and return its exit code, that of the first rank to end.
+
+    SIGTERM and SIGUSR1 are handed to the ranks, which agree on a step, save and end with 75.
+
+    Args:
+        profile: name or path, and after a space anything for `accelerate launch`: "ddp --num_processes 4".
+        command: what comes after `genolm`.
+    """
+    import psutil
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    name, *more = shlex.split(profile)
+    parts = ["--config_file", str(profile_path(name)), *more, "-m", "genolm", *command]
+
+    def parse():
+        return launch_command_parser().parse_args(parts)
+
+    arguments, *_ = _validate_launch_command(parse())
+    if arguments.use_cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ[_ASKED] = f"{asked_of(arguments).processes}:{asked_of(arguments).wrapper}"
+    # torch's launcher would end the ranks 30 s after a SIGTERM, and itself at once at a SIGUSR1.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
+
+    def hand_on(number, frame):
+        for rank in psutil.Process().children():
+            rank.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        while (code := _launched(parse)) == Refit.code:
+            pass
+        return code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _launched(parse) -> int:
+    """Run `accelerate launch` in this process and return the exit code of the first rank to end."""
+    from accelerate.commands.launch import launch_command
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(parse())
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def asked() -> Asked | None:
+    """Return what the launcher of this process was asked for; None where there was none."""
+    if _ASKED in os.environ:
+        processes, wrapper = os.environ[_ASKED].split(":")
+        return Asked(int(processes), wrapper)
+    return _asked_of_parent()
+
+
+def _asked_of_parent() -> Asked | None:
+    """Read the command line of a plain `accelerate launch` that started this process."""
+    import psutil
+
+    parent = psutil.Process().parent()
+    words = parent.cmdline() if parent is not None else []
+    start = next((i for i, word in enumerate(words) if Path(word).name in ("accelerate", "accelerate-launch")), None)
+    if start is None:
+        start = next((i for i, word in enumerate(words) if word.startswith("accelerate.commands")), None)
+    if start is None:
+        return None
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    rest = [word for i, word in enumerate(words[start + 1 :]) if not (i == 0 and word == "launch")]
+    return asked_of(_validate_launch_command(launch_command_parser().parse_args(rest))[0])
+
+
+def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
+    """Refuse to train under anything but what was asked for."""
+    got = Asked(processes, wrapper)
+    if wanted is not None and not (wanted.processes == processes and wrapper.startswith(wanted.wrapper)):
+        raise SettingsError(
+            f"the profile asks for {wanted}; what runs is {got}. accelerate does this where it does not support the "
+            "combination, as MULTI_CPU, or FSDP on CPUs of some versions; choose another profile"
+        )
+
+
+def wrapper_to_be(trainer) -> str:
+    """Say what a trainer will wrap its model in: none, ddp, fsdp1, fsdp2, zero1, zero2 or zero3."""
+    plugins = trainer.accelerator.state
+    if trainer.is_deepspeed_enabled:
+        return f"zero{plugins.deepspeed_plugin.zero_stage}"
+    if trainer.is_fsdp_enabled:
+        return f"fsdp{plugins.fsdp_plugin.fsdp_version}"
+    return "ddp" if trainer.args.world_size > 1 else "none"
+
+
+def wrapper_of(trainer) -> str:
+    """Say what a trainer has wrapped its model in, read from the model itself."""
+    wrapped = trainer.model_wrapped
+    if trainer.is_deepspeed_enabled:
+        return f"zero{wrapped.zero_optimization_stage()}"
+    if isinstance(wrapped, FSDPModule):
+        return "fsdp2"
+    inner = getattr(wrapped, "_orig_mod", wrapped)
+    return "ddp" if isinstance(inner, DistributedDataParallel) else "none"

@@ -1,0 +1,82 @@
+"""Why a run stops before its end, and the exit code that tells a scheduler what to do about it.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 2 | a mistake to correct: recipe, input, profile, full disk |
+| 70 | a loss or gradient was not finite; the folder `not-finite/` reproduces it |
+| 71 | out of memory; the message says what to change |
+| 72 | a smaller micro-batch was noted for the next start (`--launch` starts again by itself) |
+| 75 | stopped by SIGTERM or SIGUSR1 after a checkpoint: run the same command again |
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Ended(Exception):
+    """A run that ended early.
+
+    Attributes:
+        code: the exit code.
+        together: whether every rank raised it.
+    """
+
+    code: int
+    together = True
+
+
+class Stopped(Ended):
+    """All ranks agreed to stop; what there is, is saved."""
+
+    code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class NotFinite(Ended):
+    """A loss or a gradient is NaN or infinite; the weights are those before the update."""
+
+    code = 70  # EX_SOFTWARE
+
+
+class OutOfMemory(Ended):
+    """The micro-batch does not fit; the message says what to change."""
+
+    code = 71  # EX_OSERR
+    together = False
+
+
+class Refit(Ended):
+    """The micro-batch does not fit, and the next start will take a smaller one."""
+
+    code = 72
+    together = False
+
+
+class StopRequest:
+    """Remembers the signal that asked this rank to stop, if any."""
+
+    def __init__(self):
+        self.signal: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Catch the signals, and give them back to whoever had them."""
+
+        def remember(number, frame):
+            self.signal = signal.Signals(number)
+
+        before = {number: signal.signal(number, remember) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def ignore_stop_signals(worker: int = 0) -> None:
+    """Leave stopping to the main process: schedulers signal data loader workers too, whose death would be ours."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
