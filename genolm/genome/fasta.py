@@ -129,12 +129,13 @@ def _is_gzip(path: Path, raw: io.BufferedIOBase) -> bool:
     if not size:
         raise FastaError(f"{path}: the file is empty")
     start = raw.read(16)
-    if start[12:14] == b"BC" and start[3] & 4:
+    zipped = start[:2] == b"\x1f\x8b"
+    if zipped and start[12:14] == b"BC" and start[3] & 4:
         raw.seek(max(0, size - len(_BGZF_EOF)))
         if raw.read() != _BGZF_EOF:
             raise FastaError(f"{path}: bgzip without its end-of-file block; the file is truncated, copy it again")
     raw.seek(0)
-    return start[:2] == b"\x1f\x8b"
+    return zipped
 
 
 def _begin(path: Path, file: io.BufferedIOBase) -> None:
@@ -256,7 +257,7 @@ def _header(path: Path, text: bytes, line: int, seen: dict[str, int], copies: di
     if name in seen:
         raise FastaError(
             f"{path}:{line}: record {name!r} is already on line {seen[name]}; names must differ "
-            "(data.rename_duplicates=true numbers them)"
+            "(--rename-duplicates or data.rename_duplicates=true numbers them)"
         )
     seen[name] = line
     return name

@@ -156,6 +156,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _source(genome: str, path: Path) -> dict:
+    if not genome or not genome.isprintable():
+        raise FastaError(f"{genome!a} cannot name the genome of {str(path)!a}; name it: NAME=FILE")
     check_file(path)
     stat = path.stat()
     return {"genome": genome, "path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
