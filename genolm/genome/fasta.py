@@ -18,18 +18,36 @@ from genolm.genome.alphabet import IUPAC, POLICY, REFUSED
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _SPACE = b"\n \t\v\f"
 _TABLE = POLICY.tobytes()
+_BOM = b"\xef\xbb\xbf"
+_LONGEST_HEADER = 1 << 20
+_UTF16 = "UTF-16 text; save it as ASCII or UTF-8"
+_REPACK = "unpack it, or compress with gzip or bgzip"
 _FOREIGN = {
-    b"\xff\xfe": "UTF-16 text; save it as ASCII or UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as ASCII or UTF-8",
-    b"PK": "a zip archive; unpack it, or compress with gzip or bgzip",
-    b"BZh": "bzip2; unpack it, or compress with gzip or bgzip",
-    b"\xfd7": "xz; unpack it, or compress with gzip or bgzip",
-    b"\x1a\x45": "zstandard or another archive; unpack it, or compress with gzip or bgzip",
-    b"\x28\xb5": "zstandard; unpack it, or compress with gzip or bgzip",
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff", b"\0>", b">\0"), _UTF16),
+    b"PK": f"a zip archive; {_REPACK}",
+    b"BZh": f"bzip2; {_REPACK}",
+    b"\xfd7": f"xz; {_REPACK}",
+    b"\x28\xb5": f"zstandard; {_REPACK}",
+    b"\x1f\x8b": "gzip within gzip; unpack it once",
     b"CRAM": "CRAM, not FASTA",
     b"BAM": "BAM, not FASTA",
-    b"@": "FASTQ, it seems; convert it to FASTA",
+    b"BCF": "BCF, not FASTA",
+    **dict.fromkeys((b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43"), "2bit; convert it with twoBitToFa"),
+    b"@": "FASTQ or SAM, it seems; convert it to FASTA",
     b"##": "VCF or GFF, it seems, not FASTA",
+    b"LOCUS": "GenBank, it seems; convert it to FASTA",
+    b"ID   ": "EMBL, it seems; convert it to FASTA",
+    b"<": "HTML or XML, it seems, perhaps the error page of a download; download it again",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
+    b";": "a comment, which FASTA no longer has; remove the lines that start with ';'",
+}
+_HINTS = {
+    b"EFIJLOPQZ*efijlopqz": "this looks like protein",
+    b"0123456789": "these may be line numbers of GenBank, or qualities; keep the letters alone",
+    b">": "a '>' inside a line: a line end is missing before it, or a space stands there",
+    b";": "a comment, which FASTA no longer has; remove it",
+    b"@+": "this looks like FASTQ; convert it to FASTA",
+    b"\0": "zero bytes: a damaged file, or UTF-16 text",
 }
 
 
@@ -65,9 +83,11 @@ def resolve(source: str | Path, sha256: str | None = None, progress: bool = True
         FastaError: the file is absent, a URL has no sha256, or the download fails or does not match it.
     """
     if "://" not in str(source):
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise FastaError(f"{source}: no such file; check data.fasta and the folder the command is run in")
+        try:
+            path = Path(source).expanduser()
+        except RuntimeError:
+            raise FastaError(f"{source}: no such file; nobody of that name has a home folder here") from None
+        check_file(path)
         return path
     if sha256 is None:
         raise FastaError(f"{source}: a URL needs its sha256 in data.sha256, so that every run trains on the same bytes")
@@ -84,42 +104,62 @@ def resolve(source: str | Path, sha256: str | None = None, progress: bool = True
     return Path(found)
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that is absent, and what cannot be read twice: once for its letters, once for its sha256.
+
+    Raises:
+        FastaError: there is no such file, or it is a folder, a pipe or a device.
+    """
+    if path.is_dir():
+        raise FastaError(f"{path}: this is a folder; name the FASTA file in it")
+    if not path.exists():
+        raise FastaError(f"{path}: no such file; check data.fasta and the folder the command is run in")
+    if not path.is_file():
+        raise FastaError(f"{path}: this is a pipe or a device; write it to a file first, because it is read twice")
+
+
 def _cache_name(url: str, sha256: str) -> str:
     """Name a download by its content, and keep the suffix that says what it is."""
     return f"{sha256[:16]}-{url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def _check_kind(path: Path, raw: io.BufferedIOBase) -> bool:
-    """Say whether a FASTA is compressed; refuse what is plainly another kind of file, or cut off."""
+def _is_gzip(path: Path, raw: io.BufferedIOBase) -> bool:
+    """Say whether a file is compressed; refuse one that is empty, or bgzip and cut off."""
     size = path.stat().st_size
     if not size:
         raise FastaError(f"{path}: the file is empty")
     start = raw.read(16)
-    raw.seek(0)
-    if start[:2] != b"\x1f\x8b":
-        for magic, what in _FOREIGN.items():
-            if start.startswith(magic):
-                raise FastaError(f"{path}:1: this is {what}")
-        return False
-    if start[3] & 4 and start[12:14] == b"BC":
+    zipped = start[:2] == b"\x1f\x8b"
+    if zipped and start[12:14] == b"BC" and start[3] & 4:
         raw.seek(max(0, size - len(_BGZF_EOF)))
         if raw.read() != _BGZF_EOF:
             raise FastaError(f"{path}: bgzip without its end-of-file block; the file is truncated, copy it again")
-        raw.seek(0)
-    return True
+    raw.seek(0)
+    return zipped
+
+
+def _begin(path: Path, file: io.BufferedIOBase) -> None:
+    """Refuse text, decompressed where it was not plain, that is another kind of file; pass over a byte order mark."""
+    start = file.read(512)
+    file.seek(len(_BOM) if start.startswith(_BOM) else 0)
+    if start[257:262] == b"ustar":
+        raise FastaError(f"{path}:1: this is a tar archive; unpack it")
+    for magic, what in _FOREIGN.items():
+        if start.removeprefix(_BOM).startswith(magic):
+            raise FastaError(f"{path}:1: this is {what}")
 
 
 def _chunks(path: Path, block_bytes: int) -> Iterator[bytes]:
     """Yield the decompressed text with every line end a newline; a final one is added if missing."""
-    held, last, first = b"", b"", True
+    check_file(path)
+    held, last = b"", b""
     try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if _check_kind(path, raw) else raw as file:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if _is_gzip(path, raw) else raw as file:
+            _begin(path, file)
             while True:
                 data = held + file.read(block_bytes)
                 if len(data) == len(held):
                     break
-                if first:
-                    data, first = data.removeprefix(b"\xef\xbb\xbf"), False
                 # A carriage return at the end may be half of a line end.
                 held = b"\r" if data.endswith(b"\r") else b""
                 data = data[: len(data) - len(held)]
@@ -149,11 +189,12 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
 
     Raises:
         FastaError: anything that would lose or invent a base: text before the first `>`, a record without letters or
-            name, a repeated name, a letter that is no IUPAC nucleotide, a truncated archive.
+            a printable name, a repeated name, a letter that is no IUPAC nucleotide, a truncated archive.
     """
     path = Path(path)
     none = np.zeros(0, dtype=np.uint8), np.zeros(256, dtype=np.int64)
     seen: dict[str, int] = {}
+    copies: dict[str, int] | None = {} if rename else None
     name, header_line, line, length = None, 0, 1, 0
     at_line_start, pending = True, b""
     for chunk in _chunks(path, block_bytes):
@@ -162,11 +203,13 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
         while at < len(data):
             if at_line_start and data[at : at + 1] == b">":
                 stop = data.find(b"\n", at)
+                if (len(data) if stop < 0 else stop) - at > _LONGEST_HEADER:
+                    raise FastaError(f"{path}:{line}: a header of over {_LONGEST_HEADER:,} bytes; are line ends lost?")
                 if stop < 0:
                     pending = data[at:]  # the header goes on in the next chunk
                     break
                 _check_filled(path, name, header_line, length)
-                name, header_line, length = _header(path, data[at + 1 : stop], line, seen, rename), line, 0
+                name, header_line, length = _header(path, data[at + 1 : stop], line, seen, copies), line, 0
                 line, at = line + 1, stop + 1
                 yield Block(name, *none[:1], True, none[1], header_line)
                 continue
@@ -183,8 +226,6 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
             line += piece.count(b"\n")
             at += len(piece)
             at_line_start = piece.endswith(b"\n")
-    if pending:
-        name, header_line, length = _header(path, pending[1:], line, seen, rename), line, 0
     if name is None:
         raise FastaError(f"{path}:1: no record; a FASTA record starts with a line '>name'")
     _check_filled(path, name, header_line, length)
@@ -197,7 +238,7 @@ def _check_filled(path: Path, name: str | None, line: int, length: int) -> None:
         )
 
 
-def _header(path: Path, text: bytes, line: int, seen: dict[str, int], rename: bool) -> str:
+def _header(path: Path, text: bytes, line: int, seen: dict[str, int], copies: dict[str, int] | None) -> str:
     """Return a record's name; refuse an empty one, refuse or number a repeated one."""
     words = text.split(maxsplit=1)
     if not words or text[:1].isspace():
@@ -206,44 +247,44 @@ def _header(path: Path, text: bytes, line: int, seen: dict[str, int], rename: bo
         name = words[0].decode("utf-8")
     except UnicodeDecodeError:
         raise FastaError(f"{path}:{line}: the name {words[0]!r} is not UTF-8 text") from None
-    if name in seen and rename:
-        copy = 2
-        while f"{name}#{copy}" in seen:
+    if not name.isprintable():
+        raise FastaError(f"{path}:{line}: the name {name!a} holds what cannot be printed; the file may be damaged")
+    if name in seen and copies is not None:
+        first, copy = name, copies.get(name, 2)
+        while f"{first}#{copy}" in seen:
             copy += 1
-        name = f"{name}#{copy}"
+        name, copies[first] = f"{first}#{copy}", copy + 1
     if name in seen:
         raise FastaError(
             f"{path}:{line}: record {name!r} is already on line {seen[name]}; names must differ "
-            "(data.rename_duplicates=true numbers them)"
+            "(--rename-duplicates or data.rename_duplicates=true numbers them)"
         )
     seen[name] = line
     return name
 
 
 def _not_fasta(path: Path, piece: bytes, line: int) -> FastaError:
-    line += len(piece[: len(piece) - len(piece.lstrip())].split(b"\n")) - 1
-    start = piece.strip().split(b"\n")[0][:40]
+    before = len(piece) - len(piece.lstrip())
+    line += piece.count(b"\n", 0, before)
+    start = piece[piece.rfind(b"\n", 0, before) + 1 :].split(b"\n")[0][:40]
     return FastaError(f"{path}:{line}: expected '>name', got {start!r}; is this a FASTA file?")
 
 
 def _letters(path: Path, name: str, header_line: int, piece: bytes, line: int) -> Block:
     """Apply the letter policy to whole or part lines of one record."""
     found = piece.translate(None, _SPACE)
-    stored = np.frombuffer(found.translate(_TABLE), dtype=np.uint8)
-    if REFUSED in found.translate(_TABLE):
-        position = int(np.argmax(stored == REFUSED))
+    kept = found.translate(_TABLE)
+    if REFUSED in kept:
+        position = kept.index(REFUSED)
         raise _bad_letter(path, name, piece, line, found[position : position + 1])
     counts = np.bincount(np.frombuffer(found, dtype=np.uint8), minlength=256)
-    return Block(name, stored, False, counts, header_line)
+    return Block(name, np.frombuffer(kept, dtype=np.uint8), False, counts, header_line)
 
 
 def _bad_letter(path: Path, name: str, piece: bytes, line: int, letter: bytes) -> FastaError:
-    at = piece.index(letter)
-    line += piece.count(b"\n", 0, at)
-    hint = "this looks like protein" if letter.upper() in b"EFIJLOPQZ*" else "the file may be damaged or not FASTA"
-    if letter == b">":
-        hint = "a '>' inside a line: a line end is missing before it"
+    line += piece.count(b"\n", 0, piece.index(letter))
+    hint = next((hint for marks, hint in _HINTS.items() if letter in marks), "the file may be damaged or not FASTA")
     return FastaError(
-        f"{path}:{line}: {letter.decode('latin-1')!r} in record {name!r} is no nucleotide; allowed are "
+        f"{path}:{line}: {repr(letter)[1:]} in record {name!r} is no nucleotide; allowed are "
         f"{IUPAC.decode()}, U, X, '-' and '.' in either case; {hint}"
     )

@@ -17,8 +17,8 @@ def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
     for source in sources:
         name, equals, path = source.partition("=")
         given = equals and "/" not in name and ":" not in name
-        if given and not name:
-            raise FastaError(f"{source!r} names no genome; write NAME=FILE, or the file alone")
+        if given and not (name and path):
+            raise FastaError(f"{source!r} names no {'file' if name else 'genome'}; write NAME=FILE, or the file alone")
         if given:
             genomes.setdefault(name, []).append(path)
         else:

@@ -8,6 +8,7 @@
 The same inputs give the same bytes. Memory: one record batch while writing, what the system caches while reading.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,11 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genolm.genome.alphabet import IS_SOFT_MASKED, POLICY
-from genolm.genome.fasta import FastaError, read_fasta
+from genolm.genome.fasta import FastaError, check_file, read_fasta
 
 BATCH_BITS = 24
 BATCH = 1 << BATCH_BITS
 FORMAT = 1
+_FILES = {"letters.arrow", "contigs.parquet", "manifest.json", "sources.json"}
 _SCHEMA = pa.schema([pa.field("letters", pa.uint8(), nullable=False)])
 
 
@@ -103,12 +105,13 @@ def prepare(
 
     Args:
         genomes: genome name → its FASTA files.
-        out: the folder; replaced whole, never half-written.
+        out: the folder; replaced whole, never half-written. Only a prepared genome is ever replaced.
         on_progress: called with a file's name and the letters just stored.
         rename_duplicates: number the records of a file that share a name, instead of refusing them.
 
     Raises:
         FastaError: a file cannot be read right, or two files of a genome share a contig name.
+        ValueError: the folder holds something else.
     """
     out = Path(out)
     sources = [_source(name, Path(path)) for name, paths in genomes.items() for path in paths]
@@ -116,8 +119,10 @@ def prepare(
         raise FastaError("no FASTA file was given")
     if _unchanged(out, sources):
         return Store(out)
+    _check_replaceable(out)
     aside = out.with_name(f"{out.name}.partial-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
+    made = [folder for folder in out.parents if not folder.exists()]
     aside.mkdir(parents=True)
     try:
         _write(aside, sources, on_progress, rename_duplicates)
@@ -127,12 +132,33 @@ def prepare(
         os.replace(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if not out.exists():
+            _remove_empty(made)
     return Store(out)
 
 
+def _check_replaceable(out: Path) -> None:
+    """Refuse a folder that holds anything but a prepared genome: it would be deleted."""
+    if not out.name:
+        raise ValueError(f"{out} cannot be written; name a folder in it, that does not exist yet")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; name a folder to write the genome to")
+    others = sorted(path.name for path in out.iterdir() if path.name not in _FILES) if out.exists() else []
+    if others:
+        raise ValueError(f"{out} holds other files ({', '.join(others[:3])}); name a folder that does not exist yet")
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, up to one that something else was put into."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 def _source(genome: str, path: Path) -> dict:
-    if not path.is_file():
-        raise FastaError(f"{path}: no such file")
+    if not genome or not genome.isprintable():
+        raise FastaError(f"{genome!a} cannot name the genome of {str(path)!a}; name it: NAME=FILE")
+    check_file(path)
     stat = path.stat()
     return {"genome": genome, "path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 

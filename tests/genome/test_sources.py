@@ -1,4 +1,5 @@
 import hashlib
+import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -75,3 +76,16 @@ def test_two_files_of_one_name_are_never_one_genome(tmp_path):
     for call in (lambda: prepare_genomes(files, tmp_path / "store", quiet=True), lambda: by_genome(files)):
         with pytest.raises(FastaError, match="would both be genome 'genome'; name them"):
             call()
+
+
+def test_a_genome_has_a_name_and_a_file(tmp_path):
+    for source, says in (("=x.fa", "'=x.fa' names no genome"), ("x=", "'x=' names no file")):
+        with pytest.raises(FastaError, match=says):
+            by_genome([source])
+    for name in (b".fa", b"g\xff.fa"):
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+        with open(path, "w") as file:
+            file.write(">a\nACGT\n")
+        with pytest.raises(FastaError, match="cannot name the genome of .*; name it: NAME=FILE"):
+            prepare_genomes(path, tmp_path / "store", quiet=True)
+        assert prepare_genomes({"g": path}, tmp_path / "store", quiet=True).contigs[0].genome == "g"

@@ -1,5 +1,6 @@
 import gzip
 import pickle
+import re
 
 import numpy as np
 import pysam
@@ -118,10 +119,42 @@ def test_a_failed_run_leaves_the_old_store(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "x.fa", "y.fa"]
 
 
+def test_only_a_prepared_genome_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.fa").write_text(">a\nACGT\n")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("all of it")
+    for out, says in (("home", "holds other files (thesis.tex)"), ("x.fa", "is a file"), (".", "cannot be written")):
+        with pytest.raises(ValueError, match=re.escape(says)):
+            prepare({"g": ["x.fa"]}, out)
+    (tmp_path / "empty").mkdir()
+    prepare({"g": ["x.fa"]}, "empty")
+    (tmp_path / "x.fa").write_text(">a\nACGTA\n")
+    assert prepare({"g": ["x.fa"]}, "empty").num_bases == 5
+    (tmp_path / "x.fa").write_text(">a\nACGTAC\n")
+    (tmp_path / "empty" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="notes.txt"):
+        prepare({"g": ["x.fa"]}, "empty")
+    assert Store.open("empty").num_bases == 5
+    assert sorted(p.name for p in tmp_path.rglob("*.t*")) == ["notes.txt", "thesis.tex"]
+
+
+def test_a_failed_run_removes_the_folders_it_made(tmp_path):
+    bad = tmp_path / "y.fa"
+    bad.write_text(">a\nAC*T\n")
+    (tmp_path / "mine").mkdir()
+    for out in ("mine/new/store", "a/b/c", "store"):
+        with pytest.raises(FastaError):
+            prepare({"g": [bad]}, tmp_path / out)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["mine", "y.fa"]
+
+
 def test_repeated_names_can_be_numbered(tmp_path):
     path = tmp_path / "x.fa"
     path.write_text(">a\nA\n>a\nC\n>a\nG\n")
     assert read(path, rename=True) == {"a": "A", "a#2": "C", "a#3": "G"}
+    path.write_text(">a#2\nA\n>a\nC\n>a\nG\n>a#2\nT\n>a\nN\n")
+    assert read(path, rename=True) == {"a#2": "A", "a": "C", "a#3": "G", "a#2#2": "T", "a#4": "N"}
 
 
 def test_real_genomes(data_dir, tmp_path):
