@@ -96,6 +96,7 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     from genolm.training.arguments import set_length, training_arguments, uses_cpu
     from genolm.training.memory import fitted
     from genolm.training.precision import set_deterministic
+    from genolm.training.profiles import shard_on_cpu
 
     run_dir = Path(recipe.run_dir)
     cpu = uses_cpu(recipe.training)
@@ -108,6 +109,7 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
         arguments = training_arguments(recipe.training | fitted(run_dir, *batch), run_dir, recipe.seed)
     config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
     state = PartialState(cpu=cpu)
+    shard_on_cpu()
     set_deterministic(recipe.deterministic)
     # The main process prepares, then, where there is no shared disk, the first of each node; the others find it done.
     with state.main_process_first(), state.local_main_process_first():
@@ -149,12 +151,13 @@ def find_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequen
 
 def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
     """Verify the checkpoints of the run folder, newest first, and hold the first valid one against the recipe."""
-    from genolm.training.checkpoint import newest_valid, steps
+    from genolm.training.checkpoint import newest_valid, steps, sweep
     from genolm.training.log import rewind_log, samples_per_step
     from genolm.training.profiles import wrapper_to_be
     from genolm.training.resume import check_batch, check_data, check_recipe, check_wrapper
 
     root, log, arguments = trainer.saving.root, trainer.saving.log, trainer.args
+    sweep(root)
     known = steps(root)
     if known and recipe.resume == "never":
         raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
@@ -319,9 +322,11 @@ def make_model(recipe: PretrainRecipe, tokenizer, corpus):
     from accelerate.utils import set_seed
 
     from genolm.models.build import build_model
+    from genolm.training.profiles import whole_model
 
     set_seed(recipe.seed)
-    return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
+    with whole_model():
+        return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
 
 
 def bases_per_token(corpus) -> float:

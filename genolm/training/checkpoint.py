@@ -157,6 +157,13 @@ def prune(root: Path, limit: int | None, newest: int) -> None:
         discard(step_folder(root, step))
 
 
+def sweep(root: Path) -> None:
+    """Remove what a killed run left half-written or half-removed."""
+    for suffix in ("partial", "removed"):
+        for path in root.glob(f"step-*.{suffix}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def discard(folder: Path) -> None:
     """Remove a folder in such a way that no half of it is ever taken for a checkpoint."""
     if not folder.exists():

@@ -4,9 +4,12 @@ accelerate was seen to start one process where two were asked for, and to train 
 word. So what was asked travels to every rank, and is compared with what runs before the first step.
 """
 
+import logging
 import os
 import shlex
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,9 +71,12 @@ def launch(profile: str, command: list[str]) -> int:
     def parse():
         return launch_command_parser().parse_args(parts)
 
+    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells what it fills in, twice
     arguments, *_ = _validate_launch_command(parse())
     if arguments.use_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
+        here = max(1, arguments.num_processes // arguments.num_machines)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
     os.environ[_ASKED] = f"{asked_of(arguments).processes}:{asked_of(arguments).wrapper}"
     # torch's launcher would end the ranks 30 s after a SIGTERM, and itself at once at a SIGUSR1.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
@@ -136,6 +142,32 @@ def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
             f"the profile asks for {wanted}; what runs is {got}. accelerate does this where it does not support the "
             "combination, as MULTI_CPU, or FSDP on CPUs of some versions; choose another profile"
         )
+
+
+def shard_on_cpu() -> None:
+    """Let accelerate wrap with FSDP2 on CPUs, where it would train DDP without a word.
+
+    It turns into FSDP only what it takes for GPUs. Call this once the processes have met, before the trainer is made.
+    """
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    state = PartialState._shared_state
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if fsdp and state.get("distributed_type") == DistributedType.MULTI_CPU:
+        state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+@contextmanager
+def whole_model() -> Iterator[None]:
+    """Make a model whole on every rank, for DeepSpeed to divide later: ZeRO-3 would draw other weights piece by piece."""
+    from transformers.integrations import deepspeed
+
+    config, deepspeed._hf_deepspeed_config_weak_ref = deepspeed._hf_deepspeed_config_weak_ref, None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = config
 
 
 def wrapper_to_be(trainer) -> str:

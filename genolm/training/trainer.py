@@ -152,6 +152,7 @@ class LanguageModelTrainer(Trainer):
         else:
             # Gradients are averaged over ranks; times their number makes that a sum.
             loss = nats * self.accelerator.num_processes / num_items_in_batch
+        self._last_loss = loss.detach()
         return (loss, outputs) if return_outputs else loss
 
     # Before every update
@@ -163,11 +164,15 @@ class LanguageModelTrainer(Trainer):
         return norm
 
     def agree(self, grad_norm: Any) -> None:
-        """Raise on all ranks if a loss or gradient of any is not finite; note a stop that any was asked for."""
-        loss: torch.Tensor = self._tr_loss  # pyright: ignore
+        """Raise on all ranks if a loss or gradient of any is not finite; note a stop that any was asked for.
+
+        Args:
+            grad_norm: of all gradients, the same on all ranks.
+        """
+        loss = self._loss_so_far()
         finite = torch.isfinite(loss)
         norm = torch.as_tensor(getattr(grad_norm, "full_tensor", lambda: grad_norm)(), device=loss.device)
-        if getattr(self.accelerator, "scaler", None) is None:  # which skips such updates by itself
+        if not self.args.fp16:  # whose scaler skips such updates by itself, and means to
             finite = finite & torch.isfinite(norm)
         asked = torch.full_like(loss, float(self.stop.signal is not None))
         flags = torch.stack([(~finite).to(asked.dtype), asked])
@@ -178,6 +183,23 @@ class LanguageModelTrainer(Trainer):
             self._raise_not_finite(float(norm))
         if stop:
             self.stopped = self.control.should_save = self.control.should_training_stop = True
+
+    def _loss_so_far(self) -> torch.Tensor:
+        """Return this rank's share of the loss since the last line of the log."""
+        loss = cast(torch.Tensor, self._tr_loss)
+        # DeepSpeed asks from inside the last backward pass, whose loss Trainer has not added yet.
+        return loss + self._last_loss if self.is_deepspeed_enabled else loss
+
+    def _agree_within_deepspeed(self) -> None:
+        """Ask before DeepSpeed's optimizer updates: it does so within the backward pass, out of Trainer's sight."""
+        optimizer = self.deepspeed.optimizer
+        update = optimizer.step
+
+        def agreed_update(*args, **kwargs):
+            self.agree(deepspeed_grad_norm(optimizer))
+            return update(*args, **kwargs)
+
+        optimizer.step = agreed_update
 
     def raise_if_asked_to_stop(self) -> None:
         """Raise on all ranks if any was asked to stop; for use outside the training loop."""
@@ -190,7 +212,7 @@ class LanguageModelTrainer(Trainer):
     def _raise_not_finite(self, grad_norm: float) -> None:
         """Write what reproduces the step, on every rank, and raise."""
         step, size = self.state.global_step, samples_per_step(self.args)
-        losses = gather_object([str(float(self._tr_loss))])
+        losses = gather_object([str(float(self._loss_so_far()))])
         samples = f"samples {step * size:,} to {(step + 1) * size - 1:,}"
         message = f"step {step + 1} ({samples}): loss {', '.join(losses)}, gradient norm {grad_norm}"
         if self.saving is not None:
@@ -308,6 +330,8 @@ class LanguageModelTrainer(Trainer):
     def once_wrapped(self) -> None:
         """Hold the wrapper against what was asked for, and take up the sums where the checkpoint left them."""
         check_running(self.asked, self.args.world_size, wrapper_of(self))
+        if self.is_deepspeed_enabled:
+            self._agree_within_deepspeed()
         if self._resumed is not None:
             sums = self._resumed["loss_sums"]
             rank = self.args.process_index
@@ -326,6 +350,15 @@ class _OnceWrapped(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer.once_wrapped()
+
+
+def deepspeed_grad_norm(optimizer) -> float:
+    """Return the norm of all gradients over all ranks, before a ZeRO optimizer updates; every rank must call it."""
+    if hasattr(optimizer, "_get_norm_groups"):  # ZeRO-3
+        from deepspeed.runtime.utils import combine_grad_norm_groups
+
+        return float(combine_grad_norm_groups(optimizer._get_norm_groups()))
+    return float(optimizer.scaled_global_norm())
 
 
 def free_space(path: Path) -> str:

@@ -1,0 +1,13 @@
+"""What a run imports, imported once by the server that runs are forked from."""
+
+import matplotlib.pyplot  # noqa: F401
+import transformers.models.bert.modeling_bert  # noqa: F401
+import transformers.models.llama.modeling_llama  # noqa: F401
+from accelerate import PartialState  # noqa: F401
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer  # noqa: F401
+
+import genolm.commands.pretrain
+import genolm.evaluation.figures
+import genolm.evaluation.tables
+import genolm.training.held_out
+import genolm.training.trainer  # noqa: F401

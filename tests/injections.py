@@ -1,0 +1,88 @@
+"""Faults put into a run before it starts: picklable, and called in the process of each rank."""
+
+import ctypes
+import os
+
+import torch
+
+from genolm.training.trainer import LanguageModelTrainer
+
+
+def arm(folder: str, operation: int = 0, after_bytes: int = -1) -> None:
+    """Die at an operation on a file of a folder, or after so many bytes: see kill_at.c."""
+    ctypes.CDLL(None).kill_at(folder.encode(), ctypes.c_long(operation), ctypes.c_long(after_bytes))
+
+
+def count(folder: str, report: str) -> None:
+    """Count what `arm` could die at, and write it down at the end."""
+    import atexit
+
+    library = ctypes.CDLL(None)
+    library.operations.restype = library.written.restype = ctypes.c_long
+    arm(folder)
+
+    def tell():
+        with open(report, "w") as file:
+            file.write(f"{library.operations()} {library.written()}")
+
+    # Processes of multiprocessing leave without atexit; this is what they run instead.
+    from multiprocessing import util
+
+    util.Finalize(None, tell, exitpriority=0)
+    assert atexit
+
+
+def not_finite(where: str, value: float, step: int, rank: int) -> None:
+    """Put a value into the loss, or into one element of a gradient, of one rank at one step."""
+    compute = LanguageModelTrainer.compute_loss
+
+    def poisoned(self, model, inputs, *args, **kwargs):
+        loss = compute(self, model, inputs, *args, **kwargs)
+        if self.state.global_step + 1 != step or self.args.process_index != rank:
+            return loss
+        if where == "loss":
+            return loss * 0 + value if value != value else loss + value
+        parameter = next(p for p in self.model.parameters() if p.requires_grad)
+
+        def spoil(gradient):
+            gradient = gradient.clone()
+            gradient.view(-1)[0] = value
+            return gradient
+
+        handle = parameter.register_hook(spoil)
+        parameter.register_post_accumulate_grad_hook(lambda _: handle.remove())
+        return loss
+
+    LanguageModelTrainer.compute_loss = poisoned
+
+
+def out_of_memory(most: int) -> None:
+    """Refuse memory to batches of more than so many windows."""
+    compute = LanguageModelTrainer.compute_loss
+
+    def refused(self, model, inputs, *args, **kwargs):
+        if len(inputs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return compute(self, model, inputs, *args, **kwargs)
+
+    LanguageModelTrainer.compute_loss = refused
+
+
+def signal_at(number: int, step: int, rank: int, moment: str) -> None:
+    """Send this process a signal at an exact moment: mid-forward, evaluation or save."""
+    owner, name = {
+        "forward": (LanguageModelTrainer, "compute_loss"),
+        "evaluation": (__import__("genolm.training.log", fromlist=["RunLog"]).RunLog, "on_step_end"),
+        "save": (LanguageModelTrainer, "_save_optimizer_and_scheduler"),
+    }[moment]
+    real = getattr(owner, name)
+
+    def signalled(self, *args, **kwargs):
+        state = self.state if hasattr(self, "state") else args[1]
+        index = int(os.environ.get("RANK", "0"))
+        if state.global_step >= step and index == rank and not getattr(owner, "sent", False):
+            owner.sent = True
+            os.kill(os.getpid(), number)
+        return real(self, *args, **kwargs)
+
+    setattr(owner, name, signalled)
