@@ -208,7 +208,7 @@ def write_model(
 ) -> None:
     """Write what AutoModel and AutoTokenizer load, and `genolm.json`, into a folder."""
     with without_bars():
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder, state_dict=None if state is None else dict(state))  # it empties what it is given
     tokenizer.save_pretrained(folder)
     (folder / "genolm.json").write_text(json.dumps(about, indent=1))
 

@@ -160,7 +160,7 @@ def shard_on_cpu() -> None:
 
 @contextmanager
 def whole_model() -> Iterator[None]:
-    """Make a model whole on every rank, for DeepSpeed to divide later: ZeRO-3 would draw other weights piece by piece."""
+    """Make a model whole on every rank, for DeepSpeed to divide later: piece by piece, ZeRO-3 draws other weights."""
     from transformers.integrations import deepspeed
 
     config, deepspeed._hf_deepspeed_config_weak_ref = deepspeed._hf_deepspeed_config_weak_ref, None

@@ -303,12 +303,16 @@ class LanguageModelTrainer(Trainer):
         reason = next(filter(None, reasons), None)
         if reason is None:
             return
-        free = free_space(aside)
+        free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
+        written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         shutil.rmtree(aside, ignore_errors=True)
         root = aside.parent
+        # torch's writer does not tell why: "unexpected pos 64 vs 0".
+        full = free < max(written, 1 << 20)
+        told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
         before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
         raise CheckpointError(
-            f"{aside.with_suffix('')}: the checkpoint could not be written: {reason} ({free}); {before}. "
+            f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
             "Make room or make the folder writable, and run the same command again"
         ) from fault
 
@@ -359,13 +363,6 @@ def deepspeed_grad_norm(optimizer) -> float:
 
         return float(combine_grad_norm_groups(optimizer._get_norm_groups()))
     return float(optimizer.scaled_global_norm())
-
-
-def free_space(path: Path) -> str:
-    """Say how much room there is where a path is or would be."""
-    while not path.exists():
-        path = path.parent
-    return f"{shutil.disk_usage(path).free / 2**20:,.1f} MiB free"
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
