@@ -166,6 +166,7 @@ def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequ
     from genolm.training.log import rewind_log, samples_per_step
     from genolm.training.profiles import wrapper_to_be
     from genolm.training.resume import check_batch, check_data, check_recipe, check_wrapper
+    from genolm.training.universal import convert
 
     root, log, arguments = trainer.saving.root, trainer.saving.log, trainer.args
     sweep(root)
@@ -185,7 +186,7 @@ def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequ
     size, per_device = samples_per_step(arguments), arguments.per_device_train_batch_size
     check_batch(manifest, size, per_device, arguments.world_size, folder)
     check_data(manifest, store.fingerprint, folder)
-    check_wrapper(manifest, wrapper_to_be(trainer), arguments.world_size, folder)
+    check_wrapper(manifest, wrapper_to_be(trainer), folder)
     other = {name: version for name, version in manifest["versions"].items() if versions().get(name) != version}
     for name, version in other.items():
         print(
@@ -194,6 +195,9 @@ def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequ
     for change in changes:
         print(f"allowed: {change}", file=sys.stderr)
     rewind_log(log, manifest["log_bytes"])
+    if trainer.is_deepspeed_enabled and manifest["world_size"] != arguments.world_size:
+        print(f"converting {folder} of {manifest['world_size']} ranks for {arguments.world_size}", file=sys.stderr)
+        return convert(folder), manifest
     return folder, manifest
 
 

@@ -158,8 +158,8 @@ def prune(root: Path, limit: int | None, newest: int) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a killed run left half-written or half-removed."""
-    for suffix in ("partial", "removed"):
+    """Remove what a killed run left half-written, half-removed or converted."""
+    for suffix in ("partial", "removed", "universal"):
         for path in root.glob(f"step-*.{suffix}"):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -73,20 +73,14 @@ def check_data(manifest: dict[str, Any], fingerprint: str, where: Path) -> None:
         )
 
 
-def check_wrapper(manifest: dict[str, Any], wrapper: str, world_size: int, where: Path) -> None:
+def check_wrapper(manifest: dict[str, Any], wrapper: str, where: Path) -> None:
     """Refuse optimizer states that this wrapper cannot read.
 
-    One process and DDP write the same files, for any number of ranks. So does FSDP2 among its own. DeepSpeed's are
-    read by the same stage on the same number of ranks.
+    One process and DDP write the same files. FSDP2 and each stage of DeepSpeed read their own.
     """
     before = {"ddp": "none"}.get(manifest["wrapper"], manifest["wrapper"])
     if before != {"ddp": "none"}.get(wrapper, wrapper):
         raise SettingsError(
             f"{where} was written under {manifest['wrapper']} and cannot go on under {wrapper}; use the profile it was "
             "written with"
-        )
-    if wrapper.startswith("zero") and manifest["world_size"] != world_size:
-        raise SettingsError(
-            f"{where} was written by {manifest['world_size']} ranks of DeepSpeed, this run has {world_size}; "
-            f"start {manifest['world_size']} processes"
         )

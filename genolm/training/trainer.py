@@ -31,6 +31,7 @@ from genolm.training.checkpoint import CheckpointError, digests, files_of, prune
 from genolm.training.log import samples_per_step, sync_log
 from genolm.training.profiles import Asked, check_running, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
+from genolm.training.universal import repair
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny
@@ -101,6 +102,8 @@ class LanguageModelTrainer(Trainer):
         self.label_names = ["labels"]
         self.last_batches: list[dict[str, torch.Tensor]] = []
         self._resumed: dict[str, Any] | None = None
+        self._universal: Path | None = None
+        self._weight_decays: list[float] = []
         self.add_callback(_OnceWrapped(self))
 
     # Data: sample numbers come in order; the shuffle is inside the corpus.
@@ -192,7 +195,7 @@ class LanguageModelTrainer(Trainer):
 
     def _agree_within_deepspeed(self) -> None:
         """Ask before DeepSpeed's optimizer updates: it does so within the backward pass, out of Trainer's sight."""
-        optimizer = self.deepspeed.optimizer
+        optimizer = cast(Any, self.deepspeed).optimizer
         update = optimizer.step
 
         def agreed_update(*args, **kwargs):
@@ -233,6 +236,12 @@ class LanguageModelTrainer(Trainer):
         raise NotFinite(f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm")
 
     # Checkpoints
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Return the optimizer, and remember what loading the universal format forgets."""
+        optimizer = super().create_optimizer(model)
+        self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
+        return optimizer
 
     def full_state(self) -> dict[str, Any] | None:
         """Return all weights on the main rank, None where its model holds them; every rank must call it."""
@@ -319,6 +328,9 @@ class LanguageModelTrainer(Trainer):
     def resume(self, folder: Path | None, manifest: dict[str, Any]):
         """Train, from a checkpoint that was verified or from the start."""
         self._resumed = manifest or None
+        if folder is not None and folder.suffix == ".universal":
+            self._universal = folder
+            cast(Any, self.accelerator.state.deepspeed_plugin).deepspeed_config["checkpoint"] = {"load_universal": True}
         return self.train(resume_from_checkpoint=None if folder is None else str(folder))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -336,6 +348,11 @@ class LanguageModelTrainer(Trainer):
         check_running(self.asked, self.args.world_size, wrapper_of(self))
         if self.is_deepspeed_enabled:
             self._agree_within_deepspeed()
+        if self._universal is not None:
+            repair(cast(Any, self.deepspeed).optimizer.optimizer, self._weight_decays)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                shutil.rmtree(self._universal, ignore_errors=True)
         if self._resumed is not None:
             sums = self._resumed["loss_sums"]
             rank = self.args.process_index
