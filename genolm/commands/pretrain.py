@@ -107,7 +107,7 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     from genolm.training.arguments import set_length, training_arguments, uses_cpu
     from genolm.training.memory import fitted
     from genolm.training.precision import set_deterministic
-    from genolm.training.profiles import shard_on_cpu
+    from genolm.training.profiles import shard_on_cpu, wrapper_to_be
 
     run_dir = Path(recipe.run_dir)
     cpu = uses_cpu(recipe.training)
@@ -134,7 +134,9 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     checkpoint, manifest = find_checkpoint(recipe, trainer, store, allow_change)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
-        describe(recipe, store, regions, corpus, model, arguments, state, manifest.get("step", 0))
+        wrapped = f", {state.backend}, {wrapper_to_be(trainer)}" if state.num_processes > 1 else ""
+        ranks = f"{state.num_processes} on {state.device.type}{wrapped}"
+        describe(recipe, store, regions, corpus, model, arguments, ranks, manifest.get("step", 0))
     state.wait_for_everyone()
     train(recipe, trainer, checkpoint, manifest)
     return finish(recipe, trainer, tokenizer, corpus, store, regions)
@@ -360,7 +362,7 @@ def bases_per_token(corpus) -> float:
     return float(corpus.encoder.num_bases[examples.ids[examples.weight > 0]].mean())
 
 
-def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, state, done: int) -> None:
+def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, ranks: str, done: int) -> None:
     """Print what is about to be trained, before anything is spent."""
     from rich.console import Console
 
@@ -381,8 +383,7 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, s
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
-    kind = str(state.device.type)
-    console.print(f"ranks      {state.num_processes} on {kind}{f', {state.backend}' if state.backend else ''}")
+    console.print(f"ranks      {ranks}")
     if done:
         console.print(f"resumed    step {done:,} of {arguments.max_steps:,}")
     plain = type(recipe.data)()

@@ -13,7 +13,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from genolm.data import rng
 from genolm.models.loss import weighted_token_loss
 from genolm.training.checkpoint import CheckpointError, digests, files_of, prune, seal, step_folder, steps, write_model
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import Asked, check_running, wrapper_of
+from genolm.training.profiles import Asked, check_running, complete, ends_in_one_group, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
 from genolm.training.universal import repair
 
@@ -105,6 +105,7 @@ class LanguageModelTrainer(Trainer):
         self._universal: Path | None = None
         self._weight_decays: list[float] = []
         self.add_callback(_OnceWrapped(self))
+        complete(self)
 
     # Data: sample numbers come in order; the shuffle is inside the corpus.
 
@@ -236,6 +237,10 @@ class LanguageModelTrainer(Trainer):
         raise NotFinite(f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm")
 
     # Checkpoints
+
+    def _prepare_for_training(self, *args, **kwargs):
+        with ends_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Return the optimizer, and remember what loading the universal format forgets."""
