@@ -13,11 +13,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from genolm.models.build import without_bars
@@ -131,6 +133,36 @@ def verify(folder: Path) -> dict[str, Any]:
         if found["sha256"] != files[name]["sha256"]:
             raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
     return manifest
+
+
+@contextmanager
+def all_or_none(aside: Path, alone: bool = False) -> Iterator[None]:
+    """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
+
+    With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
+    """
+    fault = None
+    try:
+        yield
+    except Exception as error:  # each library that writes here has its own: OSError, RuntimeError, SafetensorError
+        fault = error
+    mine = "" if fault is None else str(fault) or repr(fault)
+    reasons = [mine] if alone else gather_object([mine])
+    reason = next(filter(None, reasons), None)
+    if reason is None:
+        return
+    free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
+    written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+    shutil.rmtree(aside, ignore_errors=True)
+    root = aside.parent
+    # torch's writer does not tell why: "unexpected pos 64 vs 0".
+    full = free < max(written, 1 << 20)
+    told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
+    before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
+    raise CheckpointError(
+        f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
+        "Make room or make the folder writable, and run the same command again"
+    ) from fault
 
 
 def newest_valid(root: Path) -> tuple[Path | None, dict[str, Any], list[str]]:

@@ -13,7 +13,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,16 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from genolm.data import rng
 from genolm.models.loss import weighted_token_loss
-from genolm.training.checkpoint import CheckpointError, digests, files_of, prune, seal, step_folder, steps, write_model
+from genolm.training.checkpoint import (
+    CheckpointError,
+    all_or_none,
+    digests,
+    files_of,
+    prune,
+    seal,
+    step_folder,
+    write_model,
+)
 from genolm.training.log import samples_per_step, sync_log
 from genolm.training.profiles import Asked, check_running, complete, ends_in_one_group, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
@@ -265,20 +274,20 @@ class LanguageModelTrainer(Trainer):
         self.store_flos()
         losses = gather_object([float(self._tr_loss)])
         state = self.full_state()
-        with self._together(aside):
+        with all_or_none(aside):
             if self.is_world_process_zero():
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir(parents=True)
-        with self._together(aside, alone=self.is_deepspeed_enabled):
+        with all_or_none(aside, alone=self.is_deepspeed_enabled):
             self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here
-        with self._together(aside):
+        with all_or_none(aside):
             self._save_scaler(str(aside))
             if self.is_world_process_zero():
                 self.state.save_to_json(str(aside / "trainer_state.json"))
                 write_model(
                     aside, self.whole_model(), self.saving.tokenizer, self.saving.about(self.whole_model()), state
                 )
-        with self._together(aside):
+        with all_or_none(aside):
             mine = files_of(aside)[self.args.process_index :: self.args.world_size]
             files = dict(gather_object(list(digests(aside, mine, sync=True).items())))
             if self.is_world_process_zero():
@@ -300,35 +309,6 @@ class LanguageModelTrainer(Trainer):
             "loss_total": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
         }
-
-    @contextmanager
-    def _together(self, aside: Path, alone: bool = False) -> Iterator[None]:
-        """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
-
-        With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
-        """
-        fault = None
-        try:
-            yield
-        except Exception as error:  # each library that writes here has its own: OSError, RuntimeError, SafetensorError
-            fault = error
-        mine = "" if fault is None else str(fault) or repr(fault)
-        reasons = [mine] if alone else gather_object([mine])
-        reason = next(filter(None, reasons), None)
-        if reason is None:
-            return
-        free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
-        written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-        shutil.rmtree(aside, ignore_errors=True)
-        root = aside.parent
-        # torch's writer does not tell why: "unexpected pos 64 vs 0".
-        full = free < max(written, 1 << 20)
-        told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
-        before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
-        raise CheckpointError(
-            f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
-            "Make room or make the folder writable, and run the same command again"
-        ) from fault
 
     def resume(self, folder: Path | None, manifest: dict[str, Any]):
         """Train, from a checkpoint that was verified or from the start."""
