@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_fasta(simulate(1_000_000, seed=0), folder / "g.fa")
+        write_fasta(folder / "g.fa", simulate(1_000_000).records)
         libraries, _ = run(folder, "tiny", 2, 64, 1, 2, [])
         size = (options.steps, options.hidden, options.layers)
         one, speed = run(folder, "one", *size, 4, [])

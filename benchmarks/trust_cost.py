@@ -51,7 +51,7 @@ def main() -> None:
     batch = recipe.training["per_device_train_batch_size"]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        write_fasta(simulate(2_000_000, seed=0), place / "g.fa")
+        write_fasta(place / "g.fa", simulate(2_000_000).records)
         store = prepare({"g": [place / "g.fa"]}, place / "store")
         tokenizer = build_tokenizer(load_spec("char"))
         corpus = Corpus(store, whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
