@@ -27,9 +27,19 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from genolm.data import rng
 from genolm.models.loss import weighted_token_loss
-from genolm.training.checkpoint import CheckpointError, digests, files_of, prune, seal, step_folder, steps, write_model
+from genolm.training.checkpoint import (
+    CheckpointError,
+    digests,
+    files_of,
+    prune,
+    remove,
+    seal,
+    step_folder,
+    steps,
+    write_model,
+)
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import Asked, check_running, wrapper_of
+from genolm.training.profiles import Asked, check_running, check_state_dict, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
 
 STREAM_DROPOUT = 64
@@ -96,6 +106,8 @@ class LanguageModelTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.causal, self.saving, self.stop, self.stopped = causal, saving, stop or StopRequest(), False
         self.asked = asked
+        if self.is_fsdp_enabled:
+            check_state_dict(self.accelerator.state.fsdp_plugin)
         # We divide by the global weight ourselves, so Trainer must not divide by the accumulation steps again.
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
@@ -253,7 +265,7 @@ class LanguageModelTrainer(Trainer):
         state = self.full_state()
         with self._together(aside):
             if self.is_world_process_zero():
-                shutil.rmtree(aside, ignore_errors=True)
+                remove(aside)
                 aside.mkdir(parents=True)
         with self._together(aside, alone=self.is_deepspeed_enabled):
             self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here
@@ -305,7 +317,7 @@ class LanguageModelTrainer(Trainer):
             return
         free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
         written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
         root = aside.parent
         # torch's writer does not tell why: "unexpected pos 64 vs 0".
         full = free < max(written, 1 << 20)
