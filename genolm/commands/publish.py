@@ -123,18 +123,17 @@ def ask_license(license: str | None) -> str:
 
 def write_folder(checkpoint: Path, folder: Path, repo_id: str, license: str) -> None:
     """Write all that is published into a folder, aside first; machine paths and pickles stay behind."""
+    curve = checkpoint.parent / "loss.png"
+    has_curve = checkpoint.name == "checkpoint" and curve.is_file()
+    patterns = (*NEEDED, *MODEL_FILES, *TOKENIZER_FILES)
+    sent = [plain(path) for pattern in patterns for path in checkpoint.glob(pattern)] + [plain(curve)] * has_curve
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for pattern in (*NEEDED, *MODEL_FILES, *TOKENIZER_FILES):
-        for path in checkpoint.glob(pattern):
-            shutil.copy2(plain(path), aside / path.name)
+    for path in sent:
+        shutil.copy2(path, aside / path.name)
     about = without_paths(json.loads((checkpoint / "genolm.json").read_text()))
     (aside / "genolm.json").write_text(json.dumps(about, indent=1))
-    curve = checkpoint.parent / "loss.png"
-    has_curve = checkpoint.name == "checkpoint" and curve.is_file()
-    if has_curve:
-        shutil.copy2(plain(curve), aside / "loss.png")
     tokenizer = json.loads((checkpoint / "tokenizer_config.json").read_text()).get("genolm", {})
     card = model_card(about, tokenizer=tokenizer, repo_id=repo_id, license=license, curve=has_curve)
     (aside / "README.md").write_text(card)
