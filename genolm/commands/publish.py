@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from genolm.evaluation.card import LICENSES, model_card
-from genolm.models.weights import check_weights
+from genolm.models.folder import check_config, check_weights
 
 NEEDED = ("genolm.json", "config.json", "tokenizer.json", "tokenizer_config.json")
 MODEL_FILES = ("model*.safetensors", "model.safetensors.index.json", "generation_config.json")
@@ -71,6 +71,7 @@ def find_checkpoint(run: Path) -> Path:
     if missing:
         raise ValueError(f"{checkpoint} lacks {', '.join(missing)}; it may have been copied in part")
     check_weights(checkpoint)
+    check_config(checkpoint / "config.json")
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in json.loads((checkpoint / name).read_text()):
             raise ValueError(f"{checkpoint / name} has auto_map, by which it would run code of others; remove that key")

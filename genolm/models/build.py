@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from genolm.models.weights import check_weights
+from genolm.models.folder import check_config, check_weights
 
 VOCAB_MULTIPLE = 8
 """Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""
@@ -120,9 +120,10 @@ def load_model(folder: Path, objective: str) -> PreTrainedModel:
         objective: "masked" or "causal".
 
     Raises:
-        ValueError: there are no safetensors, they lie outside, or transformers cannot open them without other code.
+        ValueError: there are no safetensors, or transformers cannot open them without code from elsewhere.
     """
     check_weights(folder)
+    check_config(folder / "config.json")
     # transformers would put the adapter on the model, or fetch another model that the adapter names.
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds an adapter beside the model; give a folder of a whole model")
@@ -132,7 +133,10 @@ def load_model(folder: Path, objective: str) -> PreTrainedModel:
             # Said outright, for transformers asks on the terminal where it is not.
             return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
     except Exception as error:  # as many kinds as there are things that a folder can hold
-        raise ModelError(f"{folder}: transformers cannot open this model: {' '.join(str(error).split())}") from error
+        # transformers' own advice is to trust that code.
+        remote = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
+        raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
 
 
 @contextmanager

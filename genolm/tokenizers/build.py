@@ -167,10 +167,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         kind = OverlappingKmerTokenizer if overlapping else AutoTokenizer
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as many kinds as there are things that a folder can hold
-        reason = " ".join(str(error).split())
-        raise SettingsError(
-            f"{folder}: transformers cannot open this tokenizer without other code: {reason}"
-        ) from error
+        # transformers' own advice is to trust that code.
+        remote = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
+        raise SettingsError(f"{folder}: transformers cannot open this tokenizer: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise SettingsError(
             f"{folder}: {type(tokenizer).__name__} is no fast tokenizer; give one with a tokenizer.json"

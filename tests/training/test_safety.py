@@ -109,7 +109,7 @@ def unfinished(place, *numbers):
     shutil.rmtree(place.run / "checkpoint")
     for number in (20, 40):
         if number not in numbers:
-            shutil.rmtree(place.step(number))
+            shutil.rmtree(place.step(number), ignore_errors=True)
 
 
 def dump(value, path, kind):
@@ -308,11 +308,14 @@ WRONG = {
     "numbers for files": lambda files: dict.fromkeys(files, 7),
     "sizes of text": lambda files: {name: about | {"bytes": "7"} for name, about in files.items()},
     "no files": lambda files: {},
+    "100,000 files": lambda files: files | {f"{i}": {"bytes": 1, "sha256": ""} for i in range(100_000)},
     "a million files": lambda files: files | {f"{i}": {"bytes": 1, "sha256": ""} for i in range(1_000_000)},
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(
+    "wrong", [pytest.param(wrong, marks=[pytest.mark.slow] * (wrong == "a million files")) for wrong in WRONG]
+)
 def test_manifests_that_nobody_would_write(place, wrong):
     resealed(place.step(40), WRONG[wrong])
     with pytest.raises(CheckpointError) as error:
@@ -508,7 +511,7 @@ def test_a_tokenizer_folder_of_a_stranger(trained, place, kind):
             assert "chat_template" not in (saved / "tokenizer_config.json").read_text()
     else:
         assert code == 2 and "cannot open this tokenizer" in told or "is no fast tokenizer" in told, told
-        assert len(told.strip().splitlines()[-1]) < 500
+        assert len(told.strip().splitlines()[-1]) < 500 and "trust_remote_code" not in told
     assert code == 2 or kind not in ("wrong", "slow class")
     assert code == 0 or kind not in ("auto_map", "no class", "a template")
     place.hold(before)
@@ -534,6 +537,15 @@ def test_auto_tokenizer_with_genolm_imported(trained, place, monkeypatch):
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert type(tokenizer).__name__ == "OverlappingKmerTokenizer"
     place.hold(before)
+
+
+KERNELS = {
+    "kernel": ("_attn_implementation", "evil/evil"),
+    "kernel said otherwise": ("attn_implementation", {"": "evil/evil@main"}),
+    "kernel of a part": ("text_config", {"deep": [{"_experts_implementation": "evil/evil"}]}),
+    "kernel by alias": ("attn_implementation", "flash_attention_2"),
+}
+"""Ways to name a kernel of the Hub, which transformers would fetch and run."""
 
 
 def hostile_model(place, how):
@@ -574,41 +586,27 @@ def hostile_model(place, how):
     elif how == "weights":
         edit(config, transformers_weights="../../outside/file.safetensors")
         return "cannot open this model"
-    elif how == "kernel":
-        edit(
-            config,
-            _attn_implementation="evil/evil",
-            attn_implementation="evil/evil",
-            experts_implementation="evil/evil",
-        )
+    elif how.startswith("kernel"):
+        key, named = KERNELS[how]
+        edit(config, **{key: named})
+        return "for which transformers may fetch code"
     elif how == "quantized":
-        edit(config, quantization_config={"quant_method": "evil"})
+        edit(config, quantization_config={"quant_method": "mxfp4"})
+        return "for which transformers may fetch code"
     return None
 
 
-HOW = [
-    "auto_map",
-    "unknown",
-    "pickle",
-    "pickle beside",
-    "pickle by another name",
-    "adapter",
-    "index",
-    "weights",
-    "kernel",
-]
+HOW = ["auto_map", "unknown", "pickle", "pickle beside", "pickle by another name", "adapter", "index", "weights"]
 
 
-@pytest.mark.parametrize("how", [*HOW, "quantized"])
+@pytest.mark.parametrize("how", [*HOW, *KERNELS, "quantized"])
 def test_evaluating_the_run_of_a_stranger(place, how):
     told = hostile_model(place, how)
     put_link(place.run / "metrics.json", place.outside / "file")
     out, before = place.folder.parent / f"{place.folder.name}.out", place.look()
     code = runs.verb(["evaluate", str(place.run)], out)
     said = out.read_text()
-    assert "Traceback" not in said and "trust_remote_code=True" not in said.replace(
-        "argument `trust_remote_code=True`", ""
-    )
+    assert "Traceback" not in said and "trust_remote_code" not in said
     if told is None:
         assert code == 0, said
         assert not (place.run / "metrics.json").is_symlink()
@@ -706,7 +704,7 @@ def test_what_is_published_is_listed(place):
     place.hold()
 
 
-@pytest.mark.parametrize("how", ["auto_map", "pickle", "pickle by another name", "index"])
+@pytest.mark.parametrize("how", ["auto_map", "pickle", "pickle by another name", "index", "kernel"])
 def test_models_that_are_not_published(place, how):
     told = {"auto_map": "has auto_map"}.get(how) or hostile_model(place, how)
     if how == "auto_map":
