@@ -5,6 +5,8 @@ import os
 
 import torch
 
+import genolm.training.trainer as trainer_module
+from genolm.training.log import RunLog
 from genolm.training.trainer import LanguageModelTrainer
 
 
@@ -15,7 +17,7 @@ def arm(folder: str, operation: int = 0, after_bytes: int = -1) -> None:
 
 def count(folder: str, report: str) -> None:
     """Count what `arm` could die at, and write it down at the end."""
-    import atexit
+    from multiprocessing import util
 
     library = ctypes.CDLL(None)
     library.operations.restype = library.written.restype = ctypes.c_long
@@ -25,35 +27,32 @@ def count(folder: str, report: str) -> None:
         with open(report, "w") as file:
             file.write(f"{library.operations()} {library.written()}")
 
-    # Processes of multiprocessing leave without atexit; this is what they run instead.
-    from multiprocessing import util
-
-    util.Finalize(None, tell, exitpriority=0)
-    assert atexit
+    util.Finalize(None, tell, exitpriority=0)  # processes of multiprocessing leave without atexit
 
 
 def not_finite(where: str, value: float, step: int, rank: int) -> None:
-    """Put a value into the loss, or into one element of a gradient, of one rank at one step."""
-    compute = LanguageModelTrainer.compute_loss
+    """Put a value into the loss, or into one element of the gradient of the logits, of one rank at one step."""
+    compute, loss_of = LanguageModelTrainer.compute_loss, trainer_module.weighted_token_loss
+    due = [False]
 
-    def poisoned(self, model, inputs, *args, **kwargs):
-        loss = compute(self, model, inputs, *args, **kwargs)
-        if self.state.global_step + 1 != step or self.args.process_index != rank:
-            return loss
-        if where == "loss":
-            return loss * 0 + value if value != value else loss + value
-        parameter = next(p for p in self.model.parameters() if p.requires_grad)
+    def watched(self, *args, **kwargs):
+        due[0] = self.state.global_step + 1 == step and self.args.process_index == rank
+        return compute(self, *args, **kwargs)
 
-        def spoil(gradient):
-            gradient = gradient.clone()
-            gradient.view(-1)[0] = value
-            return gradient
+    def poisoned(logits, *args, **kwargs):
+        if due[0] and where == "gradient":
 
-        handle = parameter.register_hook(spoil)
-        parameter.register_post_accumulate_grad_hook(lambda _: handle.remove())
-        return loss
+            def spoil(gradient):
+                gradient = gradient.clone()
+                gradient.view(-1)[0] = value
+                return gradient
 
-    LanguageModelTrainer.compute_loss = poisoned
+            logits.register_hook(spoil)
+        nats, total = loss_of(logits, *args, **kwargs)
+        return (nats + value if due[0] and where == "loss" else nats), total
+
+    LanguageModelTrainer.compute_loss = watched
+    trainer_module.weighted_token_loss = poisoned
 
 
 def out_of_memory(most: int) -> None:
@@ -72,7 +71,7 @@ def signal_at(number: int, step: int, rank: int, moment: str) -> None:
     """Send this process a signal at an exact moment: mid-forward, evaluation or save."""
     owner, name = {
         "forward": (LanguageModelTrainer, "compute_loss"),
-        "evaluation": (__import__("genolm.training.log", fromlist=["RunLog"]).RunLog, "on_step_end"),
+        "evaluation": (RunLog, "on_step_end"),
         "save": (LanguageModelTrainer, "_save_optimizer_and_scheduler"),
     }[moment]
     real = getattr(owner, name)

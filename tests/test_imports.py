@@ -19,8 +19,9 @@ ALLOWED = {
     "models": {"genome", "tokenizers", "data"} | LEAVES,
     "variants": {"genome", "tokenizers", "data"} | LEAVES,
     "evaluation": {"genome", "tokenizers", "data"} | LEAVES,
-    "training": {"genome", "tokenizers", "data", "models", "variants", "evaluation"} | LEAVES,
+    "training": {"genome", "tokenizers", "data", "models", "variants", "evaluation", "provenance"} | LEAVES,
 }
+ALLOWED["parts"] = {"recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

@@ -21,6 +21,7 @@ def evaluate(
     from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
     from genolm.models.build import load_model
+    from genolm.parts import split_regions
     from genolm.provenance import write_text
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
@@ -37,9 +38,9 @@ def evaluate(
     trained = load_settings(PretrainRecipe, run_dir / "recipe.yaml")
     data, objective = recipe.data, recipe.objective
     store = Store.open(run_dir / "genome")
-    regions = split_of(data, store)
+    regions = split_regions(data, store)
     # Whatever is asked for now, the model has seen what its own recipe says.
-    regions["train"] = split_of(trained.data, store)["train"]
+    regions["train"] = split_regions(trained.data, store)["train"]
     name = "test" if len(regions["test"]) else "valid"
     seen = regions[name].intersect(regions["train"]).num_bases
     if seen:
@@ -68,13 +69,3 @@ def evaluate(
     )
     write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
     print_metrics(metrics)
-
-
-def split_of(data, store):
-    """Return the regions of each split, as `genolm pretrain` makes them."""
-    from genolm.genome.windows import Regions, Split, available, of_genome, split
-
-    if data.dataset:
-        return {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
-    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
-    return split(store, valid, test, available(store, data.include, data.exclude))

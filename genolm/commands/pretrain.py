@@ -5,7 +5,6 @@
 Each step is one function here, and says what it did before anything is spent.
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -42,7 +41,7 @@ def pretrain(
         load_settings(PretrainRecipe, recipe, overrides or [])
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
-    from genolm.training.stops import Ended
+    from genolm.training.stops import Ended, end_together
 
     code = 0
     try:
@@ -54,25 +53,6 @@ def pretrain(
             raise SystemExit(ended.code) from None
         code = ended.code
     end_together(code)
-
-
-def end_together(code: int) -> None:
-    """End this process, with the other ranks where there are any.
-
-    They wait for each other, so that the launcher ends none of them. DeepSpeed was seen to abort 4 of 40 runs while
-    Python took it apart, so that is not waited for.
-    """
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.num_processes > 1:
-        state.wait_for_everyone()
-        state.destroy_process_group()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    if code:
-        raise SystemExit(code)
 
 
 def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, Any]:
@@ -104,10 +84,12 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     from accelerate import PartialState
 
     from genolm.models.build import config_class_of
+    from genolm.parts import make_corpus, make_model, open_genomes, open_tokenizer
     from genolm.training.arguments import set_length, training_arguments, uses_cpu
     from genolm.training.memory import fitted
     from genolm.training.precision import set_deterministic
-    from genolm.training.profiles import shard_on_cpu
+    from genolm.training.profiles import shard_on_cpu, wrapper_to_be
+    from genolm.training.resume import on_all_ranks
 
     run_dir = Path(recipe.run_dir)
     cpu = uses_cpu(recipe.training)
@@ -132,105 +114,60 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)
     trainer = make_trainer(recipe, arguments, model, collator, corpus, store, regions, tokenizer, stop)
-    checkpoint, manifest = find_checkpoint(recipe, trainer, store, allow_change)
+    checkpoint, manifest = on_all_ranks(
+        lambda: find_checkpoint(recipe, trainer, store, allow_change), main=state.is_main_process
+    )
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
-        describe(recipe, store, regions, corpus, model, arguments, state, manifest.get("step", 0))
+        wrapped = f", {state.backend}, {wrapper_to_be(trainer)}" if state.num_processes > 1 else ""
+        ranks = f"{state.num_processes} on {state.device.type}{wrapped}"
+        describe(recipe, store, regions, corpus, model, arguments, ranks, manifest.get("step", 0))
     state.wait_for_everyone()
     train(recipe, trainer, checkpoint, manifest)
     return finish(recipe, trainer, tokenizer, corpus, store, regions)
 
 
 def find_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
-    """Return the checkpoint to go on from and its manifest; None and nothing where the run starts.
-
-    Raises:
-        SettingsError: the checkpoint is of another recipe, batch or genome, or there are some but none is valid.
-    """
-    from accelerate.utils import broadcast_object_list
-
-    found: list[Any] = [None]
-    if trainer.is_world_process_zero():
-        try:
-            found = [choose_checkpoint(recipe, trainer, store, allow_change)]
-        except (ValueError, OSError) as error:
-            found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
-
-
-def choose_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
-    """Verify the checkpoints of the run folder, newest first, and hold the first valid one against the recipe."""
-    from genolm.training.checkpoint import newest_valid, steps, sweep
-    from genolm.training.log import rewind_log, samples_per_step
+    """Return the checkpoint to go on from and its manifest; None and nothing where the run starts."""
+    from genolm.training.checkpoint import steps
+    from genolm.training.log import samples_per_step
     from genolm.training.profiles import wrapper_to_be
-    from genolm.training.resume import check_batch, check_data, check_recipe, check_wrapper
+    from genolm.training.resume import Now, choose
 
-    root, log, arguments = trainer.saving.root, trainer.saving.log, trainer.args
-    sweep(root)
-    known = steps(root)
-    if known and recipe.resume == "never":
-        raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
-    folder, manifest, faults = newest_valid(root)
-    for fault in faults:
-        print(f"passed over: {fault}", file=sys.stderr)
-    if folder is None:
-        if known:
-            raise SettingsError(f"no checkpoint in {root} is valid; to start from nothing, remove {root}")
+    root, arguments = trainer.saving.root, trainer.args
+    if not steps(root):
         refuse_other_model(recipe)
-        rewind_log(log, 0)
-        return None, {}
-    changes = check_recipe(flat(manifest["recipe"]), flat(to_dict(recipe)), allow_change, folder)
-    size, per_device = samples_per_step(arguments), arguments.per_device_train_batch_size
-    check_batch(manifest, size, per_device, arguments.world_size, folder)
-    check_data(manifest, store.fingerprint, folder)
-    check_wrapper(manifest, wrapper_to_be(trainer), arguments.world_size, folder)
-    other = {name: version for name, version in manifest["versions"].items() if versions().get(name) != version}
-    for name, version in other.items():
-        print(
-            f"note: the checkpoint was written with {name} {version}, here is {versions().get(name)}", file=sys.stderr
-        )
-    for change in changes:
-        print(f"allowed: {change}", file=sys.stderr)
-    rewind_log(log, manifest["log_bytes"])
-    return folder, manifest
+    elif recipe.resume == "never":
+        raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
+    now = Now(
+        recipe=flat(to_dict(recipe)),
+        allowed=allow_change,
+        fingerprint=store.fingerprint,
+        versions=versions(),
+        samples_per_step=samples_per_step(arguments),
+        per_device=arguments.per_device_train_batch_size,
+        world_size=arguments.world_size,
+        wrapper=wrapper_to_be(trainer),
+    )
+    return choose(root, trainer.saving.log, now)
 
 
 def train(recipe: PretrainRecipe, trainer, checkpoint, manifest: dict[str, Any]) -> None:
     """Train to the last step; whatever ends it before is said in one line."""
     from accelerate.utils import gather_object
 
-    from genolm.training.memory import FITTED, estimate, gibibytes, halved, is_out_of_memory, peak_bytes
-    from genolm.training.stops import OutOfMemory, Refit, Stopped
+    from genolm.training.memory import ended_by, gibibytes, peak_bytes
+    from genolm.training.stops import Ended, Stopped
 
-    arguments = trainer.args
     try:
         trainer.resume(checkpoint, manifest)
+    except Ended:
+        raise
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        per_device = arguments.per_device_train_batch_size
-        smaller = halved(per_device, arguments.gradient_accumulation_steps)
-        told = f"out of memory with {per_device} windows at a time on a device"
-        if arguments.world_size == 1:
-            trainer.model.zero_grad()
-            told += f"; {estimate(trainer.model, trainer.last_batches[0], per_device, bool(arguments.bf16))}"
-        if smaller is None:
-            raise OutOfMemory(
-                f"{told}. Set a smaller data.window_bp or model, or training.activation_checkpointing=true"
-            ) from None
-        settings = " ".join(f"training.{key}={value}" for key, value in smaller.items())
-        if not recipe.fit_batch:
-            raise OutOfMemory(
-                f"{told}. The same global batch in smaller parts: {settings}, or fit_batch=true"
-            ) from None
-        write_text(Path(recipe.run_dir) / FITTED, json.dumps(smaller))
-        raise Refit(f"{told}; starting again with {settings}") from None
+        raise ended_by(error, trainer, recipe.fit_batch, Path(recipe.run_dir)) from None
     most = max(gather_object([peak_bytes()]))
     if trainer.is_world_process_zero():
-        kind = "GPU" if arguments.device.type == "cuda" else "main"
+        kind = "GPU" if trainer.args.device.type == "cuda" else "main"
         print(f"memory     {gibibytes(most)} of {kind} memory at most on a rank", file=sys.stderr)
     if trainer.stopped:
         raise Stopped(f"after step {trainer.state.global_step:,}, which is saved; the same command goes on from there")
@@ -247,106 +184,6 @@ def refuse_other_model(recipe: PretrainRecipe) -> None:
         )
 
 
-def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
-    """Prepare the genomes if need be; return the store and the regions of each split."""
-    from genolm.genome.sources import prepare_genomes
-    from genolm.genome.windows import Split, available, split
-
-    data = recipe.data
-    if data.dataset and data.fasta:
-        raise SettingsError("data.fasta and data.dataset are both set; a run learns from one of them")
-    if data.dataset:
-        return sampled_genomes(recipe, quiet)
-    if not data.fasta:
-        raise SettingsError("data.fasta is not set; add data.fasta=FILE to the command")
-    store = prepare_genomes(data.fasta, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
-    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
-    return store, split(store, valid, test, available(store, data.include, data.exclude))
-
-
-def sampled_genomes(recipe: PretrainRecipe, quiet: bool):
-    """Keep the first sequences of a streamed dataset, and of its test split, as two genomes: `train` and `test`."""
-    from genolm.data.stream import Sequences, write_first
-    from genolm.genome.sources import prepare_genomes
-    from genolm.genome.windows import Regions, of_genome
-
-    data, run_dir = recipe.data.dataset, Path(recipe.run_dir)
-    assert data is not None
-    wanted = {"train": (Sequences(data.path, data.split, data.column, data.name), data.sample_bp)}
-    if data.test_path or data.test_split:
-        held_out = Sequences(data.test_path or data.path, data.test_split or "train", data.column, data.name)
-        wanted["test"] = (held_out, data.test_bp)
-    files = {}
-    for name, (sequences, max_bp) in wanted.items():
-        files[name] = [str(run_dir / "sequences" / f"{name}.fa")]
-        write_first(sequences, max_bp, Path(files[name][0]))
-    store = prepare_genomes(files, run_dir / "genome", quiet=quiet)
-    return store, {"valid": Regions.of([]), "test": Regions.of([])} | {name: of_genome(store, name) for name in wanted}
-
-
-def open_tokenizer(recipe: PretrainRecipe, store, regions):
-    """Build the tokenizer the recipe names (BPE on the training split only), or open the folder it names."""
-    from genolm.tokenizers.bpe import train_sample
-    from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
-
-    folder = Path(recipe.run_dir) / "tokenizer"
-    if (Path(recipe.tokenizer) / "tokenizer.json").is_file():
-        return load_tokenizer(Path(recipe.tokenizer))
-    spec = load_spec(recipe.tokenizer)
-    stamp = json.loads(json.dumps(dataclasses.asdict(spec)))
-    if spec.kind == "bpe":
-        # Learnt on the training split alone, so another split is another tokenizer.
-        stamp |= {"genome": store.fingerprint, "train": [list(row) for row in regions["train"]]}
-    stamp_file = folder / "built_from.json"
-    if stamp_file.is_file() and json.loads(stamp_file.read_text()) == stamp:
-        return load_tokenizer(folder)
-    sequences = train_sample(store, list(regions["train"]), spec.sample_bp) if spec.kind == "bpe" else None
-    tokenizer = build_tokenizer(spec, sequences)
-    tokenizer.save_pretrained(folder)
-    stamp_file.write_text(json.dumps(stamp))
-    return tokenizer
-
-
-def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
-    """Return the corpus, of the training regions or of a streamed dataset, and its collator."""
-    from genolm.data.collate import CausalCollator, MaskedCollator, Masking
-    from genolm.data.corpus import Corpus
-    from genolm.data.stream import Sequences, StreamCorpus
-    from genolm.tokenizers.encode import make_encoder
-
-    data, causal, encoder = recipe.data, recipe.objective.kind == "causal", make_encoder(tokenizer)
-    options: dict[str, Any] = dict(
-        seed=recipe.seed,
-        reverse_complement=data.reverse_complement,
-        soft_masked_weight=data.soft_masked_weight,
-        pack=causal,
-        eos=recipe.objective.eos,
-    )
-    if data.dataset:
-        sequences = Sequences(data.dataset.path, data.dataset.split, data.dataset.column, data.dataset.name)
-        corpus = StreamCorpus(sequences, encoder, data.window_bp, **options)
-    else:
-        sampling = {"by": data.sampling.by, "temperature": data.sampling.temperature}
-        corpus = Corpus(store, train, encoder, data.window_bp, **options, **sampling)
-    if causal:
-        return corpus, CausalCollator(corpus)
-    objective = recipe.objective
-    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_tokens)
-    return corpus, MaskedCollator(corpus, Masking(encoder, *rates))
-
-
-def make_model(recipe: PretrainRecipe, tokenizer, corpus):
-    """Return the model, initialised from the recipe's seed."""
-    from accelerate.utils import set_seed
-
-    from genolm.models.build import build_model
-    from genolm.training.profiles import whole_model
-
-    set_seed(recipe.seed)
-    with whole_model():
-        return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
-
-
 def bases_per_token(corpus) -> float:
     """Return the bases that a predicted token adds to those before it, on average over some windows."""
     import numpy as np
@@ -357,7 +194,7 @@ def bases_per_token(corpus) -> float:
     return float(corpus.encoder.num_bases[examples.ids[examples.weight > 0]].mean())
 
 
-def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, state, done: int) -> None:
+def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, ranks: str, done: int) -> None:
     """Print what is about to be trained, before anything is spent."""
     from rich.console import Console
 
@@ -378,8 +215,7 @@ def describe(recipe: PretrainRecipe, store, regions, corpus, model, arguments, s
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {steps}")
     console.print(f"model      {describe_model(model)}; {'bf16' if arguments.bf16 else 'float32'}")
-    kind = str(state.device.type)
-    console.print(f"ranks      {state.num_processes} on {kind}{f', {state.backend}' if state.backend else ''}")
+    console.print(f"ranks      {ranks}")
     if done:
         console.print(f"resumed    step {done:,} of {arguments.max_steps:,}")
     plain = type(recipe.data)()
@@ -418,6 +254,7 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
         about=lambda model: about_model(recipe, model, store, corpus.length_tokens, {}),
         manifest={
             "recipe": to_dict(recipe),
+            "flat_recipe": flat(to_dict(recipe)),
             "recipe_hash": recipe_hash(recipe),
             "fingerprint": store.fingerprint,
             "versions": versions(),

@@ -16,19 +16,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from genolm.models.build import without_bars
+from genolm.training.pickles import why_not_open
 
 MANIFEST = "manifest.json"
 _FIELDS: dict[str, Any] = {
-    "recipe": dict,
+    "flat_recipe": dict,
     "versions": dict,
     "fingerprint": str,
     "wrapper": str,
@@ -43,17 +45,6 @@ _FIELDS: dict[str, Any] = {
     "files": dict,
 }
 """What resuming reads of a manifest."""
-_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
-"""Suffixes of the files that Trainer, accelerate and DeepSpeed open with torch.load."""
-_DISTRIBUTED = (".distcp", ".metadata")
-"""Files of torch.distributed.checkpoint, which opens them with plain pickle."""
-_DEEPSPEED = {
-    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
-    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
-    "deepspeed.runtime.zero.config.ZeroStageEnum",
-    "deepspeed.utils.tensor_fragment.fragment_address",
-}
-"""The classes that DeepSpeed writes beside tensors. It loads with weights_only=False, so nothing else may be there."""
 _STEP = re.compile(r"step-([0-9]+)")
 _CHUNK = 1 << 20
 
@@ -169,38 +160,40 @@ def verify(folder: Path) -> dict[str, Any]:
     for name, found in digests(folder, names).items():
         if found["sha256"] != files[name]["sha256"]:
             raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
-    refuse_code(folder, names)
+    for name in names:
+        if (reason := why_not_open(folder, name)) is not None:
+            raise CheckpointError(f"{folder / name}: {reason}")
     return manifest
 
 
-def refuse_code(folder: Path, names: Iterable[str]) -> None:
-    """Refuse files that could run code when a run goes on from them; nothing is loaded to find out.
+@contextmanager
+def all_or_none(aside: Path, alone: bool = False) -> Iterator[None]:
+    """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
 
-    Args:
-        folder: a checkpoint.
-        names: its files, as `files_of` gives.
-
-    Raises:
-        CheckpointError: naming the file, and what it would call.
+    With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
     """
-    for name in names:
-        path = folder / name
-        if path.name.lower().endswith(_DISTRIBUTED):
-            raise CheckpointError(f"{path}: opening it could run code; set fsdp_state_dict_type: FULL_STATE_DICT")
-        if path.suffix.lower() in _PICKLES:
-            try:
-                called = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - _DEEPSPEED
-            except Exception as error:  # each layer below has its own for what it does not know, and for broken files
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise CheckpointError(
-                    f"{path}: not as torch.save writes tensors, so it is not opened ({reason})"
-                ) from None
-            if called:
-                raise CheckpointError(f"{path}: opening it could run code: it names {', '.join(sorted(called))}")
-        if name in ("latest", "latest_universal"):  # DeepSpeed opens the folder that is written there
-            tag = path.read_text(errors="replace").strip()
-            if "/" in tag or tag in ("", ".", "..") or not (folder / tag).is_dir():
-                raise CheckpointError(f"{path}: {tag[:100]!a} is no folder of this checkpoint")
+    fault = None
+    try:
+        yield
+    except Exception as error:  # each library that writes here has its own: OSError, RuntimeError, SafetensorError
+        fault = error
+    mine = "" if fault is None else str(fault) or repr(fault)
+    reasons = [mine] if alone else gather_object([mine])
+    reason = next(filter(None, reasons), None)
+    if reason is None:
+        return
+    free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
+    written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+    remove(aside)
+    root = aside.parent
+    # torch's writer does not tell why: "unexpected pos 64 vs 0".
+    full = free < max(written, 1 << 20)
+    told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
+    before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
+    raise CheckpointError(
+        f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
+        "Make room or make the folder writable, and run the same command again"
+    ) from fault
 
 
 def newest_valid(root: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
@@ -228,8 +221,8 @@ def prune(root: Path, limit: int | None, newest: int) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a killed run left half-written or half-removed."""
-    for suffix in ("partial", "removed"):
+    """Remove what a killed run left half-written, half-removed or converted."""
+    for suffix in ("partial", "removed", "universal"):
         for path in root.glob(f"step-*.{suffix}"):
             remove(path)
 

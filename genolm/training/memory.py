@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from genolm.provenance import write_text
+from genolm.training.stops import Ended, OutOfMemory, Refit
+
 FITTED = "fitted_batch.json"
 _KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
@@ -82,6 +85,33 @@ def _kept_bytes(model: torch.nn.Module, ids: torch.Tensor, weights: set[int], au
     size = sum(kept.values())
     del held
     return size
+
+
+def ended_by(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> Ended:
+    """Return what to raise for an error of memory: what to change, or that the next start takes less.
+
+    Args:
+        error: what was raised in training; anything but an error of memory is raised again.
+        trainer: as it was then.
+        fit_batch: note a smaller micro-batch for the next start.
+        run_dir: where.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    arguments = trainer.args
+    per_device = arguments.per_device_train_batch_size
+    told = f"out of memory with {per_device} windows at a time on a device"
+    if arguments.world_size == 1:  # the others would have to take part
+        trainer.model.zero_grad()
+        told += f"; {estimate(trainer.model, trainer.last_batches[0], per_device, bool(arguments.bf16))}"
+    smaller = halved(per_device, arguments.gradient_accumulation_steps)
+    if smaller is None:
+        return OutOfMemory(f"{told}. Set a smaller data.window_bp or model, or training.activation_checkpointing=true")
+    settings = " ".join(f"training.{key}={value}" for key, value in smaller.items())
+    if not fit_batch:
+        return OutOfMemory(f"{told}. The same global batch in smaller parts: {settings}, or fit_batch=true")
+    write_text(run_dir / FITTED, json.dumps(smaller))
+    return Refit(f"{told}; starting again with {settings}")
 
 
 def peak_bytes() -> int:

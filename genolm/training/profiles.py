@@ -177,6 +177,39 @@ def whole_model() -> Iterator[None]:
         deepspeed._hf_deepspeed_config_weak_ref = config
 
 
+def complete(trainer) -> None:
+    """Tell DeepSpeed and FSDP what a profile cannot say; call this before training."""
+    plugins = trainer.accelerator.state
+    if trainer.is_deepspeed_enabled:
+        # Its own Adam multiplies up powers of beta, and takes them anew after a resume: not the same bits.
+        plugins.deepspeed_plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
+    if trainer.is_fsdp_enabled:
+        # Weights that are tied are wrapped by themselves; within a layer, as in BERT, they would be so twice.
+        names, tied = set(trainer.model._no_split_modules or ()), trainer.model.get_input_embeddings()
+        layers = (m for m in trainer.model.modules() if type(m).__name__ in names)
+        wrapped = {type(m).__name__ for m in layers if not any(part is tied for part in m.modules())}
+        plugins.fsdp_plugin.transformer_cls_names_to_wrap = sorted(wrapped)
+
+
+@contextmanager
+def ends_in_one_group(model) -> Iterator[None]:
+    """Hide embeddings from accelerate while it wraps with FSDP2, where more than their weights is tied, as BERT's bias.
+
+    It gives the ends of a model groups of their own, and torch refuses a tensor in two groups.
+    """
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    theirs = {id(p) for end in ends if end is not None for p in end.parameters()}
+    others = {id(p) for m in model.modules() if all(m is not end for end in ends) for p in m.parameters(recurse=False)}
+    hidden = ("get_input_embeddings", "get_output_embeddings") if theirs & others else ()
+    for name in hidden:
+        setattr(model, name, lambda: None)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            delattr(model, name)
+
+
 def wrapper_to_be(trainer) -> str:
     """Say what a trainer will wrap its model in: none, ddp, fsdp1, fsdp2, zero1, zero2 or zero3."""
     plugins = trainer.accelerator.state

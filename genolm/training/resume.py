@@ -1,17 +1,102 @@
-"""Whether a run may go on from a checkpoint: same recipe, same data, same global batch, and who may read it."""
+"""From which checkpoint a run goes on: the newest valid one, if recipe, data and global batch are what they were."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from accelerate.utils import broadcast_object_list
 
 from genolm.settings import SettingsError
+from genolm.training.checkpoint import newest_valid, steps, sweep
+from genolm.training.log import rewind_log
+from genolm.training.universal import convert
+
+Found = TypeVar("Found")
 
 MAY_CHANGE = re.compile(r"(training|evaluation)\..*|deterministic")
 """Keys that `--allow-change` may name: the checkpoint still fits, and the run means what it meant."""
 MAY_NOT = {"training.optim", "training.optim_args", "training.fp16"}
 """Keys of the training block that decide what is in a checkpoint."""
 BATCH = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
+
+
+@dataclass(frozen=True)
+class Now:
+    """A run as it is started, to be held against what wrote a checkpoint.
+
+    Attributes:
+        recipe: dotted key → value, without keys that have no effect.
+        allowed: keys of `--allow-change`.
+        fingerprint: of the genomes.
+        versions: package → version.
+        samples_per_step: windows of an update.
+        per_device: windows of a forward pass.
+        world_size: ranks.
+        wrapper: what the model is to be wrapped in.
+    """
+
+    recipe: dict[str, Any]
+    allowed: Sequence[str]
+    fingerprint: str
+    versions: dict[str, str | None]
+    samples_per_step: int
+    per_device: int
+    world_size: int
+    wrapper: str
+
+
+def choose(root: Path, log: Path, now: Now) -> tuple[Path | None, dict[str, Any]]:
+    """Return the checkpoint to go on from and its manifest; None and nothing where there are none.
+
+    What is passed over is told, and the log is cut to where the checkpoint was written.
+
+    Args:
+        root: the folder of the checkpoints.
+        log: the run's log.
+        now: the run.
+
+    Raises:
+        SettingsError: it is of another recipe, batch, genome or wrapper; or there are some and none is valid.
+    """
+    sweep(root)
+    folder, manifest, faults = newest_valid(root)
+    for fault in faults:
+        print(f"passed over: {fault}", file=sys.stderr)
+    if folder is None:
+        if steps(root):
+            raise SettingsError(f"no checkpoint in {root} is valid; to start from nothing, remove {root}")
+        rewind_log(log, 0)
+        return None, {}
+    for change in check_recipe(manifest["flat_recipe"], now.recipe, now.allowed, folder):
+        print(f"allowed: {change}", file=sys.stderr)
+    check_batch(manifest, now.samples_per_step, now.per_device, now.world_size, folder)
+    check_data(manifest, now.fingerprint, folder)
+    check_wrapper(manifest, now.wrapper, folder)
+    for name, version in manifest["versions"].items():
+        if now.versions.get(name) != version:
+            print(f"note: written with {name} {version}, here is {now.versions.get(name)}", file=sys.stderr)
+    rewind_log(log, manifest["log_bytes"])
+    if now.wrapper.startswith("zero") and manifest["world_size"] != now.world_size:
+        print(f"converting {folder} of {manifest['world_size']} ranks for {now.world_size}", file=sys.stderr)
+        folder = convert(folder)
+    return folder, manifest
+
+
+def on_all_ranks(function: Callable[[], Found], main: bool) -> Found:
+    """Call a function on the main rank, and return its result, or raise its error, on all of them."""
+    found: list[Any] = [None]
+    if main:
+        try:
+            found = [function()]
+        except (ValueError, OSError) as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def check_recipe(before: dict[str, Any], now: dict[str, Any], allowed: Sequence[str], where: Path) -> list[str]:
@@ -73,20 +158,14 @@ def check_data(manifest: dict[str, Any], fingerprint: str, where: Path) -> None:
         )
 
 
-def check_wrapper(manifest: dict[str, Any], wrapper: str, world_size: int, where: Path) -> None:
+def check_wrapper(manifest: dict[str, Any], wrapper: str, where: Path) -> None:
     """Refuse optimizer states that this wrapper cannot read.
 
-    One process and DDP write the same files, for any number of ranks. So does FSDP2 among its own. DeepSpeed's are
-    read by the same stage on the same number of ranks.
+    One process and DDP write the same files. FSDP2 and each stage of DeepSpeed read their own.
     """
     before = {"ddp": "none"}.get(manifest["wrapper"], manifest["wrapper"])
     if before != {"ddp": "none"}.get(wrapper, wrapper):
         raise SettingsError(
             f"{where} was written under {manifest['wrapper']} and cannot go on under {wrapper}; use the profile it was "
             "written with"
-        )
-    if wrapper.startswith("zero") and manifest["world_size"] != world_size:
-        raise SettingsError(
-            f"{where} was written by {manifest['world_size']} ranks of DeepSpeed, this run has {world_size}; "
-            f"start {manifest['world_size']} processes"
         )

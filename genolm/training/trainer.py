@@ -13,7 +13,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,18 +29,19 @@ from genolm.data import rng
 from genolm.models.loss import weighted_token_loss
 from genolm.training.checkpoint import (
     CheckpointError,
+    all_or_none,
     digests,
     files_of,
     prune,
     remove,
     seal,
     step_folder,
-    steps,
     write_model,
 )
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import Asked, check_running, check_state_dict, wrapper_of
+from genolm.training.profiles import Asked, check_running, check_state_dict, complete, ends_in_one_group, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
+from genolm.training.universal import repair
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny
@@ -113,7 +114,10 @@ class LanguageModelTrainer(Trainer):
         self.label_names = ["labels"]
         self.last_batches: list[dict[str, torch.Tensor]] = []
         self._resumed: dict[str, Any] | None = None
+        self._universal: Path | None = None
+        self._weight_decays: list[float] = []
         self.add_callback(_OnceWrapped(self))
+        complete(self)
 
     # Data: sample numbers come in order; the shuffle is inside the corpus.
 
@@ -204,7 +208,7 @@ class LanguageModelTrainer(Trainer):
 
     def _agree_within_deepspeed(self) -> None:
         """Ask before DeepSpeed's optimizer updates: it does so within the backward pass, out of Trainer's sight."""
-        optimizer = self.deepspeed.optimizer
+        optimizer = cast(Any, self.deepspeed).optimizer
         update = optimizer.step
 
         def agreed_update(*args, **kwargs):
@@ -246,6 +250,16 @@ class LanguageModelTrainer(Trainer):
 
     # Checkpoints
 
+    def _prepare_for_training(self, *args, **kwargs):
+        with ends_in_one_group(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Return the optimizer, and remember what loading the universal format forgets."""
+        optimizer = super().create_optimizer(model)
+        self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
+        return optimizer
+
     def full_state(self) -> dict[str, Any] | None:
         """Return all weights on the main rank, None where its model holds them; every rank must call it."""
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
@@ -263,20 +277,20 @@ class LanguageModelTrainer(Trainer):
         self.store_flos()
         losses = gather_object([float(self._tr_loss)])
         state = self.full_state()
-        with self._together(aside):
+        with all_or_none(aside):
             if self.is_world_process_zero():
                 remove(aside)
                 aside.mkdir(parents=True)
-        with self._together(aside, alone=self.is_deepspeed_enabled):
+        with all_or_none(aside, alone=self.is_deepspeed_enabled):
             self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here
-        with self._together(aside):
+        with all_or_none(aside):
             self._save_scaler(str(aside))
             if self.is_world_process_zero():
                 self.state.save_to_json(str(aside / "trainer_state.json"))
                 write_model(
                     aside, self.whole_model(), self.saving.tokenizer, self.saving.about(self.whole_model()), state
                 )
-        with self._together(aside):
+        with all_or_none(aside):
             mine = files_of(aside)[self.args.process_index :: self.args.world_size]
             files = dict(gather_object(list(digests(aside, mine, sync=True).items())))
             if self.is_world_process_zero():
@@ -299,38 +313,12 @@ class LanguageModelTrainer(Trainer):
             "last_logged": self._globalstep_last_logged,
         }
 
-    @contextmanager
-    def _together(self, aside: Path, alone: bool = False) -> Iterator[None]:
-        """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
-
-        With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
-        """
-        fault = None
-        try:
-            yield
-        except Exception as error:  # each library that writes here has its own: OSError, RuntimeError, SafetensorError
-            fault = error
-        mine = "" if fault is None else str(fault) or repr(fault)
-        reasons = [mine] if alone else gather_object([mine])
-        reason = next(filter(None, reasons), None)
-        if reason is None:
-            return
-        free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
-        written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-        remove(aside)
-        root = aside.parent
-        # torch's writer does not tell why: "unexpected pos 64 vs 0".
-        full = free < max(written, 1 << 20)
-        told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
-        before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
-        raise CheckpointError(
-            f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
-            "Make room or make the folder writable, and run the same command again"
-        ) from fault
-
     def resume(self, folder: Path | None, manifest: dict[str, Any]):
         """Train, from a checkpoint that was verified or from the start."""
         self._resumed = manifest or None
+        if folder is not None and folder.suffix == ".universal":
+            self._universal = folder
+            cast(Any, self.accelerator.state.deepspeed_plugin).deepspeed_config["checkpoint"] = {"load_universal": True}
         return self.train(resume_from_checkpoint=None if folder is None else str(folder))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -348,6 +336,11 @@ class LanguageModelTrainer(Trainer):
         check_running(self.asked, self.args.world_size, wrapper_of(self))
         if self.is_deepspeed_enabled:
             self._agree_within_deepspeed()
+        if self._universal is not None:
+            repair(cast(Any, self.deepspeed).optimizer.optimizer, self._weight_decays)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                shutil.rmtree(self._universal, ignore_errors=True)
         if self._resumed is not None:
             sums = self._resumed["loss_sums"]
             rank = self.args.process_index

@@ -141,8 +141,12 @@ def test_a_second_run_prepares_nothing_and_gives_the_same_bytes(folder, runs):
 def test_the_model_of_another_recipe_is_not_overwritten(folder, runs):
     checkpoint = folder / "char-causal" / "checkpoint" / "model.safetensors"
     before = checkpoint.stat().st_mtime_ns
+    with pytest.raises(SettingsError, match="is of another recipe: training.max_steps: 3 → 2"):
+        run(load(folder, "char-causal", "training.max_steps=2"))
+    (folder / "char-causal" / "checkpoints").rename(folder / "taken-away")
     with pytest.raises(SettingsError, match="holds a model of another recipe.*set another run_dir"):
         run(load(folder, "char-causal", "training.max_steps=2"))
+    (folder / "taken-away").rename(folder / "char-causal" / "checkpoints")
     assert checkpoint.stat().st_mtime_ns == before
 
 

@@ -71,7 +71,7 @@ def test_what_is_not_finite_stops_all_ranks_before_the_update(folder, where, val
 
 def test_the_batch_of_the_folder_reproduces_the_step(folder):
     """The tensors that were kept are those of the samples that are named."""
-    from genolm.commands.pretrain import make_corpus, open_genomes, open_tokenizer
+    from genolm.parts import make_corpus, open_genomes, open_tokenizer
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
 

@@ -16,7 +16,8 @@ from genolm.genome.store import prepare
 from genolm.genome.windows import whole
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers
+from genolm.training.log import RunLog
+from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, seed_step
 
 # torch warns where workers outnumber cores, which is beside the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -108,17 +109,32 @@ def test_two_runs_give_the_same_bytes_whatever_the_workers(corpus, tmp_path):
         assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.parametrize("batches", [6, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["masked", "causal"])
-def test_workers_give_the_same_batches(corpus, kind):
+def test_workers_and_prefetching_give_the_same_batches(corpus, kind, batches):
     collate = CausalCollator(corpus) if kind == "causal" else MaskedCollator(corpus, Masking(corpus.encoder))
     hashes = []
-    for workers in (0, 1, 2):
+    for workers, prefetch in [(0, None), *((workers, ahead) for workers in (1, 2, 4) for ahead in (1, 4))]:
+        loader = DataLoader(
+            SampleNumbers(8 * batches), batch_size=8, collate_fn=collate, num_workers=workers, prefetch_factor=prefetch
+        )
         digest = hashlib.sha256()
-        for batch in DataLoader(SampleNumbers(48), batch_size=8, collate_fn=collate, num_workers=workers):
+        for batch in loader:
             for name in sorted(batch):
                 digest.update(batch[name].numpy().tobytes())
         hashes.append(digest.hexdigest())
-    assert len(set(hashes)) == 1
+    assert len(hashes) == 7 and len(set(hashes)) == 1
+
+
+def test_dropout_is_a_function_of_seed_step_and_rank():
+    def drawn(*where):
+        seed_step(*where)
+        return tuple(torch.rand(4).tolist()), np.random.random()
+
+    places = [(seed, step, rank) for seed in (0, 1) for step in (0, 1, 2) for rank in (0, 1, 2)]
+    first = [drawn(*place) for place in places]
+    assert [drawn(*place) for place in reversed(places)][::-1] == first
+    assert len(set(first)) == len(places)
 
 
 def test_the_log_tells_speed_and_held_out_bits(corpus, tmp_path):

@@ -1,0 +1,107 @@
+"""The blocks of a recipe → what they name: genomes and splits, tokenizer, corpus, model."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking
+from genolm.data.corpus import Corpus
+from genolm.data.stream import Sequences, StreamCorpus, write_first
+from genolm.genome.sources import prepare_genomes
+from genolm.genome.store import Store
+from genolm.genome.windows import Regions, Split, available, of_genome, split
+from genolm.models.build import build_model
+from genolm.recipe import DataRecipe, PretrainRecipe
+from genolm.settings import SettingsError
+from genolm.tokenizers.bpe import train_sample
+from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
+from genolm.tokenizers.encode import make_encoder
+from genolm.training.profiles import whole_model
+
+
+def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
+    """Prepare the genomes if need be; return the store and the regions of each split."""
+    data = recipe.data
+    if data.dataset and data.fasta:
+        raise SettingsError("data.fasta and data.dataset are both set; a run learns from one of them")
+    if not data.dataset and not data.fasta:
+        raise SettingsError("data.fasta is not set; add data.fasta=FILE to the command")
+    files = sampled_genomes(recipe) if data.dataset else data.fasta
+    store = prepare_genomes(files, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
+    return store, split_regions(data, store)
+
+
+def split_regions(data: DataRecipe, store: Store) -> dict[str, Regions]:
+    """Return the regions of `train`, `valid` and `test`."""
+    if data.dataset:
+        return {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
+    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+    return split(store, valid, test, available(store, data.include, data.exclude))
+
+
+def sampled_genomes(recipe: PretrainRecipe) -> dict[str, list[str]]:
+    """Keep the first sequences of a streamed dataset, and of its test split, as two genomes: `train` and `test`."""
+    data, run_dir = recipe.data.dataset, Path(recipe.run_dir)
+    assert data is not None
+    wanted = {"train": (Sequences(data.path, data.split, data.column, data.name), data.sample_bp)}
+    if data.test_path or data.test_split:
+        held_out = Sequences(data.test_path or data.path, data.test_split or "train", data.column, data.name)
+        wanted["test"] = (held_out, data.test_bp)
+    files = {}
+    for name, (sequences, max_bp) in wanted.items():
+        files[name] = [str(run_dir / "sequences" / f"{name}.fa")]
+        write_first(sequences, max_bp, Path(files[name][0]))
+    return files
+
+
+def open_tokenizer(recipe: PretrainRecipe, store, regions):
+    """Build the tokenizer the recipe names (BPE on the training split only), or open the folder it names."""
+    folder = Path(recipe.run_dir) / "tokenizer"
+    if (Path(recipe.tokenizer) / "tokenizer.json").is_file():
+        return load_tokenizer(Path(recipe.tokenizer))
+    spec = load_spec(recipe.tokenizer)
+    stamp = json.loads(json.dumps(dataclasses.asdict(spec)))
+    if spec.kind == "bpe":
+        # Learnt on the training split alone, so another split is another tokenizer.
+        stamp |= {"genome": store.fingerprint, "train": [list(row) for row in regions["train"]]}
+    stamp_file = folder / "built_from.json"
+    if stamp_file.is_file() and json.loads(stamp_file.read_text()) == stamp:
+        return load_tokenizer(folder)
+    sequences = train_sample(store, list(regions["train"]), spec.sample_bp) if spec.kind == "bpe" else None
+    tokenizer = build_tokenizer(spec, sequences)
+    tokenizer.save_pretrained(folder)
+    stamp_file.write_text(json.dumps(stamp))
+    return tokenizer
+
+
+def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):
+    """Return the corpus, of the training regions or of a streamed dataset, and its collator."""
+    data, causal, encoder = recipe.data, recipe.objective.kind == "causal", make_encoder(tokenizer)
+    options: dict[str, Any] = dict(
+        seed=recipe.seed,
+        reverse_complement=data.reverse_complement,
+        soft_masked_weight=data.soft_masked_weight,
+        pack=causal,
+        eos=recipe.objective.eos,
+    )
+    if data.dataset:
+        sequences = Sequences(data.dataset.path, data.dataset.split, data.dataset.column, data.dataset.name)
+        corpus = StreamCorpus(sequences, encoder, data.window_bp, **options)
+    else:
+        sampling = {"by": data.sampling.by, "temperature": data.sampling.temperature}
+        corpus = Corpus(store, train, encoder, data.window_bp, **options, **sampling)
+    if causal:
+        return corpus, CausalCollator(corpus)
+    objective = recipe.objective
+    rates = (objective.mask_rate, objective.mask_token_rate, objective.random_token_rate, objective.span_tokens)
+    return corpus, MaskedCollator(corpus, Masking(encoder, *rates))
+
+
+def make_model(recipe: PretrainRecipe, tokenizer, corpus):
+    """Return the model, initialised from the recipe's seed: the same under every profile."""
+    set_seed(recipe.seed)
+    with whole_model():
+        return build_model(recipe.model, tokenizer, recipe.objective.kind, corpus.length_tokens)
