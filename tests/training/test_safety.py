@@ -390,7 +390,7 @@ def test_a_checkpoint_that_is_itself_a_link(trained, place):
     shutil.move(place.step(40), place.outside / "step")
     unfinished(place, 20)
     place.step(40).symlink_to(place.outside / "step")
-    for gone in ("step-20.partial", "step-60.partial", "step-60.removed", "step-40.removed"):
+    for gone in ("step-20.partial", "step-40.universal", "step-60.partial", "step-60.removed", "step-40.removed"):
         (place.run / "checkpoints" / gone).symlink_to(place.outside / "folder")
     (place.run / "checkpoint.partial").symlink_to(place.outside / "folder")
     before = place.look()
