@@ -16,10 +16,10 @@ demo: .venv/.installed
 	$(BIN)/genolm demo --out runs/demo
 
 test: .venv/.installed check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 check: .venv/.installed
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False):
     if not data.dataset and not data.fasta:
         raise SettingsError("data.fasta is not set; add data.fasta=FILE to the command")
     files = sampled_genomes(recipe) if data.dataset else data.fasta
+    assert files is not None
     store = prepare_genomes(files, Path(recipe.run_dir) / "genome", data.sha256, quiet, data.rename_duplicates)
     return store, split_regions(data, store)
 

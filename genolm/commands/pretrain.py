@@ -120,7 +120,7 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
         wrapped = f", {state.backend}, {wrapper_to_be(trainer)}" if state.num_processes > 1 else ""
-        ranks = f"{state.num_processes} on {state.device.type}{wrapped}"
+        ranks = f"{state.num_processes} on {arguments.device.type}{wrapped}"
         describe(recipe, store, regions, corpus, model, arguments, ranks, manifest.get("step", 0))
     state.wait_for_everyone()
     train(recipe, trainer, checkpoint, manifest)

@@ -8,7 +8,8 @@ import logging
 import os
 import shlex
 import signal
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from genolm.settings import SettingsError
-from genolm.training.stops import SIGNALS, Refit
+from genolm.training.stops import SIGNALS, Refit, Stopped
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "accelerate"
 _ASKED = "GENOLM_ASKED"
@@ -63,6 +64,31 @@ def launch(profile: str, command: list[str]) -> int:
         command: what comes after `genolm`.
     """
     import psutil
+
+    handed: list[int] = []
+
+    def hand_on(number, frame):
+        handed.append(number)
+        ranks = psutil.Process().children()
+        for rank in ranks:
+            rank.send_signal(number)
+        if not ranks:
+            raise SystemExit(Stopped.code)  # nothing has begun
+
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        parse = _prepare_launch(profile, command)
+        while (code := _launched(parse)) == Refit.code:
+            pass
+        # A rank that the signal met before it listened had nothing to save.
+        return Stopped.code if handed and code < 0 else code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _prepare_launch(profile: str, command: list[str]) -> Callable[[], Namespace]:
+    """Set the environment of the launcher, and return what gives its arguments, anew each time: it changes them."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     name, *more = shlex.split(profile)
@@ -77,22 +103,11 @@ def launch(profile: str, command: list[str]) -> int:
         os.environ["DS_ACCELERATOR"] = "cpu"
         here = max(1, arguments.num_processes // arguments.num_machines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
-    os.environ[_ASKED] = f"{asked_of(arguments).processes}:{asked_of(arguments).wrapper}"
+    asked = asked_of(arguments)
+    os.environ[_ASKED] = f"{asked.processes}:{asked.wrapper}"
     # torch's launcher would end the ranks 30 s after a SIGTERM, and itself at once at a SIGUSR1.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
-
-    def hand_on(number, frame):
-        for rank in psutil.Process().children():
-            rank.send_signal(number)
-
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
-    try:
-        while (code := _launched(parse)) == Refit.code:
-            pass
-        return code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return parse
 
 
 def _launched(parse) -> int:

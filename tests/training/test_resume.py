@@ -223,7 +223,7 @@ def stopped(folder, long, i, chance, ranks=1):
     options = {"ranks": ranks, "profile": "cpu-ddp"} if ranks > 1 else {}
     batch = f"training.per_device_train_batch_size={4 // ranks}"
     target = chance.randrange(ranks)
-    step = chance.choice([0, chance.randrange(1, 350)])
+    step = chance.choice([0, chance.randrange(1, 300)])
     before = None
     if moment != "random":
         before = partial(injections.signal_at, int(number), step, target, moment)

@@ -1,0 +1,59 @@
+"""Memory and speed of every distributed profile, two processes on CPUs: python benchmarks/profile_cost.py.
+
+One process with the same global batch is run first; a tiny model tells what Python and its libraries hold.
+Speeds come from runs one after the other: read them as ratios, and run it twice.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from genolm.genome.simulate import simulate, write_fasta
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
+PROFILES = ["cpu-ddp", "cpu-zero1", "cpu-zero2", "cpu-zero3", "cpu-zero3-offload", "cpu-fsdp2"]
+
+
+def run(folder: Path, name: str, steps: int, hidden: int, layers: int, batch: int, launch: list[str]):
+    """Return GiB held at most by a rank, and tokens a second."""
+    command = [sys.executable, "-m", "genolm", "pretrain", str(RECIPE), f"data.fasta={folder / 'g.fa'}"]
+    command += [f"run_dir={folder / name}", f"training.max_steps={steps}", "training.logging_steps=1"]
+    command += [f"training.per_device_train_batch_size={batch}", "training.bf16=false", "training.warmup_steps=0"]
+    command += [f"model.hidden_size={hidden}", f"model.intermediate_size={hidden * 4}"]
+    command += [f"model.num_hidden_layers={layers}", "evaluation.every_steps=0", "evaluation.max_bp=2000"]
+    done = subprocess.run([*command, "evaluation.markov_orders=[1]", *launch], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr[-2000:]}")
+    size, unit = re.search(r"memory +([0-9.]+) (GiB|MiB)", done.stderr).groups()
+    rows = [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
+    speeds = [row["tokens_per_second"] for row in rows if "tokens_per_second" in row][1:]
+    return float(size) / (1 if unit == "GiB" else 1024), statistics.median(speeds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=6)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_fasta(simulate(1_000_000, seed=0), folder / "g.fa")
+        libraries, _ = run(folder, "tiny", 2, 64, 1, 2, [])
+        size = (options.steps, options.hidden, options.layers)
+        one, speed = run(folder, "one", *size, 4, [])
+        parameters = json.loads((folder / "one" / "checkpoint" / "genolm.json").read_text())["num_parameters"]
+        print(f"{parameters:,} parameters in float32; Python and its libraries hold {libraries:.2f} GiB of each rank")
+        print(f"{'one process':<20}{one:6.2f} GiB   1.00 of the speed")
+        for profile in PROFILES:
+            held, found = run(folder, profile, *size, 2, ["--launch", profile])
+            print(f"{profile:<20}{held:6.2f} GiB   {found / speed:.2f} of the speed", flush=True)
+
+
+if __name__ == "__main__":
+    main()
