@@ -28,8 +28,25 @@ def versions() -> dict[str, str | None]:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     aside = path.with_name(f"{path.name}.partial")
+    aside.unlink(missing_ok=True)  # were it a link, what it points to would be written
     aside.write_text(text)
     os.replace(aside, path)
+
+
+def refuse_links(run_dir: Path) -> None:
+    """Refuse links where a run writes, in a run folder that came from elsewhere: they may lead to anyone's files.
+
+    `checkpoints`, `checkpoint` and `genome` may be links: what is written there is checked or replaced whole.
+
+    Raises:
+        ValueError: naming the link.
+    """
+    written = [run_dir / "log.jsonl", run_dir / "loss.png", run_dir / "genome" / "sources.json"]
+    for name in ("tokenizer", "sequences", "not-finite"):
+        written += [run_dir / name, *(run_dir / name).rglob("*")]
+    for path in written:
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+            raise ValueError(f"{path}: a link or a special file, and the run would write there; remove it")
 
 
 def write_provenance(run_dir: Path, recipe: dict[str, Any], manifest: dict[str, Any], seed: int) -> None:

@@ -123,6 +123,14 @@ def start(recipe: Path, *changes: str, ranks: int = 1, profile: str = "", before
     return processes
 
 
+def verb(arguments: list[str], out: Path, timeout: float = 120, **env: str) -> int | None:
+    """Run any verb to its end in a process of its own, without a terminal; its output goes to a file."""
+    _ensure_server()
+    process = SERVER.Process(target=_child, args=(arguments, str(out), env, None))
+    process.start()
+    return finish([process], timeout)[0]
+
+
 def profile_env(profile: str, ranks: int) -> dict[str, str]:
     """What `accelerate launch` would put into the environment of each rank."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser

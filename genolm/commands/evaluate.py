@@ -16,13 +16,13 @@ def evaluate(
     Example: genolm evaluate runs/first evaluation.regions=genes.gff3
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     from genolm.data.collate import hide_all
     from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
-    from genolm.models.build import without_bars
+    from genolm.models.build import load_model
     from genolm.parts import split_regions
+    from genolm.provenance import write_text
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
     from genolm.tokenizers.build import load_tokenizer
@@ -47,8 +47,7 @@ def evaluate(
         typer.echo(f"warning: {seen:,} of these {regions[name].num_bases:,} bp were trained on", err=True)
     encoder = make_encoder(load_tokenizer(checkpoint))
     causal = objective.kind == "causal"
-    with without_bars():
-        model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_pretrained(checkpoint)
+    model = load_model(checkpoint, objective.kind)
     device = torch.accelerator.current_accelerator()
     if device is not None:
         model.to(device)  # pyright: ignore[reportArgumentType]
@@ -68,5 +67,5 @@ def evaluate(
         autocast=has_fast_bf16(),
         progress=True,
     )
-    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
     print_metrics(metrics)

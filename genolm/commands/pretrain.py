@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.provenance import versions, write_provenance, write_text
+from genolm.provenance import refuse_links, versions, write_provenance, write_text
 from genolm.recipe import PretrainRecipe, flat, recipe_hash, to_dict
 from genolm.settings import SettingsError, load_settings
 
@@ -107,6 +107,7 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     # The main process prepares, then, where there is no shared disk, the first of each node; the others find it done.
     with state.main_process_first(), state.local_main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
+        refuse_links(run_dir)
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
         tokenizer = open_tokenizer(recipe, store, regions)
     corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from genolm.evaluation.card import LICENSES, model_card
+from genolm.models.folder import check_config, check_weights
 
 NEEDED = ("genolm.json", "config.json", "tokenizer.json", "tokenizer_config.json")
 MODEL_FILES = ("model*.safetensors", "model.safetensors.index.json", "generation_config.json")
@@ -39,7 +40,10 @@ def publish(
     """
     checkpoint = find_checkpoint(Path(run))
     check_name(repo_id)
-    folder = (out or checkpoint.parent / "publish").resolve()
+    folder = out or checkpoint.parent / "publish"
+    if out is None and folder.is_symlink():
+        raise ValueError(f"{folder} is a link; give --out the folder to write")
+    folder = folder.resolve()
     check_replaceable(folder, checkpoint)
     write_folder(checkpoint, folder, repo_id, ask_license(license))
     for path in sorted(folder.iterdir()):
@@ -66,15 +70,11 @@ def find_checkpoint(run: Path) -> Path:
     missing = [name for name in NEEDED if not (checkpoint / name).is_file()]
     if missing:
         raise ValueError(f"{checkpoint} lacks {', '.join(missing)}; it may have been copied in part")
-    if not any(checkpoint.glob("model*.safetensors")):
-        raise ValueError(
-            f"{checkpoint} holds no model.safetensors; other formats can run code when opened and are not sent"
-        )
-    index = checkpoint / "model.safetensors.index.json"
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
-    missing = sorted(name for name in shards if not (checkpoint / name).is_file())
-    if missing:
-        raise ValueError(f"{checkpoint} lacks {', '.join(missing)}, which {index.name} names; it was copied in part")
+    check_weights(checkpoint)
+    check_config(checkpoint / "config.json")
+    for name in ("config.json", "tokenizer_config.json"):
+        if "auto_map" in json.loads((checkpoint / name).read_text()):
+            raise ValueError(f"{checkpoint / name} has auto_map, by which it would run code of others; remove that key")
     return checkpoint
 
 
@@ -124,23 +124,29 @@ def ask_license(license: str | None) -> str:
 
 def write_folder(checkpoint: Path, folder: Path, repo_id: str, license: str) -> None:
     """Write all that is published into a folder, aside first; machine paths and pickles stay behind."""
+    curve = checkpoint.parent / "loss.png"
+    has_curve = checkpoint.name == "checkpoint" and curve.is_file()
+    patterns = (*NEEDED, *MODEL_FILES, *TOKENIZER_FILES)
+    sent = [plain(path) for pattern in patterns for path in checkpoint.glob(pattern)] + [plain(curve)] * has_curve
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for pattern in (*NEEDED, *MODEL_FILES, *TOKENIZER_FILES):
-        for path in checkpoint.glob(pattern):
-            shutil.copy2(path, aside / path.name)
+    for path in sent:
+        shutil.copy2(path, aside / path.name)
     about = without_paths(json.loads((checkpoint / "genolm.json").read_text()))
     (aside / "genolm.json").write_text(json.dumps(about, indent=1))
-    curve = checkpoint.parent / "loss.png"
-    has_curve = checkpoint.name == "checkpoint" and curve.is_file()
-    if has_curve:
-        shutil.copy2(curve, aside / "loss.png")
     tokenizer = json.loads((checkpoint / "tokenizer_config.json").read_text()).get("genolm", {})
     card = model_card(about, tokenizer=tokenizer, repo_id=repo_id, license=license, curve=has_curve)
     (aside / "README.md").write_text(card)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
+
+
+def plain(path: Path) -> Path:
+    """Return a path that is a file and no link, which could send any file of this machine; raise ValueError if not."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"{path} is a link or a special file and is not sent; put a copy of the file in its place")
+    return path
 
 
 def without_paths(value: Any, is_file: bool = False) -> Any:

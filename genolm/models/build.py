@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -14,6 +15,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import logging
+
+from genolm.models.folder import check_config, check_weights
 
 VOCAB_MULTIPLE = 8
 """Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""
@@ -107,6 +110,33 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
             raise ModelError(f"model.{name} is {default}; a window has {window_tokens} tokens")
         sized[name] = default
     return {**sized, **settings}
+
+
+def load_model(folder: Path, objective: str) -> PreTrainedModel:
+    """Open the model of a checkpoint folder; nothing is downloaded, no code of it is run and no pickle is opened.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        objective: "masked" or "causal".
+
+    Raises:
+        ValueError: there are no safetensors, or transformers cannot open them without code from elsewhere.
+    """
+    check_weights(folder)
+    check_config(folder / "config.json")
+    # transformers would put the adapter on the model, or fetch another model that the adapter names.
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder} holds an adapter beside the model; give a folder of a whole model")
+    auto = AutoModelForCausalLM if objective == "causal" else AutoModelForMaskedLM
+    try:
+        with without_bars():
+            # Said outright, for transformers asks on the terminal where it is not.
+            return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    except Exception as error:  # as many kinds as there are things that a folder can hold
+        # transformers' own advice is to trust that code.
+        remote = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
+        raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
 
 
 @contextmanager

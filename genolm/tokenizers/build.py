@@ -161,10 +161,26 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file():
         raise SettingsError(f"{folder} holds no tokenizer.json; give a folder that `genolm tokenizer` wrote")
     config = folder / "tokenizer_config.json"
-    about = json.loads(config.read_text()) if config.is_file() else {}
-    overlapping = about.get("genolm", {}).get("kind") == "kmer-overlapping"
-    kind = OverlappingKmerTokenizer if overlapping else AutoTokenizer
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        about = json.loads(config.read_text()) if config.is_file() else {}
+        overlapping = about.get("genolm", {}).get("kind") == "kmer-overlapping"
+        kind = OverlappingKmerTokenizer if overlapping else AutoTokenizer
+        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as many kinds as there are things that a folder can hold
+        # transformers' own advice is to trust that code.
+        remote = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
+        raise SettingsError(f"{folder}: transformers cannot open this tokenizer: {reason}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise SettingsError(
+            f"{folder}: {type(tokenizer).__name__} is no fast tokenizer; give one with a tokenizer.json"
+        )
+    # Neither is of use here, and both would be written into every checkpoint: code for others to run, and files whose
+    # names the folder chose.
+    tokenizer.chat_template = None
+    for name in ("chat_template", "auto_map"):
+        tokenizer.init_kwargs.pop(name, None)
+    return tokenizer
 
 
 def _vocabulary(spec: TokenizerSpec) -> dict[str, int]:

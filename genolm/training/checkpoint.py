@@ -6,6 +6,9 @@
       manifest.json                sha256 of every other file, samples consumed, recipe, versions, world size
 
 Cost of a save beyond the writing: one reading of what was written, for its sha256.
+
+A manifest proves that nothing broke, not who wrote it. So what could run code when loaded, or lead out of the folder,
+is refused as well: links, pickles of anything but tensors and plain values, and names that point elsewhere.
 """
 
 import hashlib
@@ -23,8 +26,25 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from genolm.models.build import without_bars
+from genolm.training.pickles import why_not_open
 
 MANIFEST = "manifest.json"
+_FIELDS: dict[str, Any] = {
+    "flat_recipe": dict,
+    "versions": dict,
+    "fingerprint": str,
+    "wrapper": str,
+    "step": int,
+    "samples": int,
+    "samples_per_step": int,
+    "world_size": int,
+    "log_bytes": int,
+    "loss_sums": list,
+    "loss_total": (int, float),
+    "last_logged": int,
+    "files": dict,
+}
+"""What resuming reads of a manifest."""
 _STEP = re.compile(r"step-([0-9]+)")
 _CHUNK = 1 << 20
 
@@ -42,7 +62,8 @@ def steps(root: Path) -> list[int]:
     """Return the steps that have a checkpoint folder, newest first; whether each is valid is not asked."""
     if not root.is_dir():
         return []
-    found = (_STEP.fullmatch(path.name) for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    # A link counts, so that it is named as a fault: without it a run would start afresh in silence.
+    found = (_STEP.fullmatch(path.name) for path in root.iterdir() if path.is_dir() or path.is_symlink())
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
@@ -52,6 +73,8 @@ def files_of(folder: Path) -> list[str]:
     Raises:
         CheckpointError: a link, or something that is no plain file.
     """
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder}: a link; a checkpoint is a folder of its own")
     names = []
     for where, folders, files in os.walk(folder):
         for name in folders + files:
@@ -102,36 +125,44 @@ def seal(aside: Path, folder: Path, files: dict[str, dict[str, Any]], about: dic
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a checkpoint whose every file is as it was written.
+    """Return the manifest of a checkpoint whose every file is as it was written, and none of which can run code.
 
     Raises:
         CheckpointError: naming the file at fault: missing, of another length, changed, or never written by genolm.
     """
     path = folder / MANIFEST
     names = files_of(folder)
+    present = set(names)
     try:
         manifest = json.loads(path.read_text())
         body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
         if manifest["manifest_sha256"] != _own_digest(body):
             raise CheckpointError(f"{path}: changed since it was written (its own sha256 differs)")
         files = manifest["files"]
+        wrong = [key for key, kind in _FIELDS.items() if not isinstance(manifest[key], kind)]
+        wrong += [name for name, about in files.items() if not {"bytes", "sha256"} <= about.keys()]
+        if wrong:
+            raise CheckpointError(f"{path}: {wrong[0]!a} in it is not what genolm writes")
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}; the checkpoint was not written to its end") from None
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path}: not a whole manifest; it was cut off or changed") from None
     for name in [*files, *names]:
         if name not in files:
             raise CheckpointError(f"{folder / name}: not in {MANIFEST}; something else put it there")
-        if name not in names:
-            raise CheckpointError(f"{folder / name}: missing")
-        size = (folder / name).stat().st_size
-        if size != files[name]["bytes"]:
-            raise CheckpointError(f"{folder / name}: {size:,} bytes, {files[name]['bytes']:,} were written; cut off")
+        if name not in present:  # nothing outside is looked at, wherever the name would lead
+            raise CheckpointError(f"{folder}/{name}: missing" if name.isprintable() else f"{path}: {name!a} is no file")
+        size, written = (folder / name).stat().st_size, files[name]["bytes"]
+        if size != written:
+            raise CheckpointError(f"{folder / name}: {size:,} bytes, {written} were written; cut off")
     for name, found in digests(folder, names).items():
         if found["sha256"] != files[name]["sha256"]:
             raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
+    for name in names:
+        if (reason := why_not_open(folder, name)) is not None:
+            raise CheckpointError(f"{folder / name}: {reason}")
     return manifest
 
 
@@ -153,7 +184,7 @@ def all_or_none(aside: Path, alone: bool = False) -> Iterator[None]:
         return
     free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
     written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     root = aside.parent
     # torch's writer does not tell why: "unexpected pos 64 vs 0".
     full = free < max(written, 1 << 20)
@@ -193,17 +224,27 @@ def sweep(root: Path) -> None:
     """Remove what a killed run left half-written, half-removed or converted."""
     for suffix in ("partial", "removed", "universal"):
         for path in root.glob(f"step-*.{suffix}"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder if it is there, and of a link nothing but the link."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
     """Remove a folder in such a way that no half of it is ever taken for a checkpoint."""
+    if folder.is_symlink():
+        folder.unlink()
     if not folder.exists():
         return
     gone = folder.with_name(f"{folder.name}.removed")
-    shutil.rmtree(gone, ignore_errors=True)
+    remove(gone)
     os.rename(folder, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    remove(gone)
 
 
 def write_checkpoint(
@@ -223,7 +264,7 @@ def write_checkpoint(
         state: the weights, where the model holds only a part of them.
     """
     aside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     write_model(aside, model, tokenizer, about, state)
     digests(aside, files_of(aside), sync=True)
     discard(folder)

@@ -159,6 +159,13 @@ def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
         )
 
 
+def check_state_dict(fsdp_plugin) -> None:
+    """Refuse checkpoints in pieces, accelerate's default: torch opens them with pickle, which can run code."""
+    kind = fsdp_plugin.state_dict_type.name
+    if kind != "FULL_STATE_DICT":
+        raise SettingsError(f"fsdp_state_dict_type is {kind}; set it to FULL_STATE_DICT in the profile")
+
+
 def shard_on_cpu() -> None:
     """Let accelerate wrap with FSDP2 on CPUs, where it would train DDP without a word.
 

@@ -33,12 +33,13 @@ from genolm.training.checkpoint import (
     digests,
     files_of,
     prune,
+    remove,
     seal,
     step_folder,
     write_model,
 )
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import Asked, check_running, complete, ends_in_one_group, wrapper_of
+from genolm.training.profiles import Asked, check_running, check_state_dict, complete, ends_in_one_group, wrapper_of
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
 from genolm.training.universal import repair
 
@@ -106,6 +107,8 @@ class LanguageModelTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.causal, self.saving, self.stop, self.stopped = causal, saving, stop or StopRequest(), False
         self.asked = asked
+        if self.is_fsdp_enabled:
+            check_state_dict(self.accelerator.state.fsdp_plugin)
         # We divide by the global weight ourselves, so Trainer must not divide by the accumulation steps again.
         self.model_accepts_loss_kwargs = True
         self.label_names = ["labels"]
@@ -276,7 +279,7 @@ class LanguageModelTrainer(Trainer):
         state = self.full_state()
         with all_or_none(aside):
             if self.is_world_process_zero():
-                shutil.rmtree(aside, ignore_errors=True)
+                remove(aside)
                 aside.mkdir(parents=True)
         with all_or_none(aside, alone=self.is_deepspeed_enabled):
             self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here

@@ -1,0 +1,57 @@
+"""What the folder of a model may hold: safetensors, and a configuration by which no code is fetched or run.
+
+No torch and no transformers here: it takes no time to import.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+_FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
+"""Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
+_PLAIN = (None, False, {}, "eager", "sdpa")
+
+
+def check_config(path: Path) -> None:
+    """Raise ValueError where a `config.json` names code that transformers would fetch and run."""
+    try:
+        within = [json.loads(path.read_text())]
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path}: not JSON; it was cut off or changed") from None
+    while within:
+        value: Any = within.pop()
+        if isinstance(value, list):
+            within += value
+        if isinstance(value, dict):
+            within += value.values()
+            for key, named in value.items():
+                if key.removeprefix("_") in _FETCHES and named not in _PLAIN:
+                    told = json.dumps(named)[:100]
+                    raise ValueError(f"{path}: {key} is {told}, for which transformers may fetch code; remove that key")
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ValueError unless a folder holds safetensors, and all those that its index names."""
+    found = sorted(folder.glob("model*.safetensors"))
+    if not found:
+        raise ValueError(
+            f"{folder} holds no model.safetensors; other formats can run code when opened and are not read"
+        )
+    for path in found:
+        try:
+            with safe_open(path, "np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: not safetensors, or cut off: {error}") from None
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        shards = {str(name) for name in json.loads(index.read_text())["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{index}: it does not say which file holds which weight") from None
+    missing = sorted(shards - {path.name for path in found})
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)[:200]}, which {index.name} names; it was copied in part")
