@@ -1,6 +1,7 @@
 """The blocks of a recipe → what they name: genomes and splits, tokenizer, corpus, model."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from genolm.genome.sources import prepare_genomes
 from genolm.genome.store import Store
 from genolm.genome.windows import Regions, Split, available, of_genome, split
 from genolm.models.build import build_model
+from genolm.provenance import write_text
 from genolm.recipe import DataRecipe, PretrainRecipe
 from genolm.settings import SettingsError
 from genolm.tokenizers.bpe import train_sample
@@ -69,13 +71,31 @@ def open_tokenizer(recipe: PretrainRecipe, store, regions):
         # Learnt on the training split alone, so another split is another tokenizer.
         stamp |= {"genome": store.fingerprint, "train": [list(row) for row in regions["train"]]}
     stamp_file = folder / "built_from.json"
-    if stamp_file.is_file() and json.loads(stamp_file.read_text()) == stamp:
+    if stamp_file.is_file() and stamp_file.read_text() == json.dumps(stamp):
         return load_tokenizer(folder)
     sequences = train_sample(store, list(regions["train"]), spec.sample_bp) if spec.kind == "bpe" else None
     tokenizer = build_tokenizer(spec, sequences)
     tokenizer.save_pretrained(folder)
-    stamp_file.write_text(json.dumps(stamp))
+    write_text(stamp_file, json.dumps(stamp))
     return tokenizer
+
+
+def fingerprints(recipe: PretrainRecipe, store: Store, regions: dict[str, Regions], tokenizer) -> dict[str, str]:
+    """Return sha256 of what a model learns from: the genome's letters, the regions of each split, the tokenizer.
+
+    Of a streamed dataset the first letters are in the genome; of files the length counts too.
+    """
+    rows = {name: [list(map(int, row)) for row in regions[name]] for name in sorted(regions)}
+    found = {"genome": store.fingerprint, "splits": _sha256(rows), "tokenizer": _sha256(tokenizer.get_vocab())}
+    if recipe.data.dataset:
+        path = Path(recipe.data.dataset.path)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found["dataset"] = _sha256([file.stat().st_size for file in files if file.is_file()])
+    return found
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def make_corpus(recipe: PretrainRecipe, store, train, tokenizer):

@@ -85,3 +85,29 @@ def signal_at(number: int, step: int, rank: int, moment: str) -> None:
         return real(self, *args, **kwargs)
 
     setattr(owner, name, signalled)
+
+
+def elsewhere(folder: str) -> None:
+    """Work in a folder of this rank's own."""
+    mine = os.path.join(folder, f"machine-{os.environ.get('RANK', '0')}")
+    os.makedirs(mine)
+    os.chdir(mine)
+
+
+def scarce_at_the_end() -> None:
+    """Let every write of the finished model fail, as on a disk that is full by then."""
+    import genolm.training.checkpoint as checkpoint_module
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    checkpoint_module.write_checkpoint = full
+
+
+def no_memory_at_all() -> None:
+    """Refuse memory when the optimizer is made."""
+
+    def refused(self, model=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    LanguageModelTrainer.create_optimizer = refused

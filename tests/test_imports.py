@@ -21,7 +21,7 @@ ALLOWED = {
     "evaluation": {"genome", "tokenizers", "data"} | LEAVES,
     "training": {"genome", "tokenizers", "data", "models", "variants", "evaluation", "provenance"} | LEAVES,
 }
-ALLOWED["parts"] = {"recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
+ALLOWED["parts"] = {"provenance", "recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

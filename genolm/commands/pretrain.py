@@ -8,7 +8,8 @@ Each step is one function here, and says what it did before anything is spent.
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ def pretrain(
         load_settings(PretrainRecipe, recipe, overrides or [])
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
-    from genolm.training.stops import Ended, end_together
+    from genolm.training.stops import Ended, end_alone, end_together, lost_ranks
 
     code = 0
     try:
@@ -52,6 +53,11 @@ def pretrain(
         if not ended.together:
             raise SystemExit(ended.code) from None
         code = ended.code
+    except RuntimeError as error:
+        if not lost_ranks(error):
+            raise
+        print(f"rank {os.environ['RANK']}: another rank has ended, so this one ends too", file=sys.stderr)
+        end_alone(1)
     end_together(code)
 
 
@@ -69,24 +75,27 @@ def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, A
     """
     from genolm.training.stops import Refit, StopRequest
 
-    with StopRequest().listening() as stop:
+    with StopRequest().listening() as stop, ExitStack() as held:
+        from accelerate.utils.memory import clear_device_cache
+
         while True:
             try:
-                return attempt(recipe, allow_change, stop)
+                return attempt(recipe, allow_change, stop, held)
             except Refit as error:
                 if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the others wait for this rank: a launcher's task
                     raise
                 print(error, file=sys.stderr)
+            clear_device_cache(garbage_collection=True)  # what the attempt before held
 
 
-def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[str, Any]:
+def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop, held: ExitStack) -> dict[str, Any]:
     """Prepare, train and finish, with the micro-batch that is known to fit."""
     from accelerate import PartialState
 
     from genolm.models.build import config_class_of
     from genolm.parts import make_corpus, make_model, open_genomes, open_tokenizer
     from genolm.training.arguments import set_length, training_arguments, uses_cpu
-    from genolm.training.memory import fitted
+    from genolm.training.memory import FITTED, fitted
     from genolm.training.precision import set_deterministic
     from genolm.training.profiles import shard_on_cpu, wrapper_to_be
     from genolm.training.resume import on_all_ranks
@@ -99,23 +108,34 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     arguments = training_arguments(recipe.training, run_dir, recipe.seed)
     if recipe.fit_batch:
         batch = (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps)
-        arguments = training_arguments(recipe.training | fitted(run_dir, *batch), run_dir, recipe.seed)
+        smaller = fitted(run_dir, *batch)
+        arguments = training_arguments(recipe.training | smaller, run_dir, recipe.seed)
+        if smaller:
+            print(f"fitted     {smaller} as noted in {run_dir / FITTED}", file=sys.stderr)
     config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
     state = PartialState(cpu=cpu)
     shard_on_cpu()
     set_deterministic(recipe.deterministic)
-    # The main process prepares, then, where there is no shared disk, the first of each node; the others find it done.
-    with state.main_process_first(), state.local_main_process_first():
+    if arguments.n_gpu > 1:
+        raise SettingsError(f"{arguments.n_gpu} GPUs, one process: use --launch ddp, or CUDA_VISIBLE_DEVICES=0")
+    # The main process prepares; the others wait, and then find everything done.
+    with state.main_process_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         refuse_links(run_dir)
+        if state.is_main_process:
+            held.enter_context(locked(run_dir))
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
         tokenizer = open_tokenizer(recipe, store, regions)
+    check_shared(run_dir, state)
     corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)
     set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)
-    trainer = make_trainer(recipe, arguments, model, collator, corpus, store, regions, tokenizer, stop)
+    try:
+        trainer = make_trainer(recipe, arguments, model, collator, corpus, store, regions, tokenizer, stop)
+    except (ImportError, RuntimeError, TypeError, KeyError) as error:  # a tracker or optimizer that is not installed
+        raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
     checkpoint, manifest = on_all_ranks(
-        lambda: find_checkpoint(recipe, trainer, store, allow_change), main=state.is_main_process
+        lambda: find_checkpoint(recipe, trainer, allow_change), main=state.is_main_process
     )
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
@@ -127,23 +147,23 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop) -> dict[s
     return finish(recipe, trainer, tokenizer, corpus, store, regions)
 
 
-def find_checkpoint(recipe: PretrainRecipe, trainer, store, allow_change: Sequence[str]):
+def find_checkpoint(recipe: PretrainRecipe, trainer, allow_change: Sequence[str]):
     """Return the checkpoint to go on from and its manifest; None and nothing where the run starts."""
     from genolm.training.checkpoint import steps
     from genolm.training.log import samples_per_step
     from genolm.training.profiles import wrapper_to_be
     from genolm.training.resume import Now, choose
 
-    root, arguments = trainer.saving.root, trainer.args
+    root, arguments, manifest = trainer.saving.root, trainer.args, trainer.saving.manifest
     if not steps(root):
-        refuse_other_model(recipe)
+        refuse_finished(recipe)
     elif recipe.resume == "never":
         raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
     now = Now(
-        recipe=flat(to_dict(recipe)),
+        recipe=manifest["flat_recipe"],
         allowed=allow_change,
-        fingerprint=store.fingerprint,
-        versions=versions(),
+        fingerprints=manifest["fingerprints"],
+        versions=manifest["versions"],
         samples_per_step=samples_per_step(arguments),
         per_device=arguments.per_device_train_batch_size,
         world_size=arguments.world_size,
@@ -163,6 +183,8 @@ def train(recipe: PretrainRecipe, trainer, checkpoint, manifest: dict[str, Any])
         trainer.resume(checkpoint, manifest)
     except Ended:
         raise
+    except ImportError as error:  # an optimizer that is not installed
+        raise SettingsError(f"training: {error}") from error
     except Exception as error:
         raise ended_by(error, trainer, recipe.fit_batch, Path(recipe.run_dir)) from None
     most = max(gather_object([peak_bytes()]))
@@ -173,15 +195,58 @@ def train(recipe: PretrainRecipe, trainer, checkpoint, manifest: dict[str, Any])
         raise Stopped(f"after step {trainer.state.global_step:,}, which is saved; the same command goes on from there")
 
 
-def refuse_other_model(recipe: PretrainRecipe) -> None:
-    """Refuse a run folder that holds the model of another recipe, which would be lost."""
+def refuse_finished(recipe: PretrainRecipe) -> None:
+    """Refuse a run folder that holds a model and nothing to go on from: training anew would lose it."""
     checkpoint = Path(recipe.run_dir) / "checkpoint"
     about = checkpoint / "genolm.json"
-    if about.is_file() and json.loads(about.read_text()).get("recipe_hash") != recipe_hash(recipe):
+    if not about.is_file():
+        return
+    try:
+        same = json.loads(about.read_text()).get("recipe_hash") == recipe_hash(recipe)
+    except (ValueError, AttributeError):
+        raise SettingsError(f"{about}: not what genolm writes; remove {checkpoint}") from None
+    if same:
         raise SettingsError(
-            f"{recipe.run_dir} holds a model of another recipe, which would be lost; set another run_dir, or remove "
-            f"{checkpoint}"
+            f"{recipe.run_dir} holds the model of this recipe, and no checkpoint to go on from: `genolm evaluate "
+            f"{recipe.run_dir}` measures it; to train anew set another run_dir, or remove {checkpoint}"
         )
+    raise SettingsError(
+        f"{recipe.run_dir} holds a model of another recipe, which would be lost; set another run_dir, or remove "
+        f"{checkpoint}"
+    )
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Refuse a run folder that another process trains in; the lock goes with this process, however it ends."""
+    import fcntl
+
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"another process trains in {run_dir}; wait for it, or set another run_dir") from None
+        except OSError:
+            pass  # a disk without locks
+        yield
+
+
+def check_shared(run_dir: Path, state) -> None:
+    """Refuse a run folder that is not the same for all ranks: checkpoints would lack what some of them write."""
+    from accelerate.utils import broadcast_object_list, gather_object
+
+    token = [os.urandom(8).hex()]
+    broadcast_object_list(token)
+    path = run_dir / f".shared-{token[0]}"
+    if state.is_main_process:
+        path.touch()
+    state.wait_for_everyone()
+    blind = [rank for rank, seen in enumerate(gather_object([path.exists()])) if not seen]
+    if state.is_main_process:
+        path.unlink()
+    if blind:
+        raise SettingsError(f"ranks {blind} do not see {run_dir}; run_dir must be on a disk that all nodes share")
 
 
 def bases_per_token(corpus) -> float:
@@ -234,6 +299,8 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
     """Return the trainer, ready to run."""
     from transformers import PrinterCallback
 
+    from genolm.parts import fingerprints
+    from genolm.training.arguments import resolved
     from genolm.training.log import RunLog, samples_per_step
     from genolm.training.profiles import asked
     from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, Saving
@@ -254,9 +321,9 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
         about=lambda model: about_model(recipe, model, store, corpus.length_tokens, {}),
         manifest={
             "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe)),
+            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
             "recipe_hash": recipe_hash(recipe),
-            "fingerprint": store.fingerprint,
+            "fingerprints": fingerprints(recipe, store, regions, tokenizer),
             "versions": versions(),
         },
         log=run_dir / "log.jsonl",
@@ -293,6 +360,7 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
         seed=recipe.seed,
         soft_masked_weight=recipe.data.eval_soft_masked_weight,
         autocast=bool(arguments.bf16),
+        batch_size=min(32, arguments.per_device_train_batch_size),  # what fits in training fits here
         rank=arguments.process_index,
         num_ranks=arguments.world_size,
     )
@@ -330,7 +398,10 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
     def write(metrics: dict[str, Any]) -> None:
         if main:
             about = about_model(recipe, model, store, corpus.length_tokens, metrics)
-            write_checkpoint(checkpoint, model, tokenizer, about, weights)
+            try:
+                write_checkpoint(checkpoint, model, tokenizer, about, weights)
+            except Exception as error:  # OSError, SafetensorError …
+                raise OSError(f"{checkpoint} could not be written: {error}; the same command goes on") from error
 
     write({})
     metrics = measure_splits(
@@ -349,7 +420,7 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
     if not main:
         return metrics
     write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
-    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines() if line.endswith("}")]
     causal = recipe.objective.kind == "causal"
     loss_curve(rows, run_dir / "loss.png", recipe.objective.kind, baselines=metrics.get("markov") if causal else None)
     print_metrics(metrics)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,21 @@ DECIDED = {
     "resume_from_checkpoint": "set resume",
     "enable_jit_checkpoint": "SIGTERM and SIGUSR1 always lead to a checkpoint",
     "save_only_model": "a run must be able to go on",
+    "ignore_data_skip": "a run goes on with the samples it has not seen",
+    "accelerator_config": "it would change which samples make a batch",
+    "label_smoothing_factor": "the loss is in nats of what stands there",
+    "eval_strategy": "set evaluation.every_steps",
+    "eval_on_start": "set evaluation.every_steps",
+    "push_to_hub": "use genolm publish",
     "load_best_model_at_end": "there is no best model by a metric here; the last is kept",
     "fsdp": "use --launch with a profile",
     "deepspeed": "use --launch with a profile",
 }
 """What the training block cannot change, and why or where else."""
+
+
+AT_LEAST_ONE = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+"""Keys that count something, and what else they may be: -1 steps are as many as the epochs have."""
 
 
 def uses_cpu(training: dict[str, Any]) -> bool:
@@ -53,11 +64,19 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         if isinstance(known[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
             kind = "true or false" if isinstance(known[key], bool) else "a number"
             raise SettingsError(f"training.{key} is {value!r}; it must be {kind}")
+        if type(known[key]) is int and value != int(value):
+            raise SettingsError(f"training.{key} is {value!r}; it must be a whole number")
+        least = AT_LEAST_ONE.get(key)
+        if least is not None and not (value >= 1 or value == least):
+            raise SettingsError(f"training.{key} is {value!r}; it must be at least 1")
+    strategy = training.get("save_strategy", "steps")
+    if strategy not in ("steps", "no", False):
+        raise SettingsError(f"training.save_strategy is {strategy!r}; allowed: steps, no")
+    cpu = uses_cpu(training)
     defaults: dict[str, Any] = {
-        "use_cpu": uses_cpu(training),
-        "bf16": has_fast_bf16(),
+        "use_cpu": cpu,
+        "bf16": has_fast_bf16(cpu) and not training.get("fp16"),
         "logging_steps": 10,
-        "save_strategy": "steps",
         "save_steps": 500,
         "save_total_limit": 2,
         "report_to": "none",
@@ -72,11 +91,18 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
+        "save_strategy": strategy or "no",  # YAML takes a bare no for false
     }
     try:
         return TrainingArguments(**{**defaults, **training, **fixed})
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # each field has its own way to refuse a value
         raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
+
+
+def resolved(arguments: TrainingArguments) -> dict[str, Any]:
+    """Return every training argument, defaults filled in, as plain data."""
+    values = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(arguments) if f.init}
+    return json.loads(json.dumps(values, default=str))
 
 
 def set_length(arguments: TrainingArguments, windows_per_epoch: int | None) -> None:

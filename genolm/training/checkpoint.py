@@ -32,7 +32,7 @@ MANIFEST = "manifest.json"
 _FIELDS: dict[str, Any] = {
     "flat_recipe": dict,
     "versions": dict,
-    "fingerprint": str,
+    "fingerprints": dict,
     "wrapper": str,
     "step": int,
     "samples": int,
@@ -150,17 +150,19 @@ def verify(folder: Path) -> dict[str, Any]:
             raise
         raise CheckpointError(f"{path}: not a whole manifest; it was cut off or changed") from None
     for name in [*files, *names]:
-        if name not in files:
+        if name not in files and not name.rpartition("/")[2].startswith("."):  # nothing reads what a desktop leaves
             raise CheckpointError(f"{folder / name}: not in {MANIFEST}; something else put it there")
-        if name not in present:  # nothing outside is looked at, wherever the name would lead
+        if name in files and name not in present:  # nothing outside is looked at, wherever the name would lead
             raise CheckpointError(f"{folder}/{name}: missing" if name.isprintable() else f"{path}: {name!a} is no file")
+        if name not in files:
+            continue
         size, written = (folder / name).stat().st_size, files[name]["bytes"]
         if size != written:
             raise CheckpointError(f"{folder / name}: {size:,} bytes, {written} were written; cut off")
-    for name, found in digests(folder, names).items():
+    for name, found in digests(folder, files).items():
         if found["sha256"] != files[name]["sha256"]:
             raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
-    for name in names:
+    for name in files:
         if (reason := why_not_open(folder, name)) is not None:
             raise CheckpointError(f"{folder / name}: {reason}")
     return manifest
@@ -212,7 +214,7 @@ def prune(root: Path, limit: int | None, newest: int) -> None:
 
     Checkpoints of later steps were passed over as invalid when the run was resumed: they count as the oldest.
     """
-    if not limit:
+    if limit is None or limit <= 0:
         return
     known = steps(root)
     ordered = [newest, *(step for step in known if step < newest), *(step for step in known if step > newest)]
@@ -281,7 +283,10 @@ def write_model(
 ) -> None:
     """Write what AutoModel and AutoTokenizer load, and `genolm.json`, into a folder."""
     with without_bars():
-        model.save_pretrained(folder, state_dict=None if state is None else dict(state))  # it empties what it is given
+        # It empties the state it is given, and without save_original_format=False gives some weights old names, under
+        # which a run cannot go on (ESM, GPT-NeoX, Mixtral); AutoModel reads both.
+        state = None if state is None else dict(state)
+        model.save_pretrained(folder, state_dict=state, save_original_format=False)
     tokenizer.save_pretrained(folder)
     (folder / "genolm.json").write_text(json.dumps(about, indent=1))
 

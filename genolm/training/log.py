@@ -88,8 +88,11 @@ class RunLog(TrainerCallback):
 
     def _write(self, args, state, values: dict[str, Any]) -> None:
         row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **values}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OSError(f"{self.path}: the log could not be written: {error.strerror or error}") from error
 
 
 def samples_per_step(args) -> int:
@@ -107,6 +110,13 @@ def sync_log(path: Path) -> int:
 
 
 def rewind_log(path: Path, num_bytes: int) -> None:
-    """Drop what a run wrote after the checkpoint that it goes on from: it will be written again."""
-    if path.is_file() and path.stat().st_size > num_bytes:
-        os.truncate(path, num_bytes)
+    """Drop what a run wrote after the checkpoint that it goes on from, which it will write again, and half a line."""
+    if not path.is_file():
+        if num_bytes:
+            print(f"note: {path} is gone; the log begins anew", file=sys.stderr)
+        return
+    found = path.stat().st_size
+    if found < num_bytes:
+        print(f"note: {path} has {found:,} bytes, {num_bytes:,} were written; the log has a gap", file=sys.stderr)
+        num_bytes = path.read_bytes().rfind(b"\n") + 1
+    os.truncate(path, num_bytes)

@@ -36,9 +36,12 @@ def fitted(run_dir: Path, per_device: int, accumulation: int) -> dict[str, int]:
     path = run_dir / FITTED
     if not path.is_file():
         return {}
-    found = json.loads(path.read_text())
-    same = found[_KEYS[0]] * found[_KEYS[1]] == per_device * accumulation
-    return found if same and found[_KEYS[0]] < per_device else {}
+    try:
+        found = {key: int(json.loads(path.read_text())[key]) for key in _KEYS}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: not what genolm writes; remove it") from None
+    size, times = found.values()
+    return found if 0 < size < per_device and size * times == per_device * accumulation else {}
 
 
 def gibibytes(num_bytes: float) -> str:
@@ -101,7 +104,7 @@ def ended_by(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> Ended
     arguments = trainer.args
     per_device = arguments.per_device_train_batch_size
     told = f"out of memory with {per_device} windows at a time on a device"
-    if arguments.world_size == 1:  # the others would have to take part
+    if arguments.world_size == 1 and trainer.last_batches:  # of many ranks, the others would have to take part
         trainer.model.zero_grad()
         told += f"; {estimate(trainer.model, trainer.last_batches[0], per_device, bool(arguments.bf16))}"
     smaller = halved(per_device, arguments.gradient_accumulation_steps)

@@ -91,12 +91,16 @@ def _prepare_launch(profile: str, command: list[str]) -> Callable[[], Namespace]
     """Set the environment of the launcher, and return what gives its arguments, anew each time: it changes them."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    name, *more = shlex.split(profile)
+    name, *more = shlex.split(profile) or [""]
     parts = ["--config_file", str(profile_path(name)), *more, "-m", "genolm", *command]
 
     def parse():
-        return launch_command_parser().parse_args(parts)
+        arguments = launch_command_parser().parse_args(parts)
+        # torch's launcher would take SIGTERM for itself, and end the ranks 30 s after it.
+        arguments.signals_to_handle = "SIGINT,SIGHUP,SIGQUIT"
+        return arguments
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks have said it already
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells what it fills in, twice
     arguments, *_ = _validate_launch_command(parse())
     if arguments.use_cpu:
@@ -105,20 +109,21 @@ def _prepare_launch(profile: str, command: list[str]) -> Callable[[], Namespace]
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
     asked = asked_of(arguments)
     os.environ[_ASKED] = f"{asked.processes}:{asked.wrapper}"
-    # torch's launcher would end the ranks 30 s after a SIGTERM, and itself at once at a SIGUSR1.
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     return parse
 
 
 def _launched(parse) -> int:
     """Run `accelerate launch` in this process and return the exit code of the first rank to end."""
     from accelerate.commands.launch import launch_command
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
         launch_command(parse())
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
+    except SignalException as error:  # Ctrl-C
+        return 128 + int(error.sigval)
     except SystemExit as error:
         return int(error.code or 0)
     return 0
@@ -135,18 +140,24 @@ def asked() -> Asked | None:
 def _asked_of_parent() -> Asked | None:
     """Read the command line of a plain `accelerate launch` that started this process."""
     import psutil
-
-    parent = psutil.Process().parent()
-    words = parent.cmdline() if parent is not None else []
-    start = next((i for i, word in enumerate(words) if Path(word).name in ("accelerate", "accelerate-launch")), None)
-    if start is None:
-        start = next((i for i, word in enumerate(words) if word.startswith("accelerate.commands")), None)
-    if start is None:
-        return None
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    rest = [word for i, word in enumerate(words[start + 1 :]) if not (i == 0 and word == "launch")]
-    return asked_of(_validate_launch_command(launch_command_parser().parse_args(rest))[0])
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent is not None else []
+    except psutil.Error:  # some machines hide what others run
+        return None
+    # python accelerate launch …, accelerate-launch …, python -m accelerate.commands.launch …
+    heads = [Path(word).name for word in words[:3]]
+    start = next((i for i, head in enumerate(heads) if head.startswith("accelerate")), None)
+    if start is None:
+        return None
+    rest = words[start + 1 :]
+    try:
+        arguments = launch_command_parser().parse_args(rest[1:] if rest[:1] == ["launch"] else rest)
+        return asked_of(_validate_launch_command(arguments)[0])
+    except (SystemExit, ValueError, OSError):  # something else of that name
+        return None
 
 
 def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
@@ -157,6 +168,14 @@ def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
             f"the profile asks for {wanted}; what runs is {got}. accelerate does this where it does not support the "
             "combination, as MULTI_CPU, or FSDP on CPUs of some versions; choose another profile"
         )
+
+
+def check_precision(trainer) -> None:
+    """Refuse a profile that computes in another precision than the recipe says."""
+    wanted = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "no"
+    got = trainer.accelerator.mixed_precision
+    if not trainer.is_deepspeed_enabled and got != wanted:
+        raise SettingsError(f'the profile says mixed_precision: {got}, the recipe {wanted}; set the profile\'s to "no"')
 
 
 def check_state_dict(fsdp_plugin) -> None:

@@ -1,5 +1,6 @@
 """From which checkpoint a run goes on: the newest valid one, if recipe, data and global batch are what they were."""
 
+import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,10 @@ MAY_CHANGE = re.compile(r"(training|evaluation)\..*|deterministic")
 """Keys that `--allow-change` may name: the checkpoint still fits, and the run means what it meant."""
 MAY_NOT = {"training.optim", "training.optim_args", "training.fp16"}
 """Keys of the training block that decide what is in a checkpoint."""
-BATCH = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
+ELSEWHERE = re.compile(
+    r"training\.(per_device_train_batch_size|gradient_accumulation_steps)|data\.(fasta|sha256|rename_duplicates)(\..*)?"
+)
+"""Keys that are not compared: what they make is, the size of an update and the letters."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,9 @@ class Now:
     """A run as it is started, to be held against what wrote a checkpoint.
 
     Attributes:
-        recipe: dotted key → value, without keys that have no effect.
+        recipe: dotted key → value, without keys that have no effect; the training block with all its defaults.
         allowed: keys of `--allow-change`.
-        fingerprint: of the genomes.
+        fingerprints: what was learnt from → its hash: genome, regions, tokenizer, dataset.
         versions: package → version.
         samples_per_step: windows of an update.
         per_device: windows of a forward pass.
@@ -40,7 +44,7 @@ class Now:
 
     recipe: dict[str, Any]
     allowed: Sequence[str]
-    fingerprint: str
+    fingerprints: dict[str, str]
     versions: dict[str, str | None]
     samples_per_step: int
     per_device: int
@@ -70,10 +74,15 @@ def choose(root: Path, log: Path, now: Now) -> tuple[Path | None, dict[str, Any]
             raise SettingsError(f"no checkpoint in {root} is valid; to start from nothing, remove {root}")
         rewind_log(log, 0)
         return None, {}
-    for change in check_recipe(manifest["flat_recipe"], now.recipe, now.allowed, folder):
+    changed = check_recipe(manifest["flat_recipe"], now.recipe, now.allowed, folder)
+    for change in changed:
         print(f"allowed: {change}", file=sys.stderr)
+    if manifest["step"] > now.recipe["training.max_steps"] > 0:
+        raise SettingsError(
+            f"{folder} is of step {manifest['step']:,}, beyond training.max_steps, {now.recipe['training.max_steps']:,}"
+        )
     check_batch(manifest, now.samples_per_step, now.per_device, now.world_size, folder)
-    check_data(manifest, now.fingerprint, folder)
+    check_data(manifest, now.fingerprints, folder)
     check_wrapper(manifest, now.wrapper, folder)
     for name, version in manifest["versions"].items():
         if now.versions.get(name) != version:
@@ -82,7 +91,7 @@ def choose(root: Path, log: Path, now: Now) -> tuple[Path | None, dict[str, Any]
     if now.wrapper.startswith("zero") and manifest["world_size"] != now.world_size:
         print(f"converting {folder} of {manifest['world_size']} ranks for {now.world_size}", file=sys.stderr)
         folder = convert(folder)
-    return folder, manifest
+    return folder, manifest | {"changed": changed}
 
 
 def on_all_ranks(function: Callable[[], Found], main: bool) -> Found:
@@ -111,13 +120,17 @@ def check_recipe(before: dict[str, Any], now: dict[str, Any], allowed: Sequence[
     Raises:
         SettingsError: naming every key that differs, and what can be done.
     """
-    # How the global batch is divided is free; its size is compared by `check_batch`.
+    # But for the model's, both sides have all keys; one that is missing is of another version of what is installed.
+    keys = [key for key in {**before, **now} if (key in before and key in now) or key.startswith("model.")]
     changed = {
         key: f"{key}: {before.get(key, 'not set')} → {now.get(key, 'not set')}"
-        for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key) != now.get(key) and key not in BATCH
+        for key in keys
+        if before.get(key) != now.get(key) and not ELSEWHERE.fullmatch(key)
     }
     for key in allowed:
+        if key not in now:
+            near = difflib.get_close_matches(key, now, n=1)
+            raise SettingsError(f"--allow-change {key}: no such key{f'; did you mean {near[0]}?' if near else ''}")
         if key in MAY_NOT or not MAY_CHANGE.fullmatch(key):
             raise SettingsError(
                 f"--allow-change {key}: a checkpoint means nothing under another {key}; set another run_dir"
@@ -149,12 +162,14 @@ def check_batch(manifest: dict[str, Any], samples_per_step: int, per_device: int
     )
 
 
-def check_data(manifest: dict[str, Any], fingerprint: str, where: Path) -> None:
-    """Refuse other genomes than those trained on."""
-    if manifest["fingerprint"] != fingerprint:
+def check_data(manifest: dict[str, Any], fingerprints: dict[str, str], where: Path) -> None:
+    """Refuse other genomes, splits, tokenizers or datasets than those trained on, whatever their names."""
+    before = manifest["fingerprints"]
+    other = [name for name in fingerprints if name in before and before[name] != fingerprints[name]]
+    if other:
         raise SettingsError(
-            f"{where} was trained on other letters: the genome in the run folder is not the one it was. "
-            "Give the same FASTA, or set another run_dir"
+            f"{where} was trained on something else: the {' and the '.join(other)} of this run differ in content from "
+            "what they were. Give the same files, or set another run_dir"
         )
 
 

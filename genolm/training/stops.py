@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -57,6 +58,22 @@ class Refit(Ended):
     together = False
 
 
+def lost_ranks(error: RuntimeError) -> bool:
+    """Say whether an error is that another rank has gone; why, that one has said."""
+    from torch.distributed import DistError
+
+    words = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", "Broken pipe")
+    many = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return many and (isinstance(error, DistError) or any(word in str(error) for word in words))
+
+
+def end_alone(code: int) -> NoReturn:
+    """End this process at once: what is left of the group would only complain."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def end_together(code: int) -> None:
     """End this process, with the other ranks where there are any.
 
@@ -69,9 +86,7 @@ def end_together(code: int) -> None:
     if state.num_processes > 1:
         state.wait_for_everyone()
         state.destroy_process_group()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_alone(code)
     if code:
         raise SystemExit(code)
 

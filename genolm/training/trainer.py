@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
@@ -39,9 +40,17 @@ from genolm.training.checkpoint import (
     write_model,
 )
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import Asked, check_running, check_state_dict, complete, ends_in_one_group, wrapper_of
+from genolm.training.profiles import (
+    Asked,
+    check_precision,
+    check_running,
+    check_state_dict,
+    complete,
+    ends_in_one_group,
+    wrapper_of,
+)
 from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
-from genolm.training.universal import repair
+from genolm.training.universal import part_step_counters
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny
@@ -115,7 +124,7 @@ class LanguageModelTrainer(Trainer):
         self.last_batches: list[dict[str, torch.Tensor]] = []
         self._resumed: dict[str, Any] | None = None
         self._universal: Path | None = None
-        self._weight_decays: list[float] = []
+        self._fresh_groups: list[dict[str, Any]] = []
         self.add_callback(_OnceWrapped(self))
         complete(self)
 
@@ -146,7 +155,8 @@ class LanguageModelTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Return the total weight of an update over its batches and all ranks, at least the smallest float."""
-        total = sum(batch["loss_weight"].sum(dtype=torch.float64) for batch in batch_samples)
+        exact = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        total = sum(batch["loss_weight"].sum(dtype=exact) for batch in batch_samples)
         weight = torch.as_tensor(total, dtype=torch.float32).to(device)
         if self.accelerator.num_processes > 1:
             weight = self.accelerator.reduce(weight, reduction="sum")
@@ -233,20 +243,32 @@ class LanguageModelTrainer(Trainer):
         message = f"step {step + 1} ({samples}): loss {', '.join(losses)}, gradient norm {grad_norm}"
         if self.saving is not None:
             folder = self.saving.root.parent / "not-finite" / f"step-{step + 1}"
-            folder.mkdir(parents=True, exist_ok=True)
-            tensors = {
-                f"{i}.{name}": value.contiguous().cpu()
-                for i, batch in enumerate(self.last_batches)
-                for name, value in batch.items()
-            }
-            save_file(tensors, folder / f"rank-{self.args.process_index}.safetensors")
+            try:
+                self._write_not_finite(folder, losses, grad_norm)
+                message += f"; the batch is in {folder}"
+            except Exception as error:  # what happened matters more than that it could not be kept
+                message += f"; the batch could not be written to {folder}: {error}"
+        self.accelerator.wait_for_everyone()
+        raise NotFinite(
+            f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm, from an "
+            "earlier checkpoint where the newest has gone astray already"
+        )
+
+    def _write_not_finite(self, folder: Path, losses: list[str], grad_norm: float) -> None:
+        """Write this rank's batches, and on the main rank what is known of the step."""
+        assert self.saving is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"{i}.{name}": value.contiguous().cpu()
+            for i, batch in enumerate(self.last_batches)
+            for name, value in batch.items()
+        }
+        save_file(tensors, folder / f"rank-{self.args.process_index}.safetensors")
+        if self.is_world_process_zero():
+            step, size = self.state.global_step, samples_per_step(self.args)
             about = {"step": step + 1, "samples": [step * size, (step + 1) * size], "seed": self.args.seed}
             about |= {"loss": losses, "grad_norm": str(grad_norm), "recipe": self.saving.manifest.get("recipe")}
-            if self.is_world_process_zero():
-                (folder / "about.json").write_text(json.dumps(about, indent=1))
-            message += f"; the batch is in {folder}"
-        self.accelerator.wait_for_everyone()
-        raise NotFinite(f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm")
+            (folder / "about.json").write_text(json.dumps(about, indent=1))
 
     # Checkpoints
 
@@ -255,10 +277,20 @@ class LanguageModelTrainer(Trainer):
             return super()._prepare_for_training(*args, **kwargs)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Return the optimizer, and remember what loading the universal format forgets."""
+        """Return the optimizer, and remember what the recipe says of it: loading will say what the checkpoint's did."""
         optimizer = super().create_optimizer(model)
-        self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
+        self._fresh_groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
         return optimizer
+
+    def _renew_groups(self) -> None:
+        """Give the optimizer the recipe's learning rate, betas and weight decays, where they are no more what was."""
+        groups, schedule = cast(Any, self.optimizer).param_groups, cast(Any, self.lr_scheduler)
+        for group, fresh in zip(groups, self._fresh_groups, strict=True):
+            group.update(fresh)
+        if isinstance(schedule, LambdaLR):
+            schedule.base_lrs = [fresh["lr"] for fresh in self._fresh_groups]
+            for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group.update(initial_lr=base, lr=base * factor(schedule.last_epoch))
 
     def full_state(self) -> dict[str, Any] | None:
         """Return all weights on the main rank, None where its model holds them; every rank must call it."""
@@ -281,8 +313,8 @@ class LanguageModelTrainer(Trainer):
             if self.is_world_process_zero():
                 remove(aside)
                 aside.mkdir(parents=True)
-        with all_or_none(aside, alone=self.is_deepspeed_enabled):
-            self._save_optimizer_and_scheduler(str(aside))  # DeepSpeed's ranks meet in here
+        with all_or_none(aside, alone=self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            self._save_optimizer_and_scheduler(str(aside))  # the ranks meet in here
         with all_or_none(aside):
             self._save_scaler(str(aside))
             if self.is_world_process_zero():
@@ -290,9 +322,12 @@ class LanguageModelTrainer(Trainer):
                 write_model(
                     aside, self.whole_model(), self.saving.tokenizer, self.saving.about(self.whole_model()), state
                 )
+        # No rank may meet the others within all_or_none, which does so itself.
+        mine: dict[str, dict[str, Any]] = {}
         with all_or_none(aside):
-            mine = files_of(aside)[self.args.process_index :: self.args.world_size]
-            files = dict(gather_object(list(digests(aside, mine, sync=True).items())))
+            mine = digests(aside, files_of(aside)[self.args.process_index :: self.args.world_size], sync=True)
+        files = dict(gather_object(list(mine.items())))
+        with all_or_none(aside):
             if self.is_world_process_zero():
                 seal(aside, folder, files, self._manifest(losses))
                 prune(self.saving.root, self.args.save_total_limit, self.state.global_step)
@@ -334,13 +369,16 @@ class LanguageModelTrainer(Trainer):
     def once_wrapped(self) -> None:
         """Hold the wrapper against what was asked for, and take up the sums where the checkpoint left them."""
         check_running(self.asked, self.args.world_size, wrapper_of(self))
+        check_precision(self)
         if self.is_deepspeed_enabled:
             self._agree_within_deepspeed()
         if self._universal is not None:
-            repair(cast(Any, self.deepspeed).optimizer.optimizer, self._weight_decays)
+            part_step_counters(cast(Any, self.deepspeed).optimizer.optimizer)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 shutil.rmtree(self._universal, ignore_errors=True)
+        if self._universal is not None or (self._resumed is not None and self._resumed.get("changed")):
+            self._renew_groups()
         if self._resumed is not None:
             sums = self._resumed["loss_sums"]
             rank = self.args.process_index

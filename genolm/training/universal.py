@@ -55,17 +55,15 @@ def to_universal(checkpoint: Path, folder: Path) -> None:
     )
 
 
-def repair(optimizer: torch.optim.Optimizer, weight_decays: list[float]) -> None:
-    """Undo what ZeRO-3 of DeepSpeed 0.19 gets wrong when it loads the universal format, without a word.
+def part_step_counters(optimizer: torch.optim.Optimizer) -> None:
+    """Give every part of the weights a step counter of its own.
 
-    All parts share one step counter, which Adam then raises once for each; and every group is given the weight decay of
-    the first, so that norms and biases decay.
+    ZeRO-3 of DeepSpeed 0.19 loads one for all, which Adam then raises once for each. It also gives every group the
+    weight decay of the first; the trainer sets those again.
     """
     for state in optimizer.state.values():
         if torch.is_tensor(state.get("step")):
             state["step"] = state["step"].clone()
-    for group, decay in zip(optimizer.param_groups, weight_decays, strict=True):
-        group["weight_decay"] = decay
 
 
 if __name__ == "__main__":

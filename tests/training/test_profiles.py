@@ -86,10 +86,17 @@ def test_optimizer_states_are_not_read_under_another_wrapper(folder):
         assert message in runs.output(run_dir)
 
 
-@pytest.mark.parametrize("wrapper", ["ddp", pytest.param("zero3", marks=pytest.mark.slow)])
-def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper):
-    """Through accelerate's own launcher: SIGUSR1 to the command, code 75 from it, and the run goes on."""
-    run_dir, recipe = folder / f"launched-{wrapper}", folder / "recipe.yaml"
+@pytest.mark.parametrize(
+    ("wrapper", "number"),
+    [
+        ("ddp", signal.SIGTERM),
+        pytest.param("ddp", signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param("zero3", signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
+def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper, number):
+    """Through accelerate's own launcher: a signal to the command, code 75 from it, and the run goes on."""
+    run_dir, recipe = folder / f"launched-{wrapper}-{number}", folder / "recipe.yaml"
     command = [sys.executable, "-m", "genolm", "pretrain", str(recipe), f"run_dir={run_dir}"]
     command += ["training.per_device_train_batch_size=2", "training.max_steps=3000", "training.save_steps=1000"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(runs.ROOT), "HF_HUB_OFFLINE": "1"}
@@ -98,7 +105,7 @@ def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper):
         try:
             while process.poll() is None and not (run_dir / "log.jsonl").is_file():
                 pass
-            process.send_signal(signal.SIGUSR1)
+            process.send_signal(number)
             code = process.wait(120)
         finally:
             process.kill()
@@ -127,6 +134,33 @@ def test_a_profile_that_starts_less_than_it_asks_for_is_refused(folder, tmp_path
         assert done.returncode != 0
         assert "the profile asks for 2 processes, ddp; what runs is 1 processes, none" in done.stderr
     assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_what_one_rank_says_no_other_repeats_as_a_traceback(folder):
+    run_dir = folder / "mistaken"
+    options = {"ranks": 2, "profile": "cpu-ddp"}
+    mistakes = {"data.fasta=missing.fa": "missing.fa: no such file", "training.optm=x": "training.optm is not"}
+    for change, told in mistakes.items():
+        codes = runs.run(folder / "recipe.yaml", f"run_dir={run_dir}", change, **options)
+        assert 2 in codes and told in runs.output(run_dir)
+        assert "Traceback" not in runs.output(run_dir)
+
+
+def test_a_profile_of_another_precision_is_refused(folder):
+    run_dir, options = folder / "bf16", {"ranks": 2, "profile": "cpu-ddp", "ACCELERATE_MIXED_PRECISION": "bf16"}
+    assert 2 in runs.run(folder / "recipe.yaml", f"run_dir={run_dir}", **options)
+    assert "the profile says mixed_precision: bf16, the recipe no" in runs.output(run_dir)
+
+
+def test_ranks_that_do_not_see_one_folder_are_refused(folder, tmp_path):
+    """Two machines without a shared disk: the run folder is another for each rank."""
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text()) | {"run_dir": "run"}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    before = partial(injections.elsewhere, str(tmp_path))
+    options = {"ranks": 2, "profile": "cpu-ddp", "before": before}
+    codes = runs.run(tmp_path / "r.yaml", **options)
+    assert 2 in codes, runs.output(tmp_path / "run")
+    assert "ranks [1] do not see run; run_dir must be on a disk that all nodes share" in runs.output(tmp_path / "run")
 
 
 def test_what_runs_is_compared_with_what_was_asked():

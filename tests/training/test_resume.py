@@ -11,6 +11,10 @@ import injections
 import numpy as np
 import pytest
 import runs
+import yaml
+
+from genolm.models.build import SUGGESTED
+from genolm.tokenizers.build import build_tokenizer, load_spec
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals of POSIX systems")
 
@@ -169,6 +173,8 @@ def test_a_run_falls_back_aloud_and_never_starts_afresh_in_silence(folder, short
         ("resume=never", 2, "resume is never, and"),
         ("training.per_device_train_batch_size=8", 2, "its updates are of 4 windows; 8 a device on 1 ranks"),
         ("training.save_steps=7", 0, "resumed"),
+        ("training.weight_decay=0.01", 0, "resumed"),
+        ("training.bf16=true", 2, "training.bf16: False → True"),
         ("training.dataloader_num_workers=1", 0, "resumed"),
     ],
 )
@@ -186,8 +192,79 @@ def test_a_safe_key_may_change_when_it_is_named(folder, short):
     changed = [*changes, f"run_dir={run_dir}", "training.learning_rate=0.01"]
     assert runs.run(recipe, *changed, "--allow-change", "model.hidden_size") == [2]
     assert "a checkpoint means nothing under another model.hidden_size" in runs.output(run_dir)
+    assert runs.run(recipe, *changed, "--allow-change", "training.learning_rat") == [2]
+    assert "no such key; did you mean training.learning_rate?" in runs.output(run_dir)
+    assert runs.run(recipe, *changed, "training.max_steps=8", "--allow-change", "training.max_steps") == [2]
     assert runs.run(recipe, *changed, "--allow-change", "training.learning_rate") == [0], runs.output(run_dir)
     assert "allowed: training.learning_rate: 0.001 → 0.01" in runs.output(run_dir)
+    # And it does what it says: the schedule is ten times as high from there on.
+    rates = [[row["learning_rate"] for row in runs.losses(d) if "loss" in row] for d in (folder / "short", run_dir)]
+    assert rates[1][:3] == rates[0][:3]
+    np.testing.assert_allclose(rates[1][4:], np.array(rates[0][4:]) * 10, rtol=1e-6)
+
+
+def test_what_is_learnt_from_may_not_change_behind_a_name(folder, short, tmp_path):
+    recipe, changes = short
+    folders = []
+    for letters in ("ACGT", "CAGT"):
+        tokenizer = build_tokenizer(load_spec("char"))
+        tokenizer.save_pretrained(tmp_path / letters)
+        folders.append(tmp_path / letters / "tokenizer.json")
+    swapped = json.loads(folders[1].read_text())
+    vocabulary = swapped["model"]["vocab"]
+    vocabulary["A"], vocabulary["C"] = vocabulary["C"], vocabulary["A"]
+    run_dir, used = folder / "renamed", tmp_path / "ACGT"
+    stop = partial(injections.signal_at, int(signal.SIGTERM), 5, 0, "forward")
+    given = [*changes, f"run_dir={run_dir}", f"tokenizer={used}"]
+    assert runs.run(recipe, *given, before=stop) == [75], runs.output(run_dir)
+    folders[0].write_text(json.dumps(swapped))
+    assert runs.run(recipe, *given) == [2]
+    assert "the tokenizer of this run differ in content" in runs.output(run_dir)
+
+
+def test_a_finished_run_is_not_trained_anew_in_silence(folder, short):
+    recipe, changes = short
+    run_dir = folder / "finished"
+    shutil.copytree(folder / "short", run_dir)
+    shutil.rmtree(run_dir / "checkpoints")
+    log = (run_dir / "log.jsonl").read_bytes()
+    assert runs.run(recipe, *changes, f"run_dir={run_dir}") == [2]
+    assert "holds the model of this recipe, and no checkpoint to go on from: `genolm evaluate" in runs.output(run_dir)
+    assert (run_dir / "log.jsonl").read_bytes() == log
+
+
+RENAMED = ["esm", "gpt_neox"]  # transformers writes some of their weights under other names
+OTHERS = sorted({*SUGGESTED["causal"], *SUGGESTED["masked"]} - set(RENAMED))
+
+
+@pytest.mark.parametrize("architecture", [*RENAMED, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
+def test_every_architecture_goes_on_exactly(tmp_path, architecture):
+    runs.write_genome(tmp_path)
+    recipe = runs.write_recipe(tmp_path, "llama", max_steps=8, save_steps=100)
+    values = yaml.safe_load(recipe.read_text())
+    sizes = runs.TINY
+    if architecture.startswith("mamba"):
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 8}
+        sizes |= {"num_heads": 4, "head_dim": 8, "n_groups": 1} if architecture == "mamba2" else {}
+    values["model"] = {"architecture": architecture, **sizes}
+    values["objective"] = {"kind": "causal" if architecture in SUGGESTED["causal"] else "masked"}
+    recipe.write_text(yaml.safe_dump(values))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert runs.run(recipe, f"run_dir={whole}") == [0], runs.output(whole)
+    stop = partial(injections.signal_at, int(signal.SIGTERM), 4, 0, "forward")
+    assert runs.run(recipe, f"run_dir={broken}", before=stop) == [75], runs.output(broken)
+    assert runs.run(recipe, f"run_dir={broken}") == [0], runs.output(broken)
+    assert same(broken, whole)
+
+
+def test_a_folder_is_trained_in_by_one_run_at_a_time(folder, long):
+    run_dir = folder / "shared"
+    first = runs.start(long, f"run_dir={run_dir}")
+    wait_for_step(first[0], run_dir, 3)
+    assert runs.run(long, f"run_dir={run_dir}") == [2]
+    assert "another process trains in" in runs.output(run_dir)
+    assert runs.finish(first) == [0]
+    assert same(run_dir, folder / "long")
 
 
 def test_other_letters_are_refused(folder, short):
@@ -197,16 +274,19 @@ def test_other_letters_are_refused(folder, short):
     other.mkdir()
     runs.write_genome(other, length=9100)
     assert runs.run(recipe, *changes, f"run_dir={run_dir}", f"data.fasta={other / 'g.fa'}") == [2]
-    assert "data.fasta" in runs.output(run_dir)
-    shutil.copy(other / "g.fa", folder / "g2.fa")
-    (folder / "g2.fa").replace(folder / "swapped.fa")
+    assert "was trained on something else: the genome" in runs.output(run_dir)
+    # The same letters from elsewhere are the same.
+    moved = base(folder, folder / "short", "moved")
+    (folder / "moved-here").mkdir()
+    shutil.copy(folder / "g.fa", folder / "moved-here")
+    assert runs.run(recipe, *changes, f"run_dir={moved}", f"data.fasta={folder / 'moved-here' / 'g.fa'}") == [0]
     run_dir = base(folder, folder / "short", "swapped")
     shutil.rmtree(run_dir / "genome")
     kept = (folder / "g.fa").read_bytes()
-    shutil.copy(folder / "swapped.fa", folder / "g.fa")
+    shutil.copy(other / "g.fa", folder / "g.fa")
     try:
         assert runs.run(recipe, *changes, f"run_dir={run_dir}") == [2]
-        assert "was trained on other letters" in runs.output(run_dir)
+        assert "was trained on something else: the genome and the splits of this run" in runs.output(run_dir)
     finally:
         (folder / "g.fa").write_bytes(kept)
 

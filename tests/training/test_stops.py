@@ -120,6 +120,30 @@ def test_fit_batch_keeps_the_global_batch_and_the_losses(folder, profile):
     )
 
 
+def test_a_disk_that_is_full_at_the_end_is_one_line_and_loses_nothing(folder):
+    run_dir = folder / "full-at-the-end"
+    assert runs.run(folder / "recipe.yaml", f"run_dir={run_dir}", before=injections.scarce_at_the_end) == [2]
+    told = runs.output(run_dir)
+    assert "checkpoint could not be written: [Errno 28] No space left on device" in told and "Traceback" not in told
+    assert runs.run(folder / "recipe.yaml", f"run_dir={run_dir}") == [0]
+    assert "step 40 of 40" in runs.output(run_dir)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"per_device_train_batch_size": "x"}'])
+def test_a_spoilt_note_of_what_fits_is_named(folder, tmp_path, content):
+    (tmp_path / "fitted_batch.json").write_text(content)
+    assert runs.run(folder / "recipe.yaml", f"run_dir={tmp_path}", "fit_batch=true") == [2]
+    assert "fitted_batch.json: not what genolm writes; remove it" in runs.output(tmp_path)
+
+
+def test_memory_that_lacks_before_the_first_batch_is_told(folder):
+    run_dir = folder / "early"
+    assert runs.run(folder / "recipe.yaml", f"run_dir={run_dir}", before=injections.no_memory_at_all) == [
+        OutOfMemory.code
+    ]
+    assert "out of memory with 4 windows at a time" in runs.output(run_dir)
+
+
 def test_a_real_refusal_of_memory_is_recognised(folder):
     """The machine's own: a limit on the address space of the process."""
     import resource
