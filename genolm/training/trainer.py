@@ -20,8 +20,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
-from safetensors.torch import save_file
+from accelerate.utils import gather_object, save_fsdp_optimizer
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
@@ -331,6 +332,28 @@ class LanguageModelTrainer(Trainer):
             if self.is_world_process_zero():
                 seal(aside, folder, files, self._manifest(losses))
                 prune(self.saving.root, self.args.save_total_limit, self.state.global_step)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save their states; under FSDP2 without the weights, which Trainer would save as a pickle beside the model."""
+        if not self.is_fsdp_enabled:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.is_world_process_zero():
+            torch.save(cast(Any, self.lr_scheduler).state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """Load weights; under FSDP2 from the safetensors, which the main rank reads and hands out."""
+        if not self.is_fsdp_enabled:
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state: dict[str, torch.Tensor] = {}
+        if self.is_world_process_zero():
+            for path in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
+                state |= load_file(path)
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+        found = set_model_state_dict(cast(torch.nn.Module, model or self.model), state, options=options)
+        if self.is_world_process_zero():
+            self._issue_warnings_after_load(found)
 
     def _manifest(self, losses: list[float]) -> dict[str, Any]:
         assert self.saving is not None

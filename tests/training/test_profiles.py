@@ -55,6 +55,7 @@ def test_two_processes_learn_what_one_learns_and_go_on_exactly(folder, wrapper):
         logits(whole / "checkpoint"), logits(folder / "one" / "checkpoint"), atol=1e-4, rtol=1e-4
     )
     assert AutoModelForCausalLM.from_pretrained(whole / "checkpoint").config.architectures == ["LlamaForCausalLM"]
+    assert not list((whole / "checkpoints" / "step-12").glob("pytorch_model*"))
     # What was measured while the model was spread over ranks is what the checkpoint gives.
     measured = yaml.safe_load((whole / "metrics.json").read_text())
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(runs.ROOT), "HF_HUB_OFFLINE": "1"}
