@@ -234,7 +234,7 @@ class LanguageModelTrainer(Trainer):
         if self.accelerator.num_processes > 1:
             asked = self.accelerator.reduce(asked, reduction="sum")
         if asked:
-            raise Stopped("while measuring; the model is saved, and the same command measures it")
+            raise Stopped("while measuring; the model is saved: the same command, or `genolm evaluate`, measures it")
 
     def _raise_not_finite(self, grad_norm: float) -> None:
         """Write what reproduces the step, on every rank, and raise."""
