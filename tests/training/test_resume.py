@@ -242,10 +242,13 @@ def test_every_architecture_goes_on_exactly(tmp_path, architecture):
     runs.write_genome(tmp_path)
     recipe = runs.write_recipe(tmp_path, "llama", max_steps=8, save_steps=100)
     values = yaml.safe_load(recipe.read_text())
-    sizes = runs.TINY
-    if architecture.startswith("mamba"):
-        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 8}
-        sizes |= {"num_heads": 4, "head_dim": 8, "n_groups": 1} if architecture == "mamba2" else {}
+    heads, one = {"num_attention_heads": 2}, {"hidden_size": 16, "num_hidden_layers": 1}
+    sizes = {
+        "mamba2": {**one, "state_size": 8, "num_heads": 4, "head_dim": 8, "n_groups": 1},
+        "gpt2": {**one, **heads},
+        "qwen3": {**runs.TINY, "num_key_value_heads": 2},
+        "olmo2": {**runs.TINY, "num_key_value_heads": 2},
+    }.get(architecture, runs.TINY)
     values["model"] = {"architecture": architecture, **sizes}
     values["objective"] = {"kind": "causal" if architecture in SUGGESTED["causal"] else "masked"}
     recipe.write_text(yaml.safe_dump(values))
