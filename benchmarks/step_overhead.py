@@ -24,8 +24,9 @@ from genolm.recipe import PretrainRecipe
 from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
+from genolm.training.log import RunLog
 from genolm.training.precision import has_fast_bf16
-from genolm.training.trainer import LanguageModelTrainer, RunLog, SampleNumbers
+from genolm.training.trainer import LanguageModelTrainer, SampleNumbers
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 

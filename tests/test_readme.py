@@ -47,6 +47,16 @@ def test_every_command_of_the_readme_runs(project_dir, tmp_path):
         assert "torch.Size([1, 10, 16])" in done.stdout
 
 
+@pytest.mark.slow
+def test_every_benchmark_starts(project_dir):
+    paths = sorted((project_dir / "benchmarks").glob("*.py"))
+    assert len(paths) >= 7
+    env = os.environ | {"PYTHONPATH": str(project_dir)}
+    for path in paths:
+        done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, f"{path.name}: {done.stderr}"
+
+
 def test_every_file_has_its_line(project_dir):
     listing = blocks((project_dir / "README.md").read_text(), "text")[0]
     folder, listed = None, set()
