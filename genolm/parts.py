@@ -85,8 +85,9 @@ def fingerprints(recipe: PretrainRecipe, store: Store, regions: dict[str, Region
 
     Of a streamed dataset the first letters are in the genome; of files the length counts too.
     """
+    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     rows = {name: [list(map(int, row)) for row in regions[name]] for name in sorted(regions)}
-    found = {"genome": store.fingerprint, "splits": _sha256(rows), "tokenizer": _sha256(tokenizer.get_vocab())}
+    found = {"genome": store.fingerprint, "splits": _sha256(rows), "tokenizer": _sha256(vocabulary)}
     if recipe.data.dataset:
         path = Path(recipe.data.dataset.path)
         files = sorted(path.rglob("*")) if path.is_dir() else [path]

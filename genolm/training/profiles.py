@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import signal
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -217,6 +218,8 @@ def complete(trainer) -> None:
     if trainer.is_deepspeed_enabled:
         # Its own Adam multiplies up powers of beta, and takes them anew after a resume: not the same bits.
         plugins.deepspeed_plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
+        # DeepSpeed uses names that torch is about to change, and is told so at every call.
+        warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     if trainer.is_fsdp_enabled:
         # Weights that are tied are wrapped by themselves; within a layer, as in BERT, they would be so twice.
         names, tied = set(trainer.model._no_split_modules or ()), trainer.model.get_input_embeddings()

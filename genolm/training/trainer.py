@@ -346,7 +346,7 @@ class LanguageModelTrainer(Trainer):
         """Load weights; under FSDP2 from the safetensors, which the main rank reads and hands out."""
         if not self.is_fsdp_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state: dict[str, torch.Tensor] = {}
+        state: dict[str, Any] = {}
         if self.is_world_process_zero():
             for path in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
                 state |= load_file(path)
