@@ -50,9 +50,9 @@ def pretrain(
     except Ended as ended:
         if not ended.together or os.environ.get("RANK", "0") == "0":
             print(f"ended: {ended}", file=sys.stderr)
-        if not ended.together:
-            raise SystemExit(ended.code) from None
         code = ended.code
+        if not ended.together and "WORLD_SIZE" in os.environ:
+            end_alone(code)
     except RuntimeError as error:
         if not lost_ranks(error):
             raise
@@ -118,15 +118,15 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop, held: Exi
     set_deterministic(recipe.deterministic)
     if arguments.n_gpu > 1:
         raise SettingsError(f"{arguments.n_gpu} GPUs, one process: use --launch ddp, or CUDA_VISIBLE_DEVICES=0")
-    # The main process prepares; the others wait, and then find everything done.
-    with state.main_process_first():
+    if state.is_main_process:
         run_dir.mkdir(parents=True, exist_ok=True)
         refuse_links(run_dir)
-        if state.is_main_process:
-            held.enter_context(locked(run_dir))
+        held.enter_context(locked(run_dir))
+    check_shared(run_dir, state)
+    # The main process prepares; the others wait, and then find everything done.
+    with state.main_process_first():
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
         tokenizer = open_tokenizer(recipe, store, regions)
-    check_shared(run_dir, state)
     corpus, collator = make_corpus(recipe, store, regions["train"], tokenizer)
     set_length(arguments, corpus.windows_per_epoch)
     model = make_model(recipe, tokenizer, corpus)

@@ -341,7 +341,9 @@ def test_a_signal_to_one_rank_of_two_stops_both(folder, long, number):
     unbroken, batch = folder / f"two-{number}", "training.per_device_train_batch_size=2"
     assert runs.run(long, f"run_dir={unbroken}", batch, **options) == [0, 0], runs.output(unbroken)
     for i in range(number):
-        assert same(stopped(folder, long, i + (number == 1), chance, ranks=2), unbroken), i
+        run_dir = stopped(folder, long, i + (number == 1), chance, ranks=2)
+        assert same(run_dir, unbroken), i
+        shutil.rmtree(run_dir)
 
 
 def test_data_loader_workers_do_not_die_of_the_signal(folder, long):
