@@ -165,6 +165,19 @@ def test_a_run_falls_back_aloud_and_never_starts_afresh_in_silence(folder, short
 
 
 @pytest.mark.parametrize(
+    ("limit", "left"), [(1, [20]), (2, [20, 10]), (3, [20, 10, 5]), (4, [30, 20, 10, 5]), (None, 4), (-1, 4), (0, 4)]
+)
+def test_the_limit_never_costs_the_last_valid_one(tmp_path, limit, left):
+    """Step 30 was passed over as invalid, and the run has come to 20 again: 30 goes first."""
+    from genolm.training.checkpoint import prune, steps
+
+    for step in (5, 10, 20, 30):
+        (tmp_path / f"step-{step}").mkdir()
+    prune(tmp_path, limit, newest=20)
+    assert steps(tmp_path) == (left if isinstance(left, list) else [30, 20, 10, 5])
+
+
+@pytest.mark.parametrize(
     ("change", "code", "message"),
     [
         ("training.learning_rate=0.01", 2, "training.learning_rate: 0.001 → 0.01"),
