@@ -29,8 +29,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     aside = path.with_name(f"{path.name}.partial")
     aside.unlink(missing_ok=True)  # were it a link, what it points to would be written
-    aside.write_text(text)
-    os.replace(aside, path)
+    try:
+        aside.write_text(text)
+        os.replace(aside, path)
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 def refuse_links(run_dir: Path) -> None:

@@ -56,7 +56,8 @@ def pretrain(
     except RuntimeError as error:
         if not lost_ranks(error):
             raise
-        print(f"rank {os.environ['RANK']}: another rank has ended, so this one ends too", file=sys.stderr)
+        reason = " ".join(str(error).split())[:300]
+        print(f"rank {os.environ['RANK']}: another rank has ended, or cannot be reached: {reason}", file=sys.stderr)
         end_alone(1)
     end_together(code)
 

@@ -59,7 +59,7 @@ class Refit(Ended):
 
 
 def lost_ranks(error: RuntimeError) -> bool:
-    """Say whether an error is that another rank has gone; why, that one has said."""
+    """Say whether an error is that the ranks cannot talk: mostly one has gone, and has said why."""
     from torch.distributed import DistError
 
     words = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", "Broken pipe")
