@@ -137,7 +137,9 @@ class LanguageModelTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the loader; its workers leave signals to the main process."""
         loader = super().get_train_dataloader()
-        loader.worker_init_fn = ignore_stop_signals
+        # accelerate's loader starts the workers of the one it wraps, and copies its own when it skips batches.
+        for each in (loader, getattr(loader, "base_dataloader", loader)):
+            each.worker_init_fn = ignore_stop_signals
         return loader
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):

@@ -1,6 +1,7 @@
 """A run that is killed or stopped at any moment ends as if it had not been."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -327,8 +328,6 @@ def stopped(folder, long, i, chance, ranks=1):
     if moment == "random":
         wait_for_step(processes[0], run_dir, max(step, 3))
         time.sleep(chance.random() * 0.02)
-        import os
-
         os.kill(processes[target].pid, number)
     assert runs.finish(processes) == [75] * ranks, (moment, runs.output(run_dir))
     found, manifest, faults = newest_valid(run_dir / "checkpoints")
@@ -360,19 +359,24 @@ def test_a_signal_to_one_rank_of_two_stops_both(folder, long, number):
 
 
 def test_data_loader_workers_do_not_die_of_the_signal(folder, long):
-    import os
+    import psutil
 
-    run_dir, workers = folder / "workers", "training.dataloader_num_workers=2"
-    for wait in (50, 200):
-        (process,) = runs.start(long, f"run_dir={run_dir}", workers)
-        wait_for_step(process, run_dir, wait)
-        import psutil
-
-        for child in psutil.Process(process.pid).children():
-            child.send_signal(signal.SIGTERM)
-        os.kill(process.pid, signal.SIGTERM)
+    run_dir = folder / "workers"
+    # Forked, as from the command line; a process of our server would start them through a server of its own.
+    workers = ["training.dataloader_num_workers=2", "training.dataloader_multiprocessing_context=fork"]
+    for step, number in ((50, signal.SIGTERM), (200, signal.SIGUSR1)):
+        (process,) = runs.start(long, f"run_dir={run_dir}", *workers)
+        wait_for_step(process, run_dir, step)
+        children = psutil.Process(process.pid).children()
+        assert len(children) >= 2
+        for child in children:
+            child.send_signal(number)
+        # A scheduler's signal reaches them first; the run goes on until it has its own.
+        wait_for_step(process, run_dir, step + 60)
+        assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+        os.kill(process.pid, number)
         assert runs.finish([process]) == [75], runs.output(run_dir)
-    assert runs.run(long, f"run_dir={run_dir}", workers) == [0], runs.output(run_dir)
+    assert runs.run(long, f"run_dir={run_dir}", *workers) == [0], runs.output(run_dir)
     assert same(run_dir, folder / "long")
 
 
