@@ -42,6 +42,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 class Attention(nn.Module):
     """The mixer `attention`, through transformers' attention interface: SDPA, flex, flash or eager."""
 
+    reach: tuple[int, int] | None = None
+
     def __init__(self, config: GenoLMConfig):
         super().__init__()
         assert config.head_dim is not None and config.num_key_value_heads is not None
@@ -81,6 +83,7 @@ class LocalAttention(Attention):
     def __init__(self, config: GenoLMConfig):
         super().__init__(config)
         self.window = config.attention_window
+        self.reach = (self.window - 1, 0 if self.is_causal else self.window - 1)
 
     def forward(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, cos_sin=None, keep=None, **_

@@ -30,11 +30,11 @@ class Convolution(nn.Module):
         self.out_proj = nn.Linear(width, width, bias=config.bias)
         around = (size - 1) * dilation
         before = around if config.causal else around // 2  # as padding="same" of torch, for even sizes too
-        self.padding = (before, around - before)
+        self.reach = (before, around - before)
 
     def forward(self, hidden: torch.Tensor, keep: torch.Tensor | None = None, **_) -> torch.Tensor:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing."""
         if keep is not None:
             hidden = hidden * keep.to(hidden.dtype)
-        mixed = self.conv(F.pad(hidden.transpose(1, 2), self.padding))
+        mixed = self.conv(F.pad(hidden.transpose(1, 2), self.reach))
         return self.out_proj(F.gelu(mixed.transpose(1, 2)))

@@ -45,6 +45,7 @@ class ChannelFilter(torch.autograd.Function):
         return depthwise(u, taps.flip(1), taps.shape[1] - 1 - lookahead)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         """Return the gradients of input and taps."""
         u, taps = ctx.saved_tensors
@@ -278,6 +279,15 @@ class GatedFilter(nn.Module):
         self.lookahead = lookahead_of(config.short_filter_size, config.causal)
         self.filter = inner
         self.out_proj = nn.Linear(width, width, bias=config.bias)
+
+    @property
+    def reach(self) -> tuple[int, int] | None:
+        """Tokens before and after that an output sees; None for the whole row."""
+        if not isinstance(self.filter, ExplicitFilter):
+            return None
+        others = self.short_filter.shape[1] + self.filter.weight.shape[1] - 2
+        after = self.lookahead + self.filter.lookahead
+        return others - after, after
 
     def forward(self, hidden: torch.Tensor, keep: torch.Tensor | None = None, **_) -> torch.Tensor:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing."""

@@ -63,6 +63,10 @@ def make_norm(config: GenoLMConfig) -> nn.Module:
     return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.bias)
 
 
+PIECE = 4096
+"""Tokens of a row that a layer takes at a time where activations are run again for the backward pass."""
+
+
 class MLP(nn.Module):
     """SwiGLU, down(silu(gate(x)) · up(x)), or GELU, down(gelu(up(x)))."""
 
@@ -92,12 +96,51 @@ class GenoLMBlock(GradientCheckpointingLayer):
             if part is not None:
                 part.out_proj.into_residual = True  # type: ignore[assignment]
 
-    def forward(self, hidden: torch.Tensor, **where) -> torch.Tensor:
-        """Map (B, L, D)."""
-        hidden = hidden + self.dropout(self.mixer(self.mixer_norm(hidden), **where))
+    def forward(
+        self, hidden: torch.Tensor, state: torch.Tensor | None = None, **where
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, L, D); where a mixer's state is given, return the one after too."""
+        mixed = self.mixer(self.mixer_norm(hidden), state=state, **where)
+        mixed, state = (mixed, None) if state is None else mixed
+        hidden = hidden + self.dropout(mixed)
         if self.mlp is not None and self.mlp_norm is not None:
             hidden = hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))
-        return hidden
+        return hidden if state is None else (hidden, state)
+
+
+def joined(pieces: list[torch.Tensor]) -> torch.Tensor:
+    """Return the row (B, L, D) of its pieces."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+def run_layer(layer: nn.Module, pieces: list[torch.Tensor], where: dict[str, Any]) -> list[torch.Tensor]:
+    """Run a layer over a row in pieces of PIECE tokens: the same results, with the activations of one piece at a time.
+
+    A piece is shown as many tokens around it as the mixer sees, and the state before it. A mixer that sees the whole
+    row takes it whole.
+    """
+    mixer: Any = layer.mixer
+    if len(pieces) == 1 or mixer.reach is None or max(mixer.reach) > PIECE:
+        whole = layer(joined(pieces), **where)
+        return [whole] if len(pieces) == 1 else list(whole.split(PIECE, dim=1))
+    before, after = mixer.reach
+    state = mixer.first_state(pieces[0]) if isinstance(mixer, StateSpace) else None
+    outputs = []
+    for i, piece in enumerate(pieces):
+        past = [one[:, PIECE - before :] for one in pieces[max(0, i - 1) : i]]
+        future = [one[:, :after] for one in pieces[i + 1 : i + 2]]
+        hidden = torch.cat([*past, piece, *future], dim=1)
+        first = before if i else 0
+        here = slice(i * PIECE - first, i * PIECE - first + hidden.shape[1])
+        keep, cos_sin = where.get("keep"), where.get("cos_sin")
+        local = {
+            "keep": None if keep is None else keep[:, here],
+            "cos_sin": None if cos_sin is None else tuple(table[:, :, here] for table in cos_sin),
+        }
+        hidden = layer(hidden, state, past=first, **local)
+        hidden, state = (hidden, None) if state is None else hidden
+        outputs.append(hidden[:, first : first + piece.shape[1]])
+    return outputs
 
 
 class GenoLMPreTrainedModel(PreTrainedModel):
@@ -176,11 +219,13 @@ class GenoLMModel(GenoLMPreTrainedModel):
         if "attention" in config.layer_mixers:
             make = partial(create_causal_mask, past_key_values=None) if config.causal else create_bidirectional_mask
             where["attention_mask"] = make(config=config, inputs_embeds=hidden, attention_mask=attention_mask)
-        states = []
+        again = self.training and any(layer.gradient_checkpointing for layer in self.layers)
+        pieces, states = list(hidden.split(PIECE, dim=1)) if again else [hidden], []
         for layer in self.layers:
-            states += [hidden] * all_layers  # kept only if asked for: at a million tokens each weighs
-            hidden = layer(hidden, **where)
-        return [*states, self.norm(hidden)]
+            if all_layers:  # kept only if asked for: at a million tokens each weighs
+                states.append(joined(pieces))
+            pieces = run_layer(layer, pieces, where)
+        return [*states, joined([self.norm(piece) for piece in pieces])]
 
     def encode_strands(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, all_layers: bool = False

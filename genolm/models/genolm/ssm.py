@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 
 from .configuration import GenoLMConfig
@@ -52,6 +53,7 @@ class WithinChunks(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         """Return the gradients of all three."""
         decay, weights, x, y = ctx.saved_tensors
@@ -63,20 +65,21 @@ class WithinChunks(torch.autograd.Function):
         return to_scores, to_total, to_x
 
 
-def pass_states(states: torch.Tensor, log_decay: torch.Tensor) -> torch.Tensor:
-    """Return the state before each chunk: before[n] = exp(log_decay[n - 1]) · before[n - 1] + states[n - 1].
+def pass_states(states: torch.Tensor, log_decay: torch.Tensor, first: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the state before each chunk, and after the last.
+
+    after[n] = exp(log_decay[n]) · before[n] + states[n]
 
     Args:
         states: (B, H, n, S) float32, what each chunk adds.
         log_decay: (B, H, n) float32, over each whole chunk.
+        first: (B, H, S) float32, the state before the first; zero by default.
 
     Returns:
-        (B, H, n, S) float32; zero before the first.
+        (B, H, n + 1, S) float32.
     """
-    num = states.shape[2]
-    states = F.pad(states, (0, 0, 1, 0))[:, :, :num]
-    log_decay = F.pad(log_decay, (1, 0))[:, :, :num]
-    return _scan(states, log_decay)
+    states = F.pad(states, (0, 0, 1, 0)) if first is None else torch.cat([first.unsqueeze(2), states], dim=2)
+    return _scan(states, F.pad(log_decay, (1, 0)))
 
 
 def _scan(states: torch.Tensor, log_decay: torch.Tensor) -> torch.Tensor:
@@ -89,14 +92,20 @@ def _scan(states: torch.Tensor, log_decay: torch.Tensor) -> torch.Tensor:
     log_decay = F.pad(log_decay, (0, groups * FAN - num)).unflatten(2, (groups, FAN))
     total = log_decay.cumsum(-1)
     within = decay_matrix(total) @ states  # (B, H, groups, FAN, S)
-    before = pass_states(within[:, :, :, -1], total[..., -1])
+    before = pass_states(within[:, :, :, -1], total[..., -1])[:, :, :-1]
     within = torch.addcmul(within, total.exp().unsqueeze(-1), before.unsqueeze(3))
     return within.flatten(2, 3)[:, :, :num]
 
 
 def state_space(
-    x: torch.Tensor, step: torch.Tensor, rate: torch.Tensor, b: torch.Tensor, c: torch.Tensor, chunk: int
-) -> torch.Tensor:
+    x: torch.Tensor,
+    step: torch.Tensor,
+    rate: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    chunk: int,
+    state: torch.Tensor | None = None,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Run the recurrence over a row, without the D x term.
 
     Args:
@@ -106,9 +115,10 @@ def state_space(
         b: (B, L, G, N); H / G neighbouring heads share it.
         c: (B, L, G, N).
         chunk: tokens of a chunk.
+        state: (B, H, N · P) float32, before the row; zero by default.
 
     Returns:
-        (B, L, H, P), of x's type.
+        (B, L, H, P), of x's type; where a state is given, that after the row too.
     """
     batch, length, heads, channels = x.shape
     groups, size = b.shape[2:]
@@ -128,13 +138,14 @@ def state_space(
         to_end = (total[:, :, :, -1:] - total).exp().unsqueeze(-1).to(dtype)
         added = b.transpose(-1, -2) @ (x * to_end).flatten(4)  # (B, G, n, N, R · P)
         added = added.unflatten(4, (-1, channels)).movedim(4, 2).to(total.dtype)
-        before = pass_states(added.flatten(1, 2).flatten(3), total[:, :, :, -1].movedim(3, 2).flatten(1, 2))
-        before = before.to(dtype).view(batch, groups, -1, num, size, channels).movedim(2, 4).flatten(4)
+        states = pass_states(added.flatten(1, 2).flatten(3), total[:, :, :, -1].movedim(3, 2).flatten(1, 2), state)
+        before = states[:, :, :-1].to(dtype).view(batch, groups, -1, num, size, channels).movedim(2, 4).flatten(4)
         between = (c @ before).unflatten(4, (-1, channels))  # (B, G, n, chunk, R, P)
         scores = (c @ b.transpose(-1, -2)).unsqueeze(2)
         within = WithinChunks.apply(scores, total.movedim(4, 2).contiguous(), x.movedim(4, 2)).movedim(2, 4)
         y = torch.addcmul(within, between, total.exp().unsqueeze(-1).to(dtype))
-    return y.movedim(1, 3).reshape(batch, num * chunk, heads, channels)[:, :length]
+    y = y.movedim(1, 3).reshape(batch, num * chunk, heads, channels)[:, :length]
+    return y if state is None else (y, states[:, :, -1].clone())  # a view would keep those of all chunks
 
 
 class StateSpace(nn.Module):
@@ -145,6 +156,8 @@ class StateSpace(nn.Module):
         self.num_heads, self.head_dim = config.ssm_num_heads, config.ssm_head_dim
         self.num_groups, self.state_size = config.ssm_num_groups, config.ssm_state_size
         self.chunk, self.causal, self.eps = config.ssm_chunk_size, config.causal, config.norm_eps
+        # A segment of the row needs the few tokens before it, and the state there.
+        self.reach = (config.ssm_convolution_size - 1, 0) if self.causal else None
         self.inner = self.num_heads * self.head_dim
         self.filtered = self.inner + 2 * self.num_groups * self.state_size
         self.in_proj = nn.Linear(config.hidden_size, self.inner + self.filtered + self.num_heads, bias=config.bias)
@@ -156,21 +169,40 @@ class StateSpace(nn.Module):
         self.norm_weight = nn.Parameter(torch.empty(self.inner))
         self.out_proj = nn.Linear(self.inner, config.hidden_size, bias=config.bias)
 
-    def forward(self, hidden: torch.Tensor, keep: torch.Tensor | None = None, **_) -> torch.Tensor:
-        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then leaves the state as it is."""
+    def first_state(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the state before rows (B, L, D): nothing."""
+        size = (hidden.shape[0], self.num_heads, self.state_size * self.head_dim)
+        return torch.zeros(size, dtype=torch.float32, device=hidden.device)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        keep: torch.Tensor | None = None,
+        state: torch.Tensor | None = None,
+        past: int = 0,
+        **_,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then leaves the state as it is.
+
+        A piece of a row, causal, is given the state before it and says that after it; its first `past` tokens are those
+        of the piece before.
+        """
         projected = self.in_proj(hidden)
         if self.causal:
-            return self.out_proj(self._run(projected, keep))
+            mixed, state = self._run(projected, keep, state, past)
+            return self.out_proj(mixed) if state is None else (self.out_proj(mixed), state)
         there, back = self._both_ways(projected), None if keep is None else self._both_ways(keep)
-        forward, backward = self._run(there, back).chunk(2)
+        forward, backward = self._run(there, back)[0].chunk(2)
         return self.out_proj(forward + backward.flip(1))
 
     @staticmethod
     def _both_ways(tensor: torch.Tensor) -> torch.Tensor:
         return torch.cat([tensor, tensor.flip(1)])
 
-    def _run(self, projected: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
-        """Return gated and normalised outputs (B, L, inner) of projections (B, L, ·)."""
+    def _run(
+        self, projected: torch.Tensor, keep: torch.Tensor | None, state: torch.Tensor | None = None, past: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return gated and normalised outputs (B, L, inner) of projections (B, L, ·), and the state if one is given."""
         gate, filtered, step = projected.split([self.inner, self.filtered, self.num_heads], dim=-1)
         if keep is not None:
             filtered = filtered * keep.to(filtered.dtype)
@@ -181,9 +213,11 @@ class StateSpace(nn.Module):
         step = F.softplus(step.float() + self.step_bias.float())
         if keep is not None:
             step = step * keep.float()
-        y = state_space(x, step, -self.log_rate.float().exp(), b, c, self.chunk)
+        step = F.pad(step[:, past:], (0, 0, past, 0))
+        y = state_space(x, step, -self.log_rate.float().exp(), b, c, self.chunk, state)
+        y, state = (y, None) if isinstance(y, torch.Tensor) else y
         y = y + self.skip.to(x.dtype).unsqueeze(-1) * x
-        return self._gated_norm(y.flatten(2), gate)
+        return self._gated_norm(y.flatten(2), gate), state
 
     def _gated_norm(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """Normalise y · silu(gate) within each group, in float32."""

@@ -143,6 +143,38 @@ def test_checkpointing_changes_memory_and_nothing_else(mixer, dropout):
         assert loss_and_gradients(model, ids, seed=1)[0] != without[0]
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.parametrize("mixer", [*MIXERS, "all"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [40, 47, 64])
+def test_a_checkpointed_row_in_pieces_learns_as_the_row_whole(mixer, causal, length, monkeypatch):
+    pattern = MIXERS if mixer == "all" else [mixer, mixer]
+    model = tiny.model(*pattern, causal=causal, kmer_embeddings=[2]).train()
+    ids = tiny.letters(2, length)
+    mask = torch.ones_like(ids)
+    mask[0, :18], mask[1, -3:] = 0, 0
+
+    def learn():
+        model.zero_grad()
+        output = model(ids, mask, labels=ids.where(mask == 1, -100), output_hidden_states=True)
+        output.loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+        return output.loss.detach(), gradients, output.hidden_states
+
+    *whole, states = learn()
+    model.gradient_checkpointing_enable()
+    monkeypatch.setattr("genolm.models.genolm.modeling.PIECE", 16)
+    longest = []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_pre_hook(lambda _, hidden: longest.append(hidden[0].shape[1]))
+    *pieces, states_of_pieces = learn()
+    assert_same_learning(pieces, whole, atol=2e-6 if mixer in ("hyena", "ssm", "all") else 1e-9)
+    for one, other in zip(states_of_pieces, states, strict=True):
+        torch.testing.assert_close(one[mask == 1], other[mask == 1], atol=1e-5, rtol=0)
+    whole_row = mixer in ("attention", "hyena") or (mixer == "ssm" and not causal)
+    assert (max(longest) == length) if whole_row or mixer == "all" else (max(longest) < 40)
+
+
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize("causal", [True, False])
 def test_bfloat16_is_near_float32(mixer, causal):
