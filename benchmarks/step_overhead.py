@@ -6,6 +6,7 @@ Rounds alternate between the two in one process, so that a noisy machine treats 
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ from genolm.recipe import PretrainRecipe
 from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.log import RunLog
+from genolm.training.log import RunLog, bits_and_speed
 from genolm.training.precision import has_fast_bf16
-from genolm.training.trainer import LanguageModelTrainer, SampleNumbers
+from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 
@@ -75,13 +76,16 @@ def trained(model, collate, steps: int, batch: int, bf16: bool, folder: str) -> 
         remove_unused_columns=False,
     )
     clock = Clock()
-    LanguageModelTrainer(
+    WeightedTrainer(
         model=model,
         args=arguments,
         train_dataset=SampleNumbers(steps * batch),
         data_collator=collate,
-        causal=True,
-        callbacks=[RunLog(Path(folder) / "log.jsonl", batch * collate.corpus.length_tokens, 1.0, "causal"), clock],
+        loss=partial(weighted_token_loss, causal=True),
+        callbacks=[
+            RunLog(Path(folder) / "log.jsonl", bits_and_speed(batch * collate.corpus.length_tokens, 1.0, "causal")),
+            clock,
+        ],
     ).train()
     return clock.ends
 

@@ -7,6 +7,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +19,13 @@ from genolm.genome.simulate import simulate, write_fasta
 from genolm.genome.store import prepare
 from genolm.genome.windows import whole
 from genolm.models.build import build_model
+from genolm.models.loss import weighted_token_loss
 from genolm.recipe import PretrainRecipe
 from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 from genolm.training.precision import has_fast_bf16, set_deterministic
-from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, Saving
+from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 
@@ -73,12 +75,12 @@ def main() -> None:
                 disable_tqdm=True,
                 remove_unused_columns=False,
             )
-            LanguageModelTrainer(
+            WeightedTrainer(
                 model=model,
                 args=arguments,
                 train_dataset=SampleNumbers(options.steps * batch),
                 data_collator=CausalCollator(corpus),
-                causal=True,
+                loss=partial(weighted_token_loss, causal=True),
                 saving=Saving(place / "run", tokenizer, lambda model: {}, {}, place / "log.jsonl"),
                 callbacks=[clock],
             ).train()

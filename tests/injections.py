@@ -5,9 +5,8 @@ import os
 
 import torch
 
-import genolm.training.trainer as trainer_module
 from genolm.training.log import RunLog
-from genolm.training.trainer import LanguageModelTrainer
+from genolm.training.trainer import WeightedTrainer
 
 
 def arm(folder: str, operation: int = 0, after_bytes: int = -1) -> None:
@@ -32,11 +31,13 @@ def count(folder: str, report: str) -> None:
 
 def not_finite(where: str, value: float, step: int, rank: int) -> None:
     """Put a value into the loss, or into one element of the gradient of the logits, of one rank at one step."""
-    compute, loss_of = LanguageModelTrainer.compute_loss, trainer_module.weighted_token_loss
-    due = [False]
+    compute, losses, due = WeightedTrainer.compute_loss, [], [False]
 
     def watched(self, *args, **kwargs):
         due[0] = self.state.global_step + 1 == step and self.args.process_index == rank
+        if not losses:
+            losses.append(self.loss)
+            self.loss = poisoned
         return compute(self, *args, **kwargs)
 
     def poisoned(logits, *args, **kwargs):
@@ -48,31 +49,30 @@ def not_finite(where: str, value: float, step: int, rank: int) -> None:
                 return gradient
 
             logits.register_hook(spoil)
-        nats, total = loss_of(logits, *args, **kwargs)
+        nats, total = losses[0](logits, *args, **kwargs)
         return (nats + value if due[0] and where == "loss" else nats), total
 
-    LanguageModelTrainer.compute_loss = watched
-    trainer_module.weighted_token_loss = poisoned
+    WeightedTrainer.compute_loss = watched
 
 
 def out_of_memory(most: int) -> None:
     """Refuse memory to batches of more than so many windows."""
-    compute = LanguageModelTrainer.compute_loss
+    compute = WeightedTrainer.compute_loss
 
     def refused(self, model, inputs, *args, **kwargs):
         if len(inputs["input_ids"]) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return compute(self, model, inputs, *args, **kwargs)
 
-    LanguageModelTrainer.compute_loss = refused
+    WeightedTrainer.compute_loss = refused
 
 
 def signal_at(number: int, step: int, rank: int, moment: str) -> None:
     """Send this process a signal at an exact moment: mid-forward, evaluation or save."""
     owner, name = {
-        "forward": (LanguageModelTrainer, "compute_loss"),
+        "forward": (WeightedTrainer, "compute_loss"),
         "evaluation": (RunLog, "on_step_end"),
-        "save": (LanguageModelTrainer, "_save_optimizer_and_scheduler"),
+        "save": (WeightedTrainer, "_save_optimizer_and_scheduler"),
     }[moment]
     real = getattr(owner, name)
 
@@ -110,4 +110,4 @@ def no_memory_at_all() -> None:
     def refused(self, model=None):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    LanguageModelTrainer.create_optimizer = refused
+    WeightedTrainer.create_optimizer = refused

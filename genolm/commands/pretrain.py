@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -324,22 +325,17 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
     """Return the trainer, ready to run."""
     from transformers import PrinterCallback
 
+    from genolm.models.loss import weighted_token_loss
     from genolm.parts import fingerprints
     from genolm.training.arguments import resolved
-    from genolm.training.log import RunLog, samples_per_step
+    from genolm.training.log import RunLog, bits_and_speed, samples_per_step
     from genolm.training.profiles import asked
-    from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, Saving
+    from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
 
     run_dir, per_step = Path(recipe.run_dir), samples_per_step(arguments)
     measure_valid = valid_bits(recipe, store, regions["valid"], corpus, arguments)
-    run_log = RunLog(
-        run_dir / "log.jsonl",
-        per_step * corpus.length_tokens,
-        bases_per_token(corpus),
-        recipe.objective.kind,
-        measure_valid,
-        recipe.evaluation.every_steps,
-    )
+    show = bits_and_speed(per_step * corpus.length_tokens, bases_per_token(corpus), recipe.objective.kind)
+    run_log = RunLog(run_dir / "log.jsonl", show, measure_valid, recipe.evaluation.every_steps)
     saving = Saving(
         root=run_dir / "checkpoints",
         tokenizer=tokenizer,
@@ -353,12 +349,12 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
         },
         log=run_dir / "log.jsonl",
     )
-    trainer = LanguageModelTrainer(
+    trainer = WeightedTrainer(
         model=model,
         args=arguments,
         train_dataset=SampleNumbers(arguments.max_steps * per_step),
         data_collator=collator,
-        causal=recipe.objective.kind == "causal",
+        loss=partial(weighted_token_loss, causal=recipe.objective.kind == "causal"),
         saving=saving,
         stop=stop,
         asked=asked(),
@@ -393,7 +389,7 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
 
 
 def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
-    """Return model → bits per base of a part of the validation regions, for the curve; None where there are none."""
+    """Return model → bits per base of a part of the validation regions, by name; None where there are none."""
     from genolm.genome.windows import head
     from genolm.training.held_out import measure
 
@@ -402,9 +398,9 @@ def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
         return None
     options = measuring(recipe, corpus, arguments)
 
-    def bits(model) -> float:
+    def bits(model) -> dict[str, float]:
         found = measure(model, corpus.encoder, store, part, **options)
-        return found["bits_per_base" if "bits_per_base" in found else "masked_bits_per_base"]
+        return {name: found[name] for name in ("bits_per_base", "masked_bits_per_base") if name in found}
 
     return bits
 

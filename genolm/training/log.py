@@ -13,33 +13,50 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+Show = Callable[[dict[str, Any], float], str]
+"""A line of the log and updates a second → what the bar says; it may add to the line."""
+
+
+def bits_and_speed(tokens_per_step: int, bases_per_token: float, objective: str) -> Show:
+    """Return what a language model's log says beside the loss: bits per base, tokens and bases a second of all ranks.
+
+    Args:
+        tokens_per_step: tokens of one update, all ranks together.
+        bases_per_token: bases a predicted token stands for.
+        objective: names the bits: `bits_per_base` is a likelihood, `masked_bits_per_base` is not.
+    """
+    name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
+
+    def show(logs: dict[str, Any], steps_per_second: float) -> str:
+        rate = steps_per_second * tokens_per_step
+        logs[name] = round(logs["loss"] / math.log(2) / bases_per_token, 5)
+        logs["tokens_per_second"] = round(rate)
+        logs["bases_per_second"] = round(rate * bases_per_token)
+        speed = f"{rate:,.0f} tokens/s, {rate * bases_per_token:,.0f} bases/s"
+        return f"loss {logs['loss']:.4f}, {logs[name]:.4f} {name.replace('_', ' ')}, {speed}"
+
+    return show
+
 
 class RunLog(TrainerCallback):
     """Shows progress, and writes one JSON object a line to `log.jsonl`.
 
-    Speed is in tokens and bases of all ranks; the loss is also given in bits per base.
-
     Args:
         path: where the log goes.
-        tokens_per_step: tokens of one update, all ranks together.
-        bases_per_token: bases a predicted token stands for.
-        objective: names the bits: `bits_per_base` is a likelihood, `masked_bits_per_base` is not.
-        held_out: model → bits per base of held-out regions, written with `eval_` before the name; called on every rank.
+        show: what a line says beside the loss, and the bar.
+        held_out: model → what is measured on held-out data, written with `eval_` before the names; called on every
+            rank.
         every_steps: steps from one such measurement to the next; 0 for none.
     """
 
     def __init__(
         self,
         path: Path,
-        tokens_per_step: int,
-        bases_per_token: float,
-        objective: str,
-        held_out: Callable[[torch.nn.Module], float] | None = None,
+        show: Show,
+        held_out: Callable[[torch.nn.Module], dict[str, float]] | None = None,
         every_steps: int = 0,
     ):
-        self.held_out, self.every_steps = held_out, every_steps
-        self.path, self.tokens_per_step, self.bases_per_token = path, tokens_per_step, bases_per_token
-        self.bits_name = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
+        self.path, self.show, self.held_out, self.every_steps = path, show, held_out, every_steps
         self._last = (0, 0.0)
         self._bar: tqdm | None = None
 
@@ -59,10 +76,10 @@ class RunLog(TrainerCallback):
             self._bar.update(state.global_step - self._bar.n)
         if self.held_out is not None and self.every_steps and state.global_step % self.every_steps == 0:
             began = time.perf_counter()
-            bits = round(self.held_out(kwargs["model"]), 5)
+            found = {f"eval_{name}": round(value, 5) for name, value in self.held_out(kwargs["model"]).items()}
             self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
             if state.is_world_process_zero:
-                self._write(args, state, {f"eval_{self.bits_name}": bits})
+                self._write(args, state, found)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""
@@ -75,15 +92,10 @@ class RunLog(TrainerCallback):
             return
         if "loss" in logs:
             step, now = state.global_step, time.perf_counter()
-            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9) * self.tokens_per_step
+            told = self.show(logs, (step - self._last[0]) / max(now - self._last[1], 1e-9))
             self._last = (step, now)
-            logs[self.bits_name] = round(logs["loss"] / math.log(2) / self.bases_per_token, 5)
-            logs["tokens_per_second"] = round(rate)
-            logs["bases_per_second"] = round(rate * self.bases_per_token)
             if self._bar is not None:
-                speed = f"{rate:,.0f} tokens/s, {rate * self.bases_per_token:,.0f} bases/s"
-                bits = f"{logs[self.bits_name]:.4f} {self.bits_name.replace('_', ' ')}"
-                self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {bits}, {speed}", refresh=False)
+                self._bar.set_postfix_str(told, refresh=False)
         self._write(args, state, logs)
 
     def _write(self, args, state, values: dict[str, Any]) -> None:

@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from genolm.data import rng
-from genolm.models.loss import weighted_token_loss
 from genolm.training.checkpoint import (
     CheckpointError,
     all_or_none,
@@ -90,11 +89,11 @@ class Saving:
     log: Path
 
 
-class LanguageModelTrainer(Trainer):
-    """Trains on batches of `input_ids`, `labels` and `loss_weight`, all (B, L).
+class WeightedTrainer(Trainer):
+    """Trains on batches of `input_ids`, `labels`, `loss_weight`, and whatever else the model takes.
 
     Args:
-        causal: logits at t predict the label at t + 1.
+        loss: logits, labels, weights → their weighted sum of losses and the total weight, as `genolm.models.loss` has.
         saving: what goes into checkpoints; None where none are written.
         stop: tells whether this rank was asked to stop.
         asked: what the launcher was asked for; anything else is refused.
@@ -109,14 +108,14 @@ class LanguageModelTrainer(Trainer):
     def __init__(
         self,
         *args,
-        causal: bool,
+        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
         saving: Saving | None = None,
         stop: StopRequest | None = None,
         asked: Asked | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self.causal, self.saving, self.stop, self.stopped = causal, saving, stop or StopRequest(), False
+        self.loss, self.saving, self.stop, self.stopped = loss, saving, stop or StopRequest(), False
         self.asked = asked
         if self.is_fsdp_enabled:
             check_state_dict(self.accelerator.state.fsdp_plugin)
@@ -176,7 +175,7 @@ class LanguageModelTrainer(Trainer):
         """Return this batch's share of the update's loss, in nats per unit of weight."""
         labels, weight = inputs["labels"], inputs["loss_weight"]
         outputs = model(**{k: v for k, v in inputs.items() if k not in ("labels", "loss_weight")})
-        nats, total = weighted_token_loss(outputs.logits, labels, weight, causal=self.causal)
+        nats, total = self.loss(outputs.logits, labels, weight)
         if num_items_in_batch is None:
             loss = nats / total.clamp_min(_TINY)
         else:
@@ -429,7 +428,7 @@ class LanguageModelTrainer(Trainer):
 class _OnceWrapped(TrainerCallback):
     """Calls the trainer when model and optimizer are wrapped and loaded, before the first step."""
 
-    def __init__(self, trainer: LanguageModelTrainer):
+    def __init__(self, trainer: WeightedTrainer):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
 from genolm.genome.store import prepare
 from genolm.genome.windows import whole
+from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.log import RunLog
-from genolm.training.trainer import LanguageModelTrainer, SampleNumbers, seed_step
+from genolm.training.log import RunLog, bits_and_speed
+from genolm.training.trainer import SampleNumbers, WeightedTrainer, seed_step
 
 # torch warns where workers outnumber cores, which is beside the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -64,13 +66,13 @@ def train(corpus, folder, steps, batch, accumulate, workers=0, model=None, **opt
         **options,
     )
     log = folder / "log.jsonl"
-    trainer = LanguageModelTrainer(
+    trainer = WeightedTrainer(
         model=model,
         args=arguments,
         train_dataset=SampleNumbers(steps * batch * accumulate),
         data_collator=CausalCollator(corpus),
-        causal=True,
-        callbacks=[RunLog(log, batch * accumulate * corpus.length_tokens, 1.0, "causal")],
+        loss=partial(weighted_token_loss, causal=True),
+        callbacks=[RunLog(log, bits_and_speed(batch * accumulate * corpus.length_tokens, 1.0, "causal"))],
     )
     trainer.train()
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}, trainer.state.log_history
@@ -141,13 +143,15 @@ def test_the_log_tells_speed_and_held_out_bits(corpus, tmp_path):
     arguments = TrainingArguments(
         output_dir=str(tmp_path), max_steps=4, use_cpu=True, report_to="none", save_strategy="no", logging_steps=2
     )
-    log = RunLog(tmp_path / "log.jsonl", 512, 2.0, "masked", held_out=lambda model: 1.5, every_steps=2)
-    trainer = LanguageModelTrainer(
+    log = RunLog(
+        tmp_path / "log.jsonl", bits_and_speed(512, 2.0, "masked"), lambda model: {"masked_bits_per_base": 1.5}, 2
+    )
+    trainer = WeightedTrainer(
         model=small_model(),
         args=arguments,
         train_dataset=SampleNumbers(32),
         data_collator=CausalCollator(corpus),
-        causal=True,
+        loss=partial(weighted_token_loss, causal=True),
         callbacks=[log],
     )
     trainer.train()
@@ -164,7 +168,9 @@ def test_the_log_tells_speed_and_held_out_bits(corpus, tmp_path):
 def decays(model, folder, weight_decay: float) -> dict[str, float]:
     """Parameter name → weight decay in the trainer's optimizer."""
     arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", weight_decay=weight_decay)
-    trainer = LanguageModelTrainer(model=model, args=arguments, train_dataset=SampleNumbers(1), causal=True)
+    trainer = WeightedTrainer(
+        model=model, args=arguments, train_dataset=SampleNumbers(1), loss=partial(weighted_token_loss, causal=True)
+    )
     names = {id(p): name for name, p in model.named_parameters()}
     groups = trainer.create_optimizer().param_groups
     found = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
