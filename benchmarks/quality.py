@@ -108,20 +108,21 @@ def run_one(recipe: str, changes: list[str]) -> None:
     from genolm.commands import pretrain
     from genolm.recipe import PretrainRecipe
     from genolm.settings import load_settings
+    from genolm.training import run
 
     torch.set_num_threads(1)
     settings = load_settings(PretrainRecipe, recipe, changes)
-    train, note = pretrain.train, Path(settings.run_dir) / "cpu.json"
+    train, note = run.train, Path(settings.run_dir) / "cpu.json"
     before = json.loads(note.read_text())["training_seconds"] if note.is_file() else 0.0
 
     def timed(*args):
         start = time.process_time()
         try:
-            train(*args)
+            return train(*args)
         finally:
             note.write_text(json.dumps({"training_seconds": before + time.process_time() - start}))
 
-    pretrain.train = timed
+    run.train = timed
     pretrain.run(settings)
 
 

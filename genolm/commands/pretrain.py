@@ -6,10 +6,8 @@ Each step is one function here, and says what it did before anything is spent.
 """
 
 import json
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.provenance import refuse_links, versions, write_provenance, write_text
+from genolm.provenance import versions, write_provenance, write_text
 from genolm.recipe import PretrainRecipe, flat, recipe_hash, to_dict
 from genolm.settings import SettingsError, load_settings
 
@@ -54,24 +52,9 @@ def pretrain(
         load_settings(PretrainRecipe, recipe, overrides or [])
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
-    from genolm.training.stops import Ended, end_alone, end_together, lost_ranks
+    from genolm.training.stops import with_exit_code
 
-    code = 0
-    try:
-        run(load_settings(PretrainRecipe, recipe, overrides or []), allow_change or [])
-    except Ended as ended:
-        if not ended.together or os.environ.get("RANK", "0") == "0":
-            print(f"ended: {ended}", file=sys.stderr)
-        code = ended.code
-        if not ended.together and "WORLD_SIZE" in os.environ:
-            end_alone(code)
-    except RuntimeError as error:
-        if not lost_ranks(error):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        print(f"rank {os.environ['RANK']}: another rank has ended, or cannot be reached: {reason}", file=sys.stderr)
-        end_alone(1)
-    end_together(code)
+    with_exit_code(lambda: run(load_settings(PretrainRecipe, recipe, overrides or []), allow_change or []))
 
 
 def show_plan(recipe: PretrainRecipe, gpus: str, launch: str) -> None:
@@ -99,56 +82,26 @@ def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, A
         NotFinite: a loss or gradient was not finite; nothing was updated.
         OutOfMemory: the micro-batch does not fit.
     """
-    from genolm.training.stops import Refit, StopRequest
+    from genolm.training.stops import until_it_fits
 
-    with StopRequest().listening() as stop, ExitStack() as held:
-        from accelerate.utils.memory import clear_device_cache
-
-        while True:
-            try:
-                return attempt(recipe, allow_change, stop, held)
-            except Refit as error:
-                if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the others wait for this rank: a launcher's task
-                    raise
-                print(error, file=sys.stderr)
-            clear_device_cache(garbage_collection=True)  # what the attempt before held
+    return until_it_fits(lambda stop, held: attempt(recipe, allow_change, stop, held))
 
 
 def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop, held: ExitStack) -> dict[str, Any]:
     """Prepare, train and finish, with the micro-batch that is known to fit."""
-    from accelerate import PartialState
-
     from genolm.models.build import config_class_of
     from genolm.parts import make_corpus, make_model, open_genomes, open_tokenizer
-    from genolm.training.arguments import set_length, training_arguments, uses_cpu
-    from genolm.training.memory import FITTED, fitted
-    from genolm.training.precision import set_deterministic
-    from genolm.training.profiles import shard_on_cpu, wrapper_to_be
+    from genolm.training.arguments import set_length
+    from genolm.training.checkpoint import steps
+    from genolm.training.profiles import wrapper_to_be
     from genolm.training.resume import on_all_ranks
+    from genolm.training.run import find_checkpoint, open_run, train
 
     run_dir = Path(recipe.run_dir)
-    cpu = uses_cpu(recipe.training)
-    if cpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it found no GPU
     # What can be wrong in the recipe itself is found before any genome is read.
-    arguments = training_arguments(recipe.training, run_dir, recipe.seed)
-    if recipe.fit_batch:
-        batch = (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps)
-        smaller = fitted(run_dir, *batch)
-        arguments = training_arguments(recipe.training | smaller, run_dir, recipe.seed)
-        if smaller:
-            print(f"fitted     {smaller} as noted in {run_dir / FITTED}", file=sys.stderr)
     config_class_of(recipe.model.get("architecture"), recipe.objective.kind)
-    state = PartialState(cpu=cpu)
-    shard_on_cpu()
-    set_deterministic(recipe.deterministic)
-    if arguments.n_gpu > 1:
-        raise SettingsError(f"{arguments.n_gpu} GPUs, one process: use --launch ddp, or CUDA_VISIBLE_DEVICES=0")
-    if state.is_main_process:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        refuse_links(run_dir)
-        held.enter_context(locked(run_dir))
-    check_shared(run_dir, state)
+    options = {"deterministic": recipe.deterministic, "fit_batch": recipe.fit_batch}
+    arguments, state = open_run(run_dir, recipe.training, recipe.seed, held, **options)
     # The main process prepares; the others wait, and then find everything done.
     with state.main_process_first():
         store, regions = open_genomes(recipe, quiet=not state.is_main_process)
@@ -160,65 +113,21 @@ def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop, held: Exi
         trainer = make_trainer(recipe, arguments, model, collator, corpus, store, regions, tokenizer, stop)
     except (ImportError, RuntimeError, TypeError, KeyError) as error:  # a tracker or optimizer that is not installed
         raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
-    checkpoint, manifest = on_all_ranks(
-        lambda: find_checkpoint(recipe, trainer, allow_change), main=state.is_main_process
-    )
+
+    def find():
+        if not steps(run_dir / "checkpoints"):
+            refuse_finished(recipe)
+        return find_checkpoint(trainer, recipe.resume, allow_change)
+
+    checkpoint, manifest = on_all_ranks(find, main=state.is_main_process)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), store.manifest, recipe.seed)
         wrapped = f", {state.backend}, {wrapper_to_be(trainer)}" if state.num_processes > 1 else ""
         ranks = f"{state.num_processes} on {arguments.device.type}{wrapped}"
         describe(recipe, store, regions, corpus, model, arguments, ranks, manifest.get("step", 0))
     state.wait_for_everyone()
-    train(recipe, trainer, checkpoint, manifest)
+    train(trainer, checkpoint, manifest, recipe.fit_batch)
     return finish(recipe, trainer, tokenizer, corpus, store, regions)
-
-
-def find_checkpoint(recipe: PretrainRecipe, trainer, allow_change: Sequence[str]):
-    """Return the checkpoint to go on from and its manifest; None and nothing where the run starts."""
-    from genolm.training.checkpoint import steps
-    from genolm.training.log import samples_per_step
-    from genolm.training.profiles import wrapper_to_be
-    from genolm.training.resume import Now, choose
-
-    root, arguments, manifest = trainer.saving.root, trainer.args, trainer.saving.manifest
-    if not steps(root):
-        refuse_finished(recipe)
-    elif recipe.resume == "never":
-        raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
-    now = Now(
-        recipe=manifest["flat_recipe"],
-        allowed=allow_change,
-        fingerprints=manifest["fingerprints"],
-        versions=manifest["versions"],
-        samples_per_step=samples_per_step(arguments),
-        per_device=arguments.per_device_train_batch_size,
-        world_size=arguments.world_size,
-        wrapper=wrapper_to_be(trainer),
-    )
-    return choose(root, trainer.saving.log, now)
-
-
-def train(recipe: PretrainRecipe, trainer, checkpoint, manifest: dict[str, Any]) -> None:
-    """Train to the last step; whatever ends it before is said in one line."""
-    from accelerate.utils import gather_object
-
-    from genolm.training.memory import ended_by, gibibytes, peak_bytes
-    from genolm.training.stops import Ended, Stopped
-
-    try:
-        trainer.resume(checkpoint, manifest)
-    except Ended:
-        raise
-    except ImportError as error:  # an optimizer that is not installed
-        raise SettingsError(f"training: {error}") from error
-    except Exception as error:
-        raise ended_by(error, trainer, recipe.fit_batch, Path(recipe.run_dir)) from None
-    most = max(gather_object([peak_bytes()]))
-    if trainer.is_world_process_zero():
-        kind = "GPU" if trainer.args.device.type == "cuda" else "main"
-        print(f"memory     {gibibytes(most)} of {kind} memory at most on a rank", file=sys.stderr)
-    if trainer.stopped:
-        raise Stopped(f"after step {trainer.state.global_step:,}, which is saved; the same command goes on from there")
 
 
 def refuse_finished(recipe: PretrainRecipe) -> None:
@@ -240,39 +149,6 @@ def refuse_finished(recipe: PretrainRecipe) -> None:
         f"{recipe.run_dir} holds a model of another recipe, which would be lost; set another run_dir, or remove "
         f"{checkpoint}"
     )
-
-
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Refuse a run folder that another process trains in; the lock goes with this process, however it ends."""
-    import fcntl
-
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(f"another process trains in {run_dir}; wait for it, or set another run_dir") from None
-        except OSError:
-            pass  # a disk without locks
-        yield
-
-
-def check_shared(run_dir: Path, state) -> None:
-    """Refuse a run folder that is not the same for all ranks: checkpoints would lack what some of them write."""
-    from accelerate.utils import broadcast_object_list, gather_object
-
-    token = [os.urandom(8).hex()]
-    broadcast_object_list(token)
-    path = run_dir / f".shared-{token[0]}"
-    if state.is_main_process:
-        path.touch()
-    state.wait_for_everyone()
-    blind = [rank for rank, seen in enumerate(gather_object([path.exists()])) if not seen]
-    if state.is_main_process:
-        path.unlink()
-    if blind:
-        raise SettingsError(f"ranks {blind} do not see {run_dir}; run_dir must be on a disk that all nodes share")
 
 
 def bases_per_token(corpus) -> float:

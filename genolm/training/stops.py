@@ -13,11 +13,12 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NoReturn, TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+Result = TypeVar("Result")
 
 
 class Ended(Exception):
@@ -116,3 +117,41 @@ def ignore_stop_signals(worker: int = 0) -> None:
     """Leave stopping to the main process: schedulers signal data loader workers too, whose death would be ours."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def with_exit_code(run: Callable[[], Any]) -> None:
+    """Call a run, say in one line what ended it early, and end the process with the code that says the same."""
+    code = 0
+    try:
+        run()
+    except Ended as ended:
+        if not ended.together or os.environ.get("RANK", "0") == "0":
+            print(f"ended: {ended}", file=sys.stderr)
+        code = ended.code
+        if not ended.together and "WORLD_SIZE" in os.environ:
+            end_alone(code)
+    except RuntimeError as error:
+        if not lost_ranks(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"rank {os.environ['RANK']}: another rank has ended, or cannot be reached: {reason}", file=sys.stderr)
+        end_alone(1)
+    end_together(code)
+
+
+def until_it_fits(attempt: Callable[[StopRequest, ExitStack], Result]) -> Result:
+    """Call an attempt, and again each time that it notes a smaller micro-batch for the next.
+
+    Signals are listened for from here on, before torch is imported.
+    """
+    with StopRequest().listening() as stop, ExitStack() as held:
+        from accelerate.utils.memory import clear_device_cache
+
+        while True:
+            try:
+                return attempt(stop, held)
+            except Refit as error:
+                if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the others wait for this rank: a launcher's task
+                    raise
+                print(error, file=sys.stderr)
+            clear_device_cache(garbage_collection=True)  # what the attempt before held
