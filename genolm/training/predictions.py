@@ -1,0 +1,112 @@
+"""Predictions of labelled rows: probabilities of classes, numbers of targets."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+
+from genolm.data.batches import LabelCollator
+from genolm.training.precision import has_fast_bf16
+
+
+def predict_rows(
+    model: torch.nn.Module,
+    collator: LabelCollator,
+    *,
+    batch_size: int = 64,
+    both_strands: bool = False,
+    autocast: bool | None = None,
+    progress: bool = False,
+    rank: int = 0,
+    num_ranks: int = 1,
+    output: Callable[[Any], torch.Tensor] = lambda batch: batch.logits,
+) -> list[np.ndarray]:
+    """Return what a model says of every row, in order.
+
+    Rows of like length share a batch. Of two strands, the mean of their probabilities or numbers.
+
+    Args:
+        model: a model with a head for labels.
+        collator: holds the rows.
+        batch_size: rows in a forward pass.
+        both_strands: read the other strand too.
+        autocast: run in bf16; by default where that is fast.
+        progress: show a bar.
+        rank: of this process.
+        num_ranks: processes that share the work; each must call this, and gets the same result.
+        output: what of a forward pass is wanted, (B, …).
+
+    Returns:
+        n arrays: () of P(second class) for binary; (C,) of probabilities; (T,) of probabilities or numbers; of bases
+        (L, C) or (L, T).
+    """
+    labelled = collator.labelled
+    lengths = np.array([len(sequence) for sequence in labelled.sequences])
+    order = np.argsort(lengths, kind="stable")
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    mine = list(range(rank, len(batches), num_ranks))
+    # Every rank runs as many forward passes: under ZeRO-3 they gather weights together.
+    mine += [len(batches) - 1] * (-(-len(batches) // num_ranks) - len(mine))
+    device = next(model.parameters()).device
+    bf16 = has_fast_bf16(device.type == "cpu") if autocast is None else autocast
+    found: dict[int, list[np.ndarray]] = {}
+    training = model.training
+    model.eval()
+    bar = tqdm(
+        mine, desc="predicting", unit="batch", disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 30
+    )
+    try:
+        for number in bar:
+            rows = batches[number]
+            strands = []
+            for flip in (False, True)[: 1 + both_strands]:
+                strands.append(one_strand(model, collator, rows, flip, device, bf16, output))
+            found[number] = [np.mean(pair, axis=0) for pair in zip(*strands, strict=True)]
+    finally:
+        model.train(training)
+    if num_ranks > 1:
+        found = {number: values for share in gather_object([found]) for number, values in share.items()}
+    values: list[Any] = [None] * len(labelled)
+    for number, rows in enumerate(batches):
+        for row, value in zip(rows.tolist(), found[number], strict=True):
+            values[row] = value
+    return values
+
+
+def one_strand(model, collator: LabelCollator, rows: np.ndarray, flip: bool, device, bf16: bool, output) -> list[Any]:
+    """Return what a model says of some rows read from one strand, brought to the bases of the given one."""
+    kind, lengths = collator.labelled.task.kind, [len(collator.labelled.sequences[i]) for i in rows]
+    inputs = collator.rows([collator.labelled.sequences[i] for i in rows], np.full(len(rows), flip))
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        raw = output(model(**tensors)).float()
+    values = in_units(kind, raw, collator).double().cpu().numpy()
+    if kind in ("per-base", "tracks"):
+        return [value[:n][::-1] if flip else value[:n] for value, n in zip(values, lengths, strict=True)]
+    return list(values)
+
+
+def in_units(kind: str, logits: torch.Tensor, collator: LabelCollator) -> torch.Tensor:
+    """Return probabilities of classes, and numbers as the labels have them."""
+    if kind == "binary":
+        return logits.squeeze(-1).sigmoid()
+    if kind == "multilabel":
+        return logits.sigmoid()
+    if kind in ("multiclass", "per-base"):
+        return logits.softmax(-1)
+    if collator.scale is None:
+        return logits
+    scale, centre = (
+        torch.as_tensor(x, dtype=logits.dtype, device=logits.device) for x in (collator.scale, collator.centre)
+    )
+    return logits * scale + centre
+
+
+def for_rows(collator: LabelCollator, labelled) -> LabelCollator:
+    """Return a collator that reads other rows as this one does, in their order."""
+    return replace(collator, labelled=labelled, in_order=True, reverse_complement=0.0, balanced=False)
