@@ -69,7 +69,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: its table, the split it is named for, the class all its rows have, and what ids may be told apart by."""
+    """One file: its table, the split it is named for, the class of all its rows, and what tells its ids apart."""
 
     table: Table
     split: str = ""

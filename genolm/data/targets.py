@@ -117,7 +117,7 @@ def _number(value: Any) -> float | None:
 
 
 def _parts(value: Any) -> list[Any]:
-    """Return the members of a list: a list, text of a JSON list, text parted by ; , | or spaces, or letter by letter."""
+    """Return the members of a list, of the text of one, of text parted by ; , | or spaces, or the letters of a text."""
     if isinstance(value, list | tuple | np.ndarray):
         return list(value)
     if not isinstance(value, str):
@@ -217,7 +217,7 @@ def _many(members: Sequence[Any], what: str) -> str:
         return "multilabel"
     if all(value == int(value) for value in values):
         raise ValueError(
-            f"the label {what} hold whole numbers other than 0 and 1; set labels.task, to regression if they are amounts"
+            f"the label {what} hold whole numbers other than 0 and 1; set labels.task, such as to regression"
         )
     return "regression"
 
@@ -262,7 +262,7 @@ def _class_name(value: Any) -> str:
 
 
 def _flat(lists: dict[str, list[list]], where: Where, names) -> Columns:
-    """Return lists of one length as columns `label_0`, `label_1` …"""
+    """Return lists of one length as columns `label_0`, `label_1` and so on."""
     if len(lists) > 1:
         raise ValueError(f"several columns of lists: {', '.join(lists)}; one column holds them all, or each one value")
     (column, rows), *_ = lists.items()
