@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from genolm.data.letters import clean
 from genolm.data.tables import HUB_NAME, Table, read_hub, read_table, suffix
-from genolm.genome.alphabet import AMBIGUOUS, BASES, letters, reverse_complement, text
-from genolm.genome.fasta import check_file, read_fasta
+from genolm.genome.extract import extract
 from genolm.genome.interval import Interval, IntervalError
 
 SPLITS = ("train", "valid", "test")
@@ -31,14 +31,6 @@ ALIASES = {
     "strand": ("strand",),
 }
 """Our name → names of columns, in any case, that are taken for it; the first is taken even if others are there."""
-
-_HINTS = {
-    " \t": "are these k-mers? give the sequence itself",
-    "-.": "gaps are no bases; remove them",
-    "*EFIJLOPQZ": "this looks like protein",
-    "0123456789": "is this the right column?",
-}
-_SEPARATOR = ord("\n")
 
 
 @dataclass(frozen=True)
@@ -104,9 +96,10 @@ def read_rows(
     rows = _together(read, [part.key for part in parts], notes)
     if not rows.sequences[0]:
         assert fasta is not None and rows.intervals is not None
-        rows = replace(rows, sequences=_letters_of(rows, [fasta] if isinstance(fasta, str | Path) else fasta))
-    sequences = _clean(rows.sequences, [part.table for part in parts], notes)
-    return replace(rows, sequences=sequences, notes=tuple(notes))
+        paths = [fasta] if isinstance(fasta, str | Path) else fasta
+        rows = replace(rows, sequences=extract(paths, rows.intervals, lambda row: str(rows.source[row])))
+    sequences, said = clean(rows.sequences, lambda row: str(rows.source[row]))
+    return replace(rows, sequences=sequences, notes=(*notes, *said))
 
 
 def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> list[_Part]:
@@ -160,15 +153,19 @@ def _check_mapping(columns: Mapping[str, Any] | None) -> dict[str, Any]:
     return columns
 
 
-def _find_columns(table: Table, columns: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
-    """Return our name → the table's, for every column that is there."""
+def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
+    """Return our name → the table's, for every column that is there; of an interval either all or none."""
+    table = part.table
     there = list(table.columns)
     found = {name: value for name, value in columns.items() if value is not None}
     for name, value in found.items():
         for column in value if isinstance(value, list) else [value]:
             if column not in there:
                 raise ValueError(f"{table.path}: no column {column!r} (labels.columns.{name}); {_has(there)}")
-    if suffix(table.path) == ".bed" and "label" not in columns and "name" in there:
+    if part.label is not None:
+        columns = columns | {"label": None}
+        found.pop("label", None)
+    elif suffix(table.path) == ".bed" and "label" not in columns and "name" in there:
         found["label"] = "name"
         notes["label: column 4 of the BED file (name)"] = None
     taken = {column for value in found.values() for column in (value if isinstance(value, list) else [value])}
@@ -184,8 +181,11 @@ def _find_columns(table: Table, columns: dict[str, Any], notes: dict[str, None])
         if alike:
             found[name] = alike[0]
             taken.add(alike[0])
-            if alike[0] != name:
-                notes[f"{name}: column {alike[0]!r}"] = None
+    if not {"chrom", "start", "end"} <= set(found):
+        found = {name: value for name, value in found.items() if name not in ("chrom", "start", "end", "strand")}
+    for name, column in found.items():
+        if name not in columns and column != name and suffix(table.path) != ".bed":
+            notes[f"{name}: column {column!r}"] = None
     return found
 
 
@@ -202,29 +202,26 @@ def _has(columns: Sequence[str]) -> str:
 def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_labels: bool, notes: dict[str, None]):
     """Return the rows of one file, letters of intervals not yet read."""
     table = part.table
-    found = _find_columns(table, columns, notes)
+    found = _find_columns(part, columns, notes)
+    names = found.get("label", [])
+    labels = {name: table.columns[name] for name in (names if isinstance(names, list) else [names])}
     if part.label is not None:
-        names, labels = [], {"label": [part.label] * len(table)}
-    else:
-        names = found.get("label", [])
-        names = names if isinstance(names, list) else [names]
-        labels = {name: table.columns[name] for name in names}
+        labels = {"label": [part.label] * len(table)}
     if not labels and need_labels:
         raise ValueError(f"{table.path}: no column for the label (labels.columns.label); {_has(list(table.columns))}")
-    placed = [name for name in ("chrom", "start", "end") if name in found]
     intervals, sequences = None, [""] * len(table)
     if "sequence" in found:
         sequences = table.columns[found["sequence"]]
         if has_fasta:
             notes["sequence: as in the table; the FASTA file is not read"] = None
-    elif len(placed) < 3:
+    elif "chrom" not in found:
         raise ValueError(
             f"{table.path}: no column for the sequence (labels.columns.sequence), nor chrom, start and end; "
             f"{_has(list(table.columns))}"
         )
     elif not has_fasta:
         raise ValueError(f"{table.path}: chrom, start and end need a FASTA file to read letters from: set labels.fasta")
-    if len(placed) == 3:
+    if "chrom" in found:
         try:
             intervals = _intervals(table, found)
         except ValueError as error:
@@ -313,92 +310,3 @@ def _together(read: list[Rows], keys: list[str], notes: dict[str, None]) -> Rows
         {name: [value for rows in read for value in rows.labels[name]] for name in read[0].labels},
         (),
     )
-
-
-def _letters_of(rows: Rows, paths: Sequence[str | Path]) -> list[str]:
-    """Read the letters of intervals, one contig of one file in memory at a time; `-` is the reverse complement."""
-    assert rows.intervals is not None
-    waiting: dict[str, list[int]] = {}
-    for row, interval in enumerate(rows.intervals):
-        waiting.setdefault(interval.contig, []).append(row)
-    sequences, names = [""] * len(rows), []
-    for path in paths:
-        check_file(Path(path))
-        held: list[np.ndarray] = []
-        name = ""
-        for block in read_fasta(path):
-            if block.opens:
-                _cut(path, name, held, waiting, rows, sequences)
-                names.append(block.name)
-                name, held = block.name, []
-            elif name in waiting:
-                held.append(block.letters)
-        _cut(path, name, held, waiting, rows, sequences)
-    if waiting:
-        contig, (row, *_) = next(iter(waiting.items()))
-        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
-        hint = f"; there it is named {other}" if other in names else ""
-        raise ValueError(f"{rows.source[row]}: no contig {contig!r} in labels.fasta, which has {shown}{hint}")
-    return sequences
-
-
-def _cut(path, name: str, held: list[np.ndarray], waiting: dict[str, list[int]], rows: Rows, sequences: list[str]):
-    """Cut a contig's intervals out of its letters."""
-    contig = np.concatenate(held) if held else np.zeros(0, dtype=np.uint8)
-    for row in waiting.pop(name, ()):
-        interval = rows.intervals[row]  # pyright: ignore[reportOptionalSubscript]
-        if interval.end > len(contig):
-            raise ValueError(
-                f"{rows.source[row]}: {name}:{interval.start}-{interval.end} (0-based) ends beyond {name}, of "
-                f"{len(contig):,} bp in {path}; is this the right assembly?"
-            )
-        found = contig[interval.start : interval.end]
-        sequences[row] = text(reverse_complement(found) if interval.strand == "-" else found)
-
-
-def _table() -> np.ndarray:
-    """(256,) uint8: letter as found → as kept, upper case; 0 where refused. Ambiguous letters become N, U becomes T."""
-    kept = np.zeros(256, dtype=np.uint8)
-    for found, letter in [*zip(BASES, BASES, strict=True), *((code, ord("N")) for code in AMBIGUOUS), (ord("U"), 84)]:
-        kept[found] = kept[found | 0x20] = letter
-    kept[_SEPARATOR] = _SEPARATOR
-    return kept
-
-
-_KEPT = _table()
-_IS_CODE = np.isin(np.arange(256), [c | case for c in AMBIGUOUS if c != ord("N") for case in (0, 0x20)])
-_IS_U = np.isin(np.arange(256), [ord("U"), ord("u")])
-
-
-def _clean(sequences: list[str], tables: list[Table], notes: dict[str, None]) -> list[str]:
-    """Return upper-case A, C, G, T and N; refuse any other letter but IUPAC codes, which become N, and U."""
-    joined = "\n".join(sequences)
-    found = letters(joined.encode("latin-1", "replace"))
-    kept = _KEPT[found]
-    # A newline within a sequence, quoted, would part it.
-    bad = kept == 0
-    if bad.any() or np.count_nonzero(found == _SEPARATOR) != len(sequences) - 1:
-        _refuse(sequences, tables)
-    counts = np.bincount(found, minlength=256)
-    for count, what in ((counts[_IS_CODE].sum(), "IUPAC codes are read as N"), (counts[_IS_U].sum(), "U is read as T")):
-        if count:
-            notes[f"{what}: {count:,} letter{'s' * (count != 1)}"] = None
-    return text(kept).split("\n")
-
-
-def _refuse(sequences: list[str], tables: list[Table]) -> None:
-    """Raise the error of the first row with a letter that is none."""
-    row = 0
-    for table in tables:
-        for line in range(len(table)):
-            found = letters(sequences[row].encode("latin-1", "replace"))
-            bad = np.flatnonzero((_KEPT[found] == 0) | (found == _SEPARATOR))
-            if len(bad):
-                letter = sequences[row][bad[0]]
-                hint = next((f"; {hint}" for marks, hint in _HINTS.items() if letter.upper() in marks), "")
-                raise ValueError(
-                    f"{table.where(line)}: {letter!r} at letter {bad[0] + 1} of the sequence is no nucleotide; "
-                    f"allowed are A, C, G, T, N, U and IUPAC codes{hint}"
-                )
-            row += 1

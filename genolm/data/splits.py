@@ -87,6 +87,8 @@ def split_rows(
             f"no row is left to train on: {_rows(names, 'valid')} are valid and {_rows(names, 'test')} test; "
             "name the file or rows to train on as train"
         )
+    if labelled.task.kind in ("binary", "multiclass") and len(set(labelled.labels[names == "train"].tolist())) < 2:
+        raise ValueError("all train rows have the same class; take other contigs, or split.by=random")
     return names, tuple(notes)
 
 

@@ -5,6 +5,7 @@ Text is read by Python's csv module, which knows the line a row began on: about 
 
 import csv
 import gzip
+import io
 import json
 import re
 import sys
@@ -117,7 +118,7 @@ def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list
     """Yield line and values of every row that is not blank."""
     limit, begins = csv.field_size_limit(sys.maxsize), 1
     try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         for row in reader:
             if row and (len(row) > 1 or row[0].strip()):
                 yield begins, row
@@ -158,9 +159,9 @@ def _check_header(where: str, header: Sequence[str]) -> None:
 
 def _read_bed(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]:
     rows = []
-    for line, row in enumerate(text.splitlines(), 1):
+    for line, row in enumerate(map(str.rstrip, io.StringIO(text, newline="")), 1):
         if row.strip() and not row.startswith("#") and row.split(None, 1)[0] not in ("track", "browser"):
-            rows.append((line, row.split("\t") if "\t" in row else row.split()))
+            rows.append((line, row.split("\t" if "\t" in row else None)))
     if not rows:
         return {}, []
     width = len(rows[0][1])

@@ -145,13 +145,19 @@ def _as_lists(columns: Columns, lengths: Sequence[int], task: str | None) -> dic
             return {}
         if _nested(known) or all(isinstance(value, str) and _is_list_text(value) for value in known):
             lists[name] = [_parts(value) for value in column]
-        elif all(isinstance(value, str) for value in known) and all(
-            _missing(value) or len(value) == length for value, length in zip(column, lengths, strict=True)
-        ):
+        elif all(isinstance(value, str) for value in known) and _most_along(column, lengths, 4):
             lists[name] = [list(value) for value in column]  # one character a base
         else:
             return {}
     return lists
+
+
+def _most_along(column: Sequence[Any], lengths: Sequence[int], least: int = 2) -> bool:
+    """Say whether most values are as long as their sequence; the others are then told by their row."""
+    along = sum(
+        len(value) == length >= least for value, length in zip(column, lengths, strict=True) if value is not None
+    )
+    return 2 * along > len(column)
 
 
 def _nested(column: Sequence[Any]) -> bool:
@@ -169,13 +175,16 @@ def _is_list_text(value: str) -> bool:
 def _infer(columns: Columns, lists: dict[str, list[list]], lengths: Sequence[int], where: Where) -> str:
     """Return the kind of task that the values can only be."""
     if lists:
-        along = all(
-            len(values) == length for column in lists.values() for values, length in zip(column, lengths, strict=True)
-        )
         members = [value for column in lists.values() for values in column for value in values]
-        if along:
-            whole = len(columns) == 1 and all(_is_class_of_base(value) for value in members)
-            return "per-base" if whole else "tracks"
+        if all(_most_along(column, lengths) for column in lists.values()):
+            if len(columns) > 1 or not all(_is_class_of_base(value) for value in members):
+                return "tracks"
+            if len(set(members)) > MAX_NUMBERED_CLASSES:
+                raise ValueError(
+                    f"the bases have {len(set(members)):,} different labels: classes or amounts? set labels.task to "
+                    "per-base or tracks"
+                )
+            return "per-base"
         return _many(members, "lists")
     if len(columns) > 1:
         return _many([value for column in columns.values() for value in column], f"columns {', '.join(columns)}")
@@ -204,7 +213,9 @@ def _infer(columns: Columns, lists: dict[str, list[list]], lengths: Sequence[int
 
 
 def _is_class_of_base(value: Any) -> bool:
-    return isinstance(value, str | int | np.integer) and (not isinstance(value, str) or "." not in value[1:])
+    if isinstance(value, str):
+        return value == "." or "." not in value
+    return value is None or isinstance(value, int | np.integer)
 
 
 def _many(members: Sequence[Any], what: str) -> str:
@@ -269,6 +280,8 @@ def _flat(lists: dict[str, list[list]], where: Where, names) -> Columns:
     known = [len(values) for values in rows if values]
     width = len(names) if names is not None else max(set(known), key=known.count)
     for row, values in enumerate(rows):
+        if all(_missing(value) for value in values) and len(values) < 2:
+            raise ValueError(f"{where(row)}: the label is missing")
         if len(values) != width:
             raise ValueError(f"{where(row)}: {len(values)} labels; the other rows have {width}")
     return {f"{column}_{i}": [values[i] for values in rows] for i in range(width)}
