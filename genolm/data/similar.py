@@ -90,8 +90,10 @@ def candidates(sequences: list[str], side: np.ndarray) -> np.ndarray:
         (m, 2) int64, distinct, the first of each pair on the lower side.
     """
     entries = _index(sequences)
+    if not len(entries):
+        return np.zeros((0, 2), dtype=np.int64)
     seeds = entries >> np.uint64(32)
-    starts = np.flatnonzero(np.append(True, seeds[1:] != seeds[:-1])[: len(seeds)])
+    starts = np.flatnonzero(np.append(True, seeds[1:] != seeds[:-1]))
     owner = (entries & np.uint64(0xFFFFFFFF)).astype(np.int64)
     ends = np.append(starts[1:], len(entries))
     # Within a bucket owners ascend, and so do sides: the first and last tell whether it holds more than one.

@@ -157,10 +157,10 @@ def _draw(labelled: Labelled, names: np.ndarray, parts: dict[str, float], strati
         size = int(ends[groups[-1]]) - begin
         drawn = 0.0
         for split, part in parts.items():
-            # A group goes where it begins, so that one which lies across a boundary is not cut.
+            # A group that lies across a boundary goes where its middle is.
             low, high = round(drawn * size), round((drawn + part) * size)
-            at = starts[groups] - begin
-            for group in groups[(low <= at) & (at < high)]:
+            middle = (starts[groups] + ends[groups]) / 2 - begin
+            for group in groups[(low <= middle) & (middle < high)]:
                 names[rows[starts[group] : ends[group]]] = split
             drawn += part
     how = "stratified by class, " if stratified and labelled.task.kind in ("binary", "multiclass") else ""
