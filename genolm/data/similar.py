@@ -1,7 +1,8 @@
 """Pairs of sequences that share many k-mers, of either strand, found without comparing all with all.
 
 1. Candidates share a seed: a canonical k-mer of 13 letters, or 16 where there is much sequence, in an inverted index.
-   Two changes leave a run of 13 in 41 bp wherever they fall, 5 % of changes a run of 16 in 100 bp or more.
+   Two changes leave a run of 13 in 41 bp wherever they fall, 5 % of changes a run of 16 in 100 bp or more. Of rows
+   below 100 bp in a table of over 8 Mb, a copy whose changes leave no run of 16 is missed.
 2. Every candidate is then compared exactly, by the distinct canonical k-mers both have: no pair is invented.
 
 Seeds that very many sequences share (a repeat) pair each with some of the others only, and a sequence is compared with
@@ -20,9 +21,9 @@ from genolm.genome.alphabet import BASE_INDEX, letters
 
 _SHORT_SEED, _LONG_SEED = 13, 16
 _MANY_LETTERS = 1 << 23
-"""Above this, 13-mers are shared by chance too often: 2^23 letters hold 4 % of them."""
+"""Above this, 13-mers are shared by chance too often: 2^23 letters may hold a quarter of all there are."""
 _MAX_SEEDS = 1 << 25
-"""Above this many letters, seeds are sampled by their hash: memory stays below about 1 GB."""
+"""Above this many letters, seeds are sampled by their hash, so that memory stays at 2 GB, or 4 GB among repeats."""
 _MIN_PARTNERS, _MAX_PARTNERS = 4, 256
 _MAX_PAIRS = 1 << 25
 """A seed pairs each sequence that has it with so many others, the more the fewer seeds there are in all."""
