@@ -3,7 +3,7 @@
 What counts as a near-duplicate: two sequences that share at least a quarter of the distinct 11-mers of the one that has
 fewer, strands ignored. A copy in which a fraction d of the letters is changed keeps about (1 - d)^11 of them: 57 % at
 5 %, 31 % at 10 %; two changes in 41 bp leave 29 % even where they do most harm. Unrelated sequences of 300 bp share
-0.01 %. Windows that overlap by more than a quarter are found too. Above 10 kb, k grows with the sequences.
+0.01 %. Windows of 300 bp that overlap by 83 or more are found too. Above 10 kb, k grows.
 """
 
 from collections.abc import Sequence
@@ -104,23 +104,20 @@ class Leakage:
         """Return lines for the terminal: one for each pair of splits that share rows, or one that says none do."""
         lines = []
         for (first, second), kinds in self.shared.items():
-            parts = [f"{len(rows.second):,} {_PLAIN[kind]}" for kind, rows in kinds.items() if len(rows.second)]
+            parts = [f"{_PLAIN[kind]} {len(rows.second):,}" for kind, rows in kinds.items() if len(rows.second)]
             if not parts:
                 continue
-            found = len(self.rows(first, second))
-            line = (
-                f"leakage: {found:,} of {self.sizes[second]:,} {second} rows are like {first} rows: {', '.join(parts)}"
-            )
             if len(self.contradicting[first, second]):
-                line += f"; {len(self.contradicting[first, second]):,} copies have another label there"
-            lines.append(line)
+                parts.append(f"with another label there {len(self.contradicting[first, second]):,}")
+            found, size = len(self.rows(first, second)), self.sizes[second]
+            lines.append(f"leakage: {found:,} of {size:,} {second} rows are like {first} rows ({', '.join(parts)})")
         if not lines:
             compared = ", ".join(f"{first} and {second}" for first, second in self.shared)
             lines.append(
                 f"leakage: none between {compared}" if compared else "leakage: one split only, nothing to find"
             )
         if self.num_contradicting:
-            lines.append(f"labels: {self.num_contradicting:,} rows have a copy with another label")
+            lines.append(f"labels: {self.num_contradicting:,} of {sum(self.sizes.values()):,} rows contradict a copy")
         return lines
 
 
@@ -245,7 +242,7 @@ def _first_overlap(start, end, other_start, other_end) -> tuple[np.ndarray, np.n
 
 def _contradicting(a: np.ndarray, b: np.ndarray, group: np.ndarray, labelled: Labelled) -> np.ndarray:
     """Return rows of b with another class or label than some row of a of the same sequence; NaN contradicts none."""
-    if labelled.task.kind not in ("binary", "multiclass", "multilabel"):
+    if labelled.task.kind not in ("binary", "multiclass", "multilabel") or not len(a):
         return np.zeros(0, dtype=np.int64)
     labels = labelled.labels.reshape(len(labelled), -1).astype(np.float64)
     shape = (int(group.max()) + 1, labels.shape[1])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from genolm.data.letters import clean
-from genolm.data.tables import HUB_NAME, Table, read_hub, read_table, suffix
+from genolm.data.tables import HUB_NAME, SUFFIXES, Table, read_hub, read_table, suffix
 from genolm.genome.extract import extract
 from genolm.genome.interval import Interval, IntervalError
 
@@ -105,11 +105,9 @@ def read_rows(
 def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> list[_Part]:
     """Read every file that is named, and what its place in the mapping says of its rows."""
     if not isinstance(table, Mapping):
-        if not Path(table).exists() and HUB_NAME.fullmatch(str(table)) and not suffix(table):
+        if not Path(table).exists() and HUB_NAME.fullmatch(str(table)) and suffix(table) not in SUFFIXES:
             return _hub_parts(str(table), notes)
         return [_Part(read_table(table))]
-    if not table:
-        raise ValueError("labels.table names no file")
     in_splits = {name: _SPLIT_NAMES.get(str(name).lower()) for name in table}
     if any(in_splits.values()) and not all(in_splits.values()):
         wrong = next(name for name, split in in_splits.items() if not split)
@@ -124,6 +122,8 @@ def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> lis
             for i, file in enumerate(files):
                 key = "/".join(filter(None, [split, label and str(label), str(i + 1) if len(files) > 1 else ""]))
                 parts.append(_Part(read_table(file), split, None if label is None else str(label), key))
+    if not parts:
+        raise ValueError("labels.table names no file")
     if len({part.label is None for part in parts}) > 1:
         raise ValueError("labels.table names classes for some splits only; name them for all, or for none")
     return parts
@@ -174,11 +174,13 @@ def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) 
             continue
         alike = [column for column in there if column.strip().lower() in aliases and column not in taken]
         alike = [name] if name in alike else alike
-        if len(alike) > 1:
+        if len(alike) > 1 and name in ("id", "split"):
+            notes[f"{name}: not read, since it may be any of {', '.join(alike)}; see labels.columns.{name}"] = None
+        elif len(alike) > 1:
             raise ValueError(
                 f"{table.path}: {name} may be any of the columns {', '.join(alike)}; say which in labels.columns.{name}"
             )
-        if alike:
+        elif alike:
             found[name] = alike[0]
             taken.add(alike[0])
     if not {"chrom", "start", "end"} <= set(found):
@@ -285,7 +287,9 @@ def _intervals(table: Table, found: dict[str, Any]) -> list[Interval]:
     made = []
     for row, (contig, first, last, sign) in enumerate(zip(chrom, start, end, strand, strict=True)):
         try:
-            made.append(Interval(str(contig), int(first), int(last), (sign or "+").strip()))
+            if int(first) != float(first) or int(last) != float(last):
+                raise ValueError
+            made.append(Interval(str(contig), int(first), int(last), str(sign or "+").strip()))
         except (ValueError, TypeError) as error:
             reason = f"start {first!r} and end {last!r} must be whole numbers"
             raise ValueError(f"{table.where(row)}: {error if isinstance(error, IntervalError) else reason}") from None

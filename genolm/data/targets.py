@@ -238,8 +238,11 @@ def _classes(kind: str | None, columns: Columns, where: Where, classes) -> tuple
     if len(columns) > 1:
         raise ValueError(f"a {kind} task has one column of labels, not {len(columns)}: {', '.join(columns)}")
     values = next(iter(columns.values()))
-    text = {value: _class_name(value) for value in set(values)} if not _nested(values) else {}
-    names = [text[value] for value in values] if text else [str(value) for value in values]
+    for row, value in enumerate(values):
+        if isinstance(value, list | tuple | dict | np.ndarray):
+            raise ValueError(f"{where(row)}: the label is a {type(value).__name__}; a class is a word or a number")
+    text = {value: _class_name(value) for value in set(values)}
+    names = [text[value] for value in values]
     if "" in text.values():
         raise ValueError(f"{where(names.index(''))}: the label is missing")
     distinct = sorted(set(names))

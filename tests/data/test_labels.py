@@ -145,6 +145,7 @@ def test_a_bed_of_four_columns_and_two_fasta_files(write):
         ("chrc1,0,3,1", "a.csv:3: no contig 'chrc1' in"),
         ("chrc1,0,3,1", "there it is named 'c1'"),
         ("c1,3,3,1", "a.csv:3: c1:3-3 is no interval"),
+        ("c1,0.5,3,1", "a.csv:3: start '0.5' and end '3' must be whole numbers"),
         ("c1,x,3,1", "a.csv:3: start 'x' and end '3' must be whole numbers"),
     ],
 )
@@ -291,8 +292,10 @@ def test_a_bad_file_is_one_clear_error(write, tmp_path):
             write("d.jsonl", '{"sequence": "AC", "label": 1}\n{"sequence": 3, "label": 0}\n'),
             "d.jsonl:2: the sequence is no",
         ),
+        (write("e.jsonl", '{"sequence": "AC", "label": {"a": 1}}\n'), "e.jsonl:1: the label is a dict"),
         (write("a.bed", "#x\nc1 5\n"), "a.bed:2: BED needs chrom, start and end"),
         ({}, "labels.table names no file"),
+        ({"train": []}, "labels.table names no file"),
         ({"train": "x.csv", "tset": "y.csv"}, "labels.table.tset is no split; allowed are train, valid, test"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -316,6 +319,12 @@ def test_columns_that_are_not_to_be_used(write):
     odd = write("b.csv", "sequence,chrom,start,end,label\nA,c,9,3,0\nC,c,1,2,1\n")
     labelled = read_labels(odd)
     assert labelled.intervals is None and "chrom, start and end are not used" in labelled.notes[0]
+
+
+def test_a_column_that_need_not_be_there_is_not_guessed(write):
+    labelled = read_labels(write("a.csv", "name,seq_id,sequence,label\nx,1,A,0\ny,2,C,1\n"))
+    assert labelled.ids.tolist() == ["row-1", "row-2"]
+    assert labelled.notes[0] == "id: not read, since it may be any of name, seq_id; see labels.columns.id"
 
 
 def test_rows_without_labels(write):

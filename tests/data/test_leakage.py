@@ -75,9 +75,8 @@ def test_copies_and_reverse_complements_by_hand():
     assert leakage.rows(*PAIR).tolist() == [4, 6, 7, 8] and leakage.rows_to_drop().tolist() == [0, 1, 3]
     assert leakage.rows_to_drop(["identical"]).tolist() == [0, 3]
     assert leakage.describe() == [
-        "leakage: 4 of 5 test rows are like train rows: 2 copies, 2 reverse complements; "
-        "2 copies have another label there",
-        "labels: 7 rows have a copy with another label",
+        "leakage: 4 of 5 test rows are like train rows (copies 2, reverse complements 2, with another label there 2)",
+        "labels: 7 of 9 rows contradict a copy",
     ]
     report = json.loads(json.dumps(leakage.to_dict()))
     assert report["train/test"]["identical"] == {
