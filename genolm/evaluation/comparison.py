@@ -1,0 +1,238 @@
+"""Runs side by side: metrics with intervals, differences to one baseline, and what they say in a sentence.
+
+Each run's metrics are bootstrapped once, rows drawn alike for all runs of a task; a difference is then a subtraction.
+Cost: one bootstrap a run folder.
+"""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from genolm.evaluation.metrics import CONFIDENCE, LOWER_IS_BETTER, NUM_REPLICATES, PRIMARY, Scores, score
+from genolm.evaluation.paired import paired_difference, run_interval
+from genolm.evaluation.runs import Run, group
+
+TITLES = {
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "mse": "MSE",
+}
+
+
+def compare(
+    runs: Sequence[Run],
+    *,
+    split: str = "test",
+    against: str | None = None,
+    metric: str | None = None,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare runs, each task by itself.
+
+    Args:
+        runs: of one or more tasks.
+        split: whose rows they hold.
+        against: name of the run that the others are compared with. None: the baseline (`method: baseline`) of greatest
+            primary metric, or where there is none, the first run of the task.
+        metric: what runs are ordered by; None: the primary metric of the task's kind.
+        num_replicates: of the bootstrap.
+        seed: of its draws.
+
+    Returns:
+        What `genolm compare` writes as metrics.json: {"split", "confidence", "replicates", "seed", "finding", "tasks"}.
+        A task: {"task_name", "task", "rows", "metric", "baseline", "finding", "runs", "fractions"}; its runs, best
+        first, each at its largest data fraction; fractions: every run and fraction where a name has several.
+
+    Raises:
+        ValueError: runs cannot be compared, or `against` or `metric` is not there.
+    """
+    tasks = [_compare_task(name, groups, against, metric, num_replicates, seed) for name, groups in group(runs).items()]
+    about = {"split": split, "confidence": CONFIDENCE, "replicates": num_replicates, "seed": seed}
+    return about | {"finding": overall_finding(tasks), "tasks": tasks}
+
+
+def _compare_task(
+    name: str,
+    groups: dict[tuple[str, float], list[Run]],
+    against: str | None,
+    metric: str | None,
+    num_replicates: int,
+    seed: int,
+) -> dict[str, Any]:
+    for replicates in groups.values():
+        replicates.sort(key=lambda run: run.about["seed"])
+    first = next(iter(groups.values()))[0]
+    names = first.about["task"].get("names") if first.kind in ("regression", "tracks") else None
+    scores = {
+        key: [
+            score(
+                run.kind,
+                run.labels,
+                run.predictions,
+                run.about.get("threshold"),
+                names,
+                num_replicates=num_replicates,
+                seed=seed,
+            )
+            for run in replicates
+        ]
+        for key, replicates in groups.items()
+    }
+    allowed = list(next(iter(scores.values()))[0].values)
+    metric = metric or PRIMARY[first.kind]
+    if metric not in allowed:
+        raise ValueError(f"metric is {metric!r}; a {first.kind} task has {', '.join(allowed)}")
+    largest = {run: max(fraction for other, fraction in groups if other == run) for run, _ in groups}
+    rows = [_row(groups[key], scores[key]) for key in largest.items()]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    # What is not defined comes last.
+    rows.sort(key=lambda row: sign * row["metrics"][metric]["value"] if _known(row, metric) else float("-inf"))
+    rows.reverse()
+    baseline = _baseline(rows, first.name, against, name)
+    theirs = scores[baseline, largest[baseline]]
+    for row in rows:
+        ours = scores[row["name"], row["data_fraction"]]
+        row["difference"] = (
+            None if row["name"] == baseline else {key: paired_difference(ours, theirs, key) for key in allowed}
+        )
+    found = {"task_name": name, "task": first.about["task"], "rows": len(first.ids), "metric": metric}
+    several = [run for run, _ in groups if sum(other == run for other, _ in groups) > 1]
+    fractions = [_row(groups[key], scores[key]) for key in sorted(groups) if key[0] in several]
+    found |= {"baseline": baseline, "runs": rows, "fractions": fractions}
+    return found | {"finding": finding(found)}
+
+
+def _known(row: dict[str, Any], metric: str) -> bool:
+    value = row["metrics"][metric]["value"]
+    return value == value
+
+
+def _row(runs: list[Run], scores: list[Scores]) -> dict[str, Any]:
+    about = [run.about for run in runs]
+    return {
+        "name": runs[0].name,
+        "method": about[0]["method"],
+        "model": about[0].get("model"),
+        "data_fraction": runs[0].fraction,
+        "seeds": [one["seed"] for one in about],
+        "folders": [str(run.folder) for run in runs],
+        "metrics": {key: run_interval(scores, key) for key in scores[0].values},
+        "parameters": {key: _mean(about, "parameters", key) for key in ("total", "trained")},
+        "seconds": {key: _mean(about, "seconds", key) for key in ("train", "predict")},
+        "peak_memory_bytes": _mean(about, "peak_memory_bytes"),
+        "train_rows": _mean(about, "rows", "train"),
+    }
+
+
+def _mean(about: list[dict[str, Any]], *keys: str) -> float | None:
+    """Average over seeds; None where a run does not say."""
+    found = []
+    for value in about:
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, int | float):
+            return None
+        found.append(value)
+    return fmean(found)
+
+
+def _baseline(rows: list[dict[str, Any]], first: str, against: str | None, task: str) -> str:
+    if against is None:
+        return next((row["name"] for row in rows if row["method"] == "baseline"), first)
+    names = [row["name"] for row in rows]
+    if against not in names:
+        where = f" of task {task!r}" if task else ""
+        raise ValueError(f"--against {against}: no such run{where}; runs there: {', '.join(names)}")
+    return against
+
+
+def verdict(row: dict[str, Any], metric: str) -> str:
+    """Return how a run stands to the baseline: `better`, `worse`, `same` (cannot be told apart), `unknown`."""
+    found = row["difference"][metric]
+    low, high = found["low"], found["high"]
+    if low != low or high != high:
+        return "unknown"
+    if metric in LOWER_IS_BETTER:
+        low, high = -high, -low
+    return "better" if low > 0 else "worse" if high < 0 else "same"
+
+
+def finding(task: dict[str, Any]) -> str:
+    """Say in a sentence what the differences to the baseline of one task show."""
+    metric, baseline, rows = task["metric"], task["baseline"], task["runs"]
+    title = TITLES.get(metric, metric)
+    others = [row for row in rows if row["name"] != baseline]
+    if not others:
+        value = rows[0]["metrics"][metric]
+        return f"{baseline} reaches {number(value['value'])} {title} ({span(value)})."
+    by = {key: [row for row in others if verdict(row, metric) == key] for key in ("better", "same", "worse", "unknown")}
+    parts = []
+    for key, verb in (("better", "beats"), ("worse", "falls behind")):
+        if key == "worse" and by["better"]:
+            break
+        if by[key]:
+            # Runs are in order, so the first is the best of its kind.
+            best, *rest = by[key]
+            difference = best["difference"][metric]
+            size = {name: abs(difference[name]) for name in difference}
+            size["low"], size["high"] = sorted((size["low"], size["high"]))
+            parts.append(f"{best['name']} {verb} {baseline} by {number(size['value'])} {title} ({span(size)})")
+            parts += [f"so {'does' if len(rest) == 1 else 'do'} {_list(rest)}"] if rest else []
+    if by["same"]:
+        parts.append(f"{_list(by['same'])} cannot be told apart from {baseline}")
+    if by["better"] and by["worse"]:
+        parts.append(f"{_list(by['worse'])} {'falls' if len(by['worse']) == 1 else 'fall'} behind it")
+    if by["unknown"]:
+        parts.append(f"{_list(by['unknown'])} could not be measured by {title}")
+    return "; ".join(parts) + "."
+
+
+def overall_finding(tasks: list[dict[str, Any]]) -> str:
+    """Say in a sentence what all tasks show; of one task, its own finding."""
+    if len(tasks) == 1:
+        return tasks[0]["finding"]
+    counts: dict[str, dict[str, int]] = {}
+    for task in tasks:
+        for row in task["runs"]:
+            if row["difference"] is not None:
+                count = counts.setdefault(row["name"], dict.fromkeys(("better", "worse", "same", "unknown"), 0))
+                count[verdict(row, task["metric"])] += 1
+    if not counts:
+        return f"{len(tasks)} tasks, one run each: nothing to compare."
+    name, count = max(counts.items(), key=lambda item: (item[1]["better"], -item[1]["worse"]))
+    baselines = {task["baseline"] for task in tasks}
+    other = baselines.pop() if len(baselines) == 1 else "the best baseline"
+    parts = [f"{name} beats {other} on {count['better']} of {sum(count.values())} tasks"]
+    parts += [f"cannot be told apart on {count['same']}"] if count["same"] else []
+    parts += [f"falls behind on {count['worse']}"] if count["worse"] else []
+    return ", ".join(parts) + "."
+
+
+def _list(rows: list[dict[str, Any]]) -> str:
+    names = [row["name"] for row in rows]
+    if len(names) > 4:
+        names = [*names[:3], f"{len(names) - 3} others"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def number(value: float, *, signed: bool = False, digits: int = 3) -> str:
+    """Write a metric: three digits after the point, a true minus sign, a dash where it is not defined."""
+    if value != value:
+        return "–"
+    if 0 < abs(value) < 10**-digits / 2 or abs(value) >= 10_000:
+        return f"{value:{'+' if signed else ''}.2e}".replace("-", "−")
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.replace("-", "−")
+
+
+def span(interval: dict[str, float], *, signed: bool = False) -> str:
+    """Write the ends of an interval: `0.012 … 0.049`."""
+    return f"{number(interval['low'], signed=signed)} … {number(interval['high'], signed=signed)}"
