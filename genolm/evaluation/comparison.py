@@ -4,11 +4,13 @@ Each run's metrics are bootstrapped once, rows drawn alike for all runs of a tas
 Cost: one bootstrap a run folder.
 """
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from genolm.evaluation.metrics import CONFIDENCE, LOWER_IS_BETTER, NUM_REPLICATES, PRIMARY, Scores, score
+from genolm.evaluation.numbers import digits_of, number, span
 from genolm.evaluation.paired import paired_difference, run_interval
 from genolm.evaluation.runs import Run, group
 
@@ -172,24 +174,25 @@ def finding(task: dict[str, Any]) -> str:
     others = [row for row in rows if row["name"] != baseline]
     if not others:
         value = rows[0]["metrics"][metric]
-        return f"{baseline} reaches {number(value['value'])} {title} ({span(value)})."
+        digits = digits_of(rows, metric)
+        return f"{baseline} reaches {number(value['value'], digits)} {title} ({span(value, digits)})."
+    digits = digits_of(rows, metric)
     by = {key: [row for row in others if verdict(row, metric) == key] for key in ("better", "same", "worse", "unknown")}
     parts = []
-    for key, verb in (("better", "beats"), ("worse", "falls behind")):
-        if key == "worse" and by["better"]:
-            break
-        if by[key]:
-            # Runs are in order, so the first is the best of its kind.
-            best, *rest = by[key]
-            difference = best["difference"][metric]
-            size = {name: abs(difference[name]) for name in difference}
-            size["low"], size["high"] = sorted((size["low"], size["high"]))
-            parts.append(f"{best['name']} {verb} {baseline} by {number(size['value'])} {title} ({span(size)})")
-            parts += [f"so {'does' if len(rest) == 1 else 'do'} {_list(rest)}"] if rest else []
+    if by["better"]:
+        # Runs are in order, so the first is the best.
+        best, *rest = by["better"]
+        size = best["difference"][metric]
+        if metric in LOWER_IS_BETTER:
+            size = {"value": -size["value"], "low": -size["high"], "high": -size["low"]}
+        parts.append(
+            f"{best['name']} beats {baseline} by {number(size['value'], digits)} {title} ({span(size, digits)})"
+        )
+        parts += [f"so {'does' if len(rest) == 1 else 'do'} {_list(rest)}"] if rest else []
     if by["same"]:
         parts.append(f"{_list(by['same'])} cannot be told apart from {baseline}")
-    if by["better"] and by["worse"]:
-        parts.append(f"{_list(by['worse'])} {'falls' if len(by['worse']) == 1 else 'fall'} behind it")
+    if by["worse"]:
+        parts.append(f"{_list(by['worse'])} {'falls' if len(by['worse']) == 1 else 'fall'} behind {baseline}")
     if by["unknown"]:
         parts.append(f"{_list(by['unknown'])} could not be measured by {title}")
     return "; ".join(parts) + "."
@@ -223,16 +226,10 @@ def _list(rows: list[dict[str, Any]]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def number(value: float, *, signed: bool = False, digits: int = 3) -> str:
-    """Write a metric: three digits after the point, a true minus sign, a dash where it is not defined."""
-    if value != value:
-        return "–"
-    if 0 < abs(value) < 10**-digits / 2 or abs(value) >= 10_000:
-        return f"{value:{'+' if signed else ''}.2e}".replace("-", "−")
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.replace("-", "−")
-
-
-def span(interval: dict[str, float], *, signed: bool = False) -> str:
-    """Write the ends of an interval: `0.012 … 0.049`."""
-    return f"{number(interval['low'], signed=signed)} … {number(interval['high'], signed=signed)}"
+def without_nan(value: Any) -> Any:
+    """Copy nested tables with None for NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

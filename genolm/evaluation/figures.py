@@ -40,13 +40,13 @@ def loss_curve(
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    steps, bits = _series(log, key)
+    steps, bits = series(log, key)
     # A masked model is trained on bases of which some are shown, and measured on bases that are all hidden.
     training = "training" if objective == "causal" else "training, not all hidden"
     if len(steps):
         axes.plot(steps, bits, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
         axes.plot(steps, running_mean(bits), color=_TRAIN, linewidth=2, label=f"{training}: {bits[-1]:.3f} at the end")
-    held_out_steps, held_out = _series(log, f"eval_{key}")
+    held_out_steps, held_out = series(log, f"eval_{key}")
     if len(held_out_steps):
         label = f"held out: {held_out[-1]:.3f} at the end"
         axes.plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
@@ -77,8 +77,9 @@ def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
     return (total[end] - total[start]) / (end - start)
 
 
-def _series(log: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(row["step"], row[key]) for row in log if "step" in row and row.get(key) is not None]
+def series(log: Sequence[dict[str, Any]], key: str, against: str = "step") -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (n,) and values (n,) of a key, of rows that have both; what is not finite is left out."""
+    points = [(row[against], row[key]) for row in log if against in row and row.get(key) is not None]
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table[:, 1])]
     return table[:, 0], table[:, 1]
