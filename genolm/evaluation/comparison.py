@@ -90,8 +90,9 @@ def _compare_task(
     }
     allowed = list(next(iter(scores.values()))[0].values)
     metric = metric or PRIMARY[first.kind]
-    if metric not in allowed:
-        raise ValueError(f"metric is {metric!r}; a {first.kind} task has {', '.join(allowed)}")
+    if metric not in allowed or metric not in TITLES:
+        have = ", ".join(key for key in allowed if key in TITLES)
+        raise ValueError(f"--metric is {metric!r}; a {first.kind} task has {have}")
     largest = {run: max(fraction for other, fraction in groups if other == run) for run, _ in groups}
     rows = [_row(groups[key], scores[key]) for key in largest.items()]
     sign = -1 if metric in LOWER_IS_BETTER else 1
@@ -170,7 +171,7 @@ def verdict(row: dict[str, Any], metric: str) -> str:
 def finding(task: dict[str, Any]) -> str:
     """Say in a sentence what the differences to the baseline of one task show."""
     metric, baseline, rows = task["metric"], task["baseline"], task["runs"]
-    title = TITLES.get(metric, metric)
+    title = TITLES[metric]
     others = [row for row in rows if row["name"] != baseline]
     if not others:
         value = rows[0]["metrics"][metric]

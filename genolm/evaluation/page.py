@@ -16,11 +16,13 @@ from genolm.evaluation.style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MARKS = {
-    "better": ("up", "▲ better"),
-    "worse": ("down", "▼ worse"),
-    "same": ("even", "not told apart"),
-    "unknown": ("even", ""),
+    "better": '<span class="up" title="better: the interval of the difference excludes zero">▲</span> ',
+    "worse": '<span class="down" title="worse: the interval of the difference excludes zero">▼</span> ',
 }
+_LEGEND = (
+    "Small: 95 % interval. Bold: best of its column. ▲ better or ▼ worse than the run it is compared with, where the "
+    "interval of the difference excludes zero; without a mark the two cannot be told apart."
+)
 
 
 def page(comparison: dict[str, Any], tasks: dict[str, Groups], versions: dict[str, str | None]) -> str:
@@ -47,7 +49,7 @@ def page(comparison: dict[str, Any], tasks: dict[str, Groups], versions: dict[st
         f'<header><p class="over">{escape(over)}</p><h1>{escape(comparison["finding"])}</h1></header><main>',
     ]
     parts += [overview(found)] if several else []
-    parts += [_section(task, tasks[task["task_name"]], several, comparison["replicates"]) for task in found]
+    parts += [_section(task, tasks[task["task_name"]], several) for task in found]
     parts += [_method(comparison), "</main>", _footer(tasks, versions), "</body></html>\n"]
     return "\n".join(parts)
 
@@ -57,13 +59,14 @@ def _rows(tasks: Sequence[dict[str, Any]]) -> str:
     return f"{counts[0]:,} rows" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} rows a task"
 
 
-def _section(task: dict[str, Any], groups: Groups, several: bool, num_replicates: int) -> str:
+def _section(task: dict[str, Any], groups: Groups, several: bool) -> str:
     parts = ["<section>"]
     if several or task["task_name"]:
         parts.append(f"<h2>{escape(task['task_name'] or 'unnamed task')}</h2>")
     if several:
         parts.append(f'<p class="lead">{escape(task["finding"])}</p>')
-    parts += [results_table(task), f'<div class="figures">{"".join(panels(task, groups, num_replicates))}</div>']
+    parts += [results_table(task), f'<p class="legend">{_LEGEND}</p>']
+    parts.append(f'<div class="figures">{"".join(panels(task, groups))}</div>')
     parts += [_targets_table(task), _leakage(groups), "</section>"]
     return "\n".join(part for part in parts if part)
 
@@ -71,9 +74,7 @@ def _section(task: dict[str, Any], groups: Groups, several: bool, num_replicates
 def overview(tasks: Sequence[dict[str, Any]]) -> str:
     """Return a table of runs by tasks: the primary metric of each, the best of a task marked."""
     names = list(dict.fromkeys(row["name"] for task in tasks for row in task["runs"]))
-    heads = [
-        f"{escape(task['task_name'] or 'unnamed')}<br>{TITLES.get(task['metric'], task['metric'])}" for task in tasks
-    ]
+    heads = [f"{escape(task['task_name'] or 'unnamed')}<br>{TITLES[task['metric']]}" for task in tasks]
     rows = []
     for name in names:
         cells = [f'<span class="name plain">{escape(name)}</span>']
@@ -87,9 +88,11 @@ def overview(tasks: Sequence[dict[str, Any]]) -> str:
             row = task["runs"][place]
             found = row["metrics"][task["metric"]]
             digits = digits_of(task["runs"], task["metric"])
-            kind, text = _MARKS[verdict(row, task["metric"])] if row["difference"] else ("even", "baseline")
-            mark = f'<small class="{kind}">{text}</small>'
-            cells.append(f"{number(found['value'], digits)}{mark}")
+            mark = _MARKS.get(verdict(row, task["metric"]), "") if row["difference"] else ""
+            note = (
+                "<small>compared with</small>" if row["difference"] is None else f"<small>{span(found, digits)}</small>"
+            )
+            cells.append(f"{mark}{number(found['value'], digits)}{note}")
         rows.append(_tr(cells, best=[False, *best]))
     return _table(["run", *heads], rows)
 
@@ -98,7 +101,7 @@ def results_table(task: dict[str, Any]) -> str:
     """Return the table of one task: metrics with intervals, the difference to the baseline, and what each run cost."""
     metric, tone = task["metric"], tones(task)
     keys = [metric, *(key for key in task["runs"][0]["metrics"] if key != metric and "/" not in key)]
-    title = {key: TITLES.get(key, key) for key in keys}
+    title = {key: TITLES[key] for key in keys}
     heads = ["run", title[metric], f"difference to<br>{escape(task['baseline'])}", *(title[key] for key in keys[1:])]
     heads += ["parameters<br>trained", "training<br>time", "peak<br>memory"]
     best = {key: _best(task["runs"], key) for key in keys}
@@ -117,9 +120,9 @@ def results_table(task: dict[str, Any]) -> str:
     return _table(heads, rows)
 
 
-def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+def _table(heads: Sequence[str], rows: Sequence[str], style: str = "wide") -> str:
     top = "".join(f"<th>{head}</th>" for head in heads)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return f'<div class="{style}"><table><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _tr(cells: Sequence[str], best: Sequence[bool]) -> str:
@@ -142,9 +145,8 @@ def _value(found: dict[str, float], digits: int) -> str:
 def _difference(row: dict[str, Any], metric: str, digits: int) -> str:
     if row["difference"] is None:
         return "–"
-    found, (kind, text) = row["difference"][metric], _MARKS[verdict(row, metric)]
-    ends = f"<small>{span(found, digits, signed=True)}</small>"
-    return f'{number(found["value"], digits, signed=True)}{ends}<span class="{kind}">{text}</span>'
+    found, mark = row["difference"][metric], _MARKS.get(verdict(row, metric), "")
+    return f"{mark}{number(found['value'], digits, signed=True)}<small>{span(found, digits, signed=True)}</small>"
 
 
 def _best(rows: Sequence[dict[str, Any]], key: str) -> float | None:
@@ -152,7 +154,7 @@ def _best(rows: Sequence[dict[str, Any]], key: str) -> float | None:
     known = [value for value in values if value == value]
     if len(rows) < 2 or not known:
         return None
-    return min(known) if key in LOWER_IS_BETTER else max(known)
+    return min(known) if key.split("/")[0] in LOWER_IS_BETTER else max(known)
 
 
 def _targets_table(task: dict[str, Any]) -> str:
@@ -160,7 +162,7 @@ def _targets_table(task: dict[str, Any]) -> str:
     keys = [key for key in task["runs"][0]["metrics"] if "/" in key and key.split("/")[0] == task["metric"]]
     if not keys:
         return ""
-    tone, title = tones(task), TITLES.get(task["metric"], task["metric"])
+    tone, title = tones(task), TITLES[task["metric"]]
     best = {key: _best(task["runs"], key) for key in keys}
     rows = []
     for row in task["runs"]:
@@ -170,7 +172,7 @@ def _targets_table(task: dict[str, Any]) -> str:
         ]
         rows.append(_tr(cells, best=[False, *(best[key] == row["metrics"][key]["value"] for key in keys)]))
     heads = ["run", *(escape(key.split("/", 1)[1]) for key in keys)]
-    return f"<details open><summary>{title} of each target</summary>{_table(heads, rows)}</details>"
+    return f"<details open><summary>{title} of each target</summary>{_table(heads, rows, 'wide small')}</details>"
 
 
 def _leakage(groups: Groups) -> str:
@@ -182,7 +184,7 @@ def _leakage(groups: Groups) -> str:
     parts = []
     for rows, names in told.items():
         whose = "" if len(told) == 1 else f": {', '.join(dict.fromkeys(names))}"
-        parts.append(f"<details><summary>Leakage between splits{escape(whose)}</summary>{rows}</details>")
+        parts.append(f"<details open><summary>Leakage between splits{escape(whose)}</summary>{rows}</details>")
     return "".join(parts)
 
 
@@ -190,7 +192,7 @@ def _leak_rows(leakage: Any) -> str:
     if not leakage:
         return "<p>Not counted by these runs.</p>"
     rows = [_tr([escape(key), escape(value)], best=[False, False]) for key, value in _leaves(leakage)]
-    return _table(["between splits", "rows"], rows)
+    return _table(["found", "rows"], rows, "wide small")
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
@@ -200,24 +202,24 @@ def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
         return [pair for inner in pairs for pair in inner]
     if isinstance(value, list):
         text = ", ".join(map(str, value[:6])) + (", …" if len(value) > 6 else "")
-        return [(path.replace("_", " "), text)]
-    return [
-        (path.replace("_", " "), f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
-    ]
+    else:
+        text = f"{value:,}" if type(value) is int else str(value)
+    return [(path.replace("_", " "), text)]
 
 
 def _method(comparison: dict[str, Any]) -> str:
+    share, replicates = f"{100 * comparison['confidence']:g}", f"{comparison['replicates']:,}"
     return (
         "<section><h2>How the intervals were made</h2>"
-        f"<p>Each interval holds the middle {100 * comparison['confidence']:g} % of {comparison['replicates']:,} bootstrap "
-        "replicates (percentile interval; Efron and Tibshirani 1993). A replicate draws as many rows as there are, with "
-        "replacement, and for a run trained with several seeds it also draws among them, one fewer than there are. "
-        "Differences are paired: both runs are measured on the same drawn rows (Dror et al. 2018, "
-        "doi:10.18653/v1/P18-1128), so that a difference can be certain where the intervals of two runs overlap. "
-        "With one seed an interval says nothing about another training.</p>"
-        "<p>Intervals are not widened for how many runs are compared: of twenty runs that are equal to the baseline, one "
-        "is expected to seem different. Where no run to compare with was named, the baseline that is best on these rows "
-        "was taken, which favours it a little.</p></section>"
+        f"<p>Each interval holds the middle {share} % of {replicates} bootstrap replicates (percentile interval; Efron "
+        "and Tibshirani 1993). A replicate draws as many rows as there are, with replacement, and for a run trained "
+        "with several seeds it also draws among them, one fewer than there are. Differences are paired: both runs are "
+        "measured on the same drawn rows (Dror et al. 2018, doi:10.18653/v1/P18-1128), so that a difference can be "
+        "certain where the intervals of two runs overlap. With one seed an interval says nothing about another "
+        "training.</p>"
+        "<p>Intervals are not widened for how many runs are compared: of twenty runs that are equal to the baseline, "
+        "one is expected to seem different. Where no run to compare with was named, the baseline that is best on these "
+        "rows was taken, which favours it a little.</p></section>"
     )
 
 

@@ -25,6 +25,8 @@ Groups = dict[tuple[str, float], list[Run]]
 _NUM_TONES = 6
 _MOST_POINTS = 1500
 _SCATTERS = 4
+_CALIBRATED = 3
+_UNIT = (0.0, 1.0)
 
 
 def tones(task: dict[str, Any]) -> dict[str, str]:
@@ -34,7 +36,7 @@ def tones(task: dict[str, Any]) -> dict[str, str]:
     return found | {task["baseline"]: "base"}
 
 
-def panels(task: dict[str, Any], groups: Groups, num_replicates: int) -> list[str]:
+def panels(task: dict[str, Any], groups: Groups) -> list[str]:
     """Return the figures of one task, each as HTML."""
     found = [values_panel(task), differences_panel(task), efficiency_panel(task)]
     if task["task"]["kind"] in ("regression", "tracks"):
@@ -53,23 +55,19 @@ def figure(title: str, svg: str, caption: str = "") -> str:
 def values_panel(task: dict[str, Any]) -> str:
     """Each run's primary metric with its interval."""
     metric, tone = task["metric"], tones(task)
-    digits, title = digits_of(task["runs"], metric), TITLES.get(metric, metric)
-    rows = [
-        Row(
-            row["name"],
-            tone[row["name"]],
-            *row["metrics"][metric].values(),
-            number(row["metrics"][metric]["value"], digits),
-        )
-        for row in task["runs"]
-    ]
+    digits, title = digits_of(task["runs"], metric), TITLES[metric]
+    rows = []
+    for row in task["runs"]:
+        found = row["metrics"][metric]
+        text = number(found["value"], digits)
+        rows.append(Row(row["name"], tone[row["name"]], found["value"], found["low"], found["high"], text))
     return figure(f"{title} of each run", interval_chart(rows, title, f"{title} of each run with 95 % intervals"))
 
 
 def differences_panel(task: dict[str, Any]) -> str:
     """Each run's difference to the baseline with its paired interval."""
     metric, tone, baseline = task["metric"], tones(task), task["baseline"]
-    digits, title = digits_of(task["runs"], metric), TITLES.get(metric, metric)
+    digits, title = digits_of(task["runs"], metric), TITLES[metric]
     rows = []
     for row in task["runs"]:
         if row["difference"] is not None:
@@ -87,7 +85,7 @@ def differences_panel(task: dict[str, Any]) -> str:
 def efficiency_panel(task: dict[str, Any]) -> str:
     """The primary metric against the share of training rows, of runs that exist at several."""
     metric, tone = task["metric"], tones(task)
-    title, digits = TITLES.get(metric, metric), digits_of(task["runs"], metric)
+    title, digits = TITLES[metric], digits_of(task["runs"], metric)
     names = sorted({row["name"] for row in task["fractions"]}, key=list(tone).index)
     lines = []
     for name in names:
@@ -114,7 +112,6 @@ def curve_panels(task: dict[str, Any], groups: Groups) -> list[str]:
     )
     if any(len(row["seeds"]) > 1 for row in task["runs"]):
         several += " Mean over seeds."
-    frame = {"x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
     found = []
     for metric, curve, title, x, y in (
         ("auroc", roc, "ROC", "false-positive rate", "true-positive rate"),
@@ -122,7 +119,9 @@ def curve_panels(task: dict[str, Any], groups: Groups) -> list[str]:
     ):
         lines = _run_lines(task, groups, metric, curve)
         if lines:
-            drawn = line_chart(lines, x, y, f"{title} of each run", diagonal=metric == "auroc", **frame)
+            drawn = line_chart(
+                lines, x, y, f"{title} of each run", diagonal=metric == "auroc", x_range=_UNIT, y_range=_UNIT
+            )
             found.append(figure(title, drawn, f"Beside each name: {TITLES[metric]}.{several}"))
     return found
 
@@ -141,31 +140,28 @@ def _run_lines(task: dict[str, Any], groups: Groups, metric: str, curve: Callabl
 
 
 def calibration_panel(task: dict[str, Any], groups: Groups) -> str:
-    """Reliability diagram of the coloured runs, all seeds pooled, and how many rows lie in each bin."""
-    tone, lines, strips = tones(task), [], []
-    kind = task["task"]["kind"]
-    for row in task["runs"]:
-        runs, colour = _of(row, groups), tone[row["name"]]
-        if colour == "rest":
-            continue
-        parts = [flat(run.kind, run.labels, run.predictions) for run in runs]
-        as_flat = {"per-base": "multiclass"}.get(kind, kind)
-        found = reliability(as_flat, *(np.concatenate([part[k] for part in parts]) for k in (0, 1)))
+    """Reliability diagram of the best runs and the baseline, all seeds pooled, and how many rows lie in each bin."""
+    tone, kind, lines, strips = tones(task), task["task"]["kind"], [], []
+    best = [row for row in task["runs"] if row["name"] != task["baseline"]][:_CALIBRATED]
+    for row in (row for row in task["runs"] if row in best or row["name"] == task["baseline"]):
+        parts = [flat(run.kind, run.labels, run.predictions) for run in _of(row, groups)]
+        joined = [np.concatenate([part[k] for part in parts]) for k in (0, 1)]
+        found = reliability("multiclass" if kind == "per-base" else kind, *joined)
         bins = zip(found.predicted, found.found, found.count, strict=True)
         tips = [f"{row['name']}: predicted {p:.2f}, found {f:.2f}, {int(n):,} predictions" for p, f, n in bins]
-        lines.append(
-            Line(colour, found.predicted, found.found, row["name"], f"{found.error:.3f}", marks=True, tips=tips)
-        )
-        strips.append((row["name"], colour, found.count))
-    frame = {"x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
-    drawn = line_chart(
-        lines, "predicted probability", "share that came true", "reliability diagram", diagonal=True, **frame
-    )
-    counts = count_strips(strips[:3], "predictions in each bin")
+        name, colour, error = row["name"], tone[row["name"]], number(found.error)
+        lines.append(Line(colour, found.predicted, found.found, name, error, marks=True, tips=tips))
+        strips.append((name, colour, found.count))
+    x, y = "predicted probability", "share that came true"
+    drawn = line_chart(lines, x, y, "reliability diagram", diagonal=True, x_range=_UNIT, y_range=_UNIT)
     of = {"binary": "", "multilabel": " All labels pooled."}.get(kind, " Of the class that was predicted.")
     seeds = " Seeds pooled." if any(len(row["seeds"]) > 1 for row in task["runs"]) else ""
-    caption = f"On the diagonal, probabilities mean what they say. Beside each name: calibration error.{of}{seeds} Bars: predictions in each bin."
-    return figure("Calibration", drawn + counts, caption)
+    most = f" The best {_CALIBRATED} and {task['baseline']}." if len(task["runs"]) > len(lines) else ""
+    caption = (
+        "On the diagonal, probabilities mean what they say. Beside each name: expected calibration error. "
+        f"Bars: predictions in each bin.{of}{seeds}{most}"
+    )
+    return figure("Calibration", drawn + count_strips(strips, "predictions in each bin"), caption)
 
 
 def scatter_panels(task: dict[str, Any], groups: Groups) -> list[str]:
@@ -199,7 +195,7 @@ def scatter_panels(task: dict[str, Any], groups: Groups) -> list[str]:
 def learning_panels(task: dict[str, Any], groups: Groups) -> list[str]:
     """Held-out loss, and the held-out primary metric, against the epoch; one line a seed."""
     found, metric = [], task["metric"]
-    title = TITLES.get(metric, metric)
+    title = TITLES[metric]
     for key, y_label, heading in (
         ("eval_loss", "held-out loss", "Learning curves: loss"),
         (f"eval_{metric}", f"held-out {title}", f"Learning curves: {title}"),

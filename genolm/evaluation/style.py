@@ -6,7 +6,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --ink: #e7eaee; --quiet: #9aa5b1; --rule: #2c333b;
   --wash: #1b2026; --t0: #56b4e9; --t1: #ee7733; --t2: #1fbf92; --t3: #dd99c0; --t4: #e69f00; --t5: #f0e442;
   --rest: #56606b; } }
-* { box-sizing: border-box; }
+*, ::before { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; max-width: 1240px; padding: 2.6rem 1.6rem 4rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif;
@@ -20,16 +20,20 @@ h2 + .lead { margin-top: 0; }
 h3 { font-size: .95rem; font-weight: 600; margin: 0 0 .5rem; }
 .lead { font-size: 1.05rem; max-width: 46em; }
 p, li { max-width: 46em; }
-.quiet, figcaption { color: var(--quiet); }
-figcaption { font-size: .8rem; line-height: 1.4; margin-top: .35rem; }
+.legend, figcaption { color: var(--quiet); font-size: .8rem; line-height: 1.4; }
+.legend { margin: 0; max-width: 62em; }
+figcaption { margin-top: .35rem; }
 .wide { overflow-x: auto; margin: 1.4rem 0 .6rem; }
 table { border-collapse: collapse; font-size: .9rem; width: 100%; }
 th, td { padding: .5rem .75rem; text-align: right; vertical-align: top; white-space: nowrap; }
 th { color: var(--quiet); font-weight: 500; font-size: .8rem; border-bottom: 1.5px solid var(--ink);
   vertical-align: bottom; }
 td { border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; background: var(--paper); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0;
+  background: var(--paper); }
 th:last-child, td:last-child { padding-right: 0; }
+.small table { width: auto; }
+.small td, .small th { padding-right: 2rem; }
 td small { display: block; color: var(--quiet); font-size: .76rem; }
 td:first-child small { padding-left: 1.15rem; }
 td.best { font-weight: 650; }
@@ -37,9 +41,10 @@ td.best small { font-weight: 400; }
 .name::before { content: ""; display: inline-block; width: .62rem; height: .62rem; border-radius: 50%;
   margin-right: .53rem; background: var(--tone); }
 .name { font-weight: 600; }
-.base .name::before, .name.base::before { background: none; border: 2px solid var(--tone); }
-.up, .down, .even { font-size: .76rem; margin-left: .1rem; }
-.up { color: var(--t0); } .down { color: var(--t1); } .even { color: var(--quiet); }
+.plain::before { display: none; }
+.name.base::before { background: none; border: 2px solid var(--tone); }
+.up, .down { font-size: .7rem; vertical-align: .08em; font-weight: 400; }
+.up { color: var(--t0); } .down { color: var(--t1); }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); gap: 2.4rem 2.2rem;
   margin: 2rem 0; align-items: start; }
 figure { margin: 0; max-width: 470px; break-inside: avoid; }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,38 +31,37 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:
-    """Print runs from best to worst: metrics with intervals, the difference to the baseline, and what each cost."""
+    """Print runs from best to worst: metrics, the difference to the baseline with its interval; then what each cost."""
     console = Console(highlight=False)
     for task in comparison["tasks"]:
-        metric, baseline = task["metric"], task["baseline"]
-        keys = [metric, *(key for key in task["runs"][0]["metrics"] if key != metric and "/" not in key)]
-        digits = {key: digits_of(task["runs"], key) for key in keys}
-        heads = [TITLES.get(key, key) for key in keys]
-        table = Table(
-            "run",
-            "seeds",
-            heads[0],
-            f"less {baseline}",
-            *heads[1:],
-            "trained",
-            "time",
-            "memory",
-            title=task["task_name"],
-        )
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in task["runs"]:
-            values = [_two_lines(row["metrics"][key], digits[key]) for key in keys]
-            difference = row["difference"] and _two_lines(row["difference"][metric], digits[metric], signed=True)
-            cost = [
-                amount(row["parameters"]["trained"]),
-                duration(row["seconds"]["train"]),
-                memory(row["peak_memory_bytes"]),
-            ]
-            name = row["name"] if row["data_fraction"] == 1 else f"{row['name']} ({100 * row['data_fraction']:g} %)"
-            table.add_row(escape(name), str(len(row["seeds"])), values[0], difference or "–", *values[1:], *cost)
-        console.print(table)
+        if task["task_name"]:
+            console.print(f"\n[bold]{escape(task['task_name'])}[/bold]")
+        metric, rows = task["metric"], task["runs"]
+        keys = [metric, *(key for key in rows[0]["metrics"] if key != metric and "/" not in key)]
+        digits = {key: digits_of(rows, key) for key in keys}
+        heads = [TITLES[key] for key in keys]
+        measured = _plain("run", heads[0], f"less {escape(task['baseline'])}", *heads[1:])
+        cost = _plain("run", "parameters trained", "training time", "peak memory")
+        for row in rows:
+            seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
+            about = seeds if row["data_fraction"] == 1 else f"{seeds}, {100 * row['data_fraction']:g} %"
+            first, found = _two_lines(row["metrics"][metric], digits[metric]), row["difference"]
+            difference = _two_lines(found[metric], digits[metric], signed=True) if found else "–"
+            rest = [number(row["metrics"][key]["value"], digits[key]) for key in keys[1:]]
+            measured.add_row(f"{escape(row['name'])}\n[dim]{about}[/dim]", first, difference, *rest)
+            spent = duration(row["seconds"]["train"]), memory(row["peak_memory_bytes"])
+            cost.add_row(escape(row["name"]), amount(row["parameters"]["trained"]), *spent)
+        console.print(measured, cost)
+        if len(comparison["tasks"]) > 1:
+            console.print(task["finding"], markup=False)
     console.print(comparison["finding"], markup=False)
+
+
+def _plain(*heads: str) -> Table:
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    return table
 
 
 def _two_lines(found: dict[str, float], digits: int, *, signed: bool = False) -> str:
