@@ -132,7 +132,7 @@ def _tr(cells: Sequence[str], best: Sequence[bool]) -> str:
 
 def _name(row: dict[str, Any], tone: str) -> str:
     seeds = len(row["seeds"])
-    about = [row["method"]] if row["method"] != "baseline" or tone != "base" else ["baseline"]
+    about = [row["method"]] if row["method"] != row["name"] else []
     about.append("1 seed" if seeds == 1 else f"{seeds} seeds")
     about += [f"{100 * row['data_fraction']:g} % of rows"] if row["data_fraction"] < 1 else []
     return f'<span class="name {tone}">{escape(row["name"])}</span><small>{escape(" · ".join(about))}</small>'

@@ -87,7 +87,7 @@ def read_run(folder: str | Path, split: str = "test") -> Run:
     ids, labels, predictions = ids[order], labels[order], predictions[order]
     twice = ids[1:][ids[1:] == ids[:-1]]
     if len(twice):
-        raise ValueError(f"{path}: id {twice[0]!r} stands twice in split {split}; ids name rows and must be unique")
+        raise ValueError(f"{path}: id '{twice[0]}' stands twice in split {split}; ids name rows and must be unique")
     _check_metrics(path, about, labels, predictions, split)
     provenance = _read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
     recipe = folder / "recipe.yaml"
@@ -185,6 +185,8 @@ def _array(column: Any, depth: int, ragged: bool) -> np.ndarray:
     if column.null_count and depth:
         raise ValueError("a row is empty")
     if depth == 0:
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise ValueError(f"it holds {column.type}, not numbers")
         return column.to_numpy(zero_copy_only=False)
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     values = _array(column.flatten(), depth - 1, False)
