@@ -179,21 +179,21 @@ def scatter(x: np.ndarray, y: np.ndarray, cells: Sequence[tuple[float, float, in
 
 def count_strips(names: Sequence[tuple[str, str, np.ndarray]], label: str) -> str:
     """Draw rows of bars, aligned with a chart over 0 … 1 above: (name, tone, counts (bins,)) each."""
-    axes, step, parts = Axes(0, 1, 0, 1, 0), 34, []
+    axes, step, parts = Axes(0, 1, 0, 1, 0), 40, []
     for place, (name, tone, count) in enumerate(names):
         base, wide = step * (place + 1) - 2, (WIDTH - LEFT - RIGHT) / len(count)
         parts.append(
             f'<g class="{tone}"><line class="gridline" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
         )
         for k, value in enumerate(count):
-            tall = (step - 16) * value / max(count.max(), 1)
+            tall = (step - 20) * value / max(count.max(), 1)
             tip = f"{escape(name)}: {int(value):,} between {k / len(count):.1f} and {(k + 1) / len(count):.1f}"
             at = (
                 f'x="{axes.x(k / len(count)) + 1:.1f}" y="{base - tall:.1f}" width="{wide - 2:.1f}" height="{tall:.1f}"'
             )
             parts.append(f'<rect class="count" {at}><title>{tip}</title></rect>')
         parts.append(
-            words(LEFT, base - step + 14, f"{shorten(name, 24)}, {int(count.sum()):,} in all", "start", "small")
+            words(LEFT, base - step + 15, f"{shorten(name, 24)}, {int(count.sum()):,} in all", "start", "small")
             + "</g>"
         )
     return svg(step * len(names) + 4, label, parts)

@@ -200,24 +200,29 @@ def finding(task: dict[str, Any]) -> str:
 
 
 def overall_finding(tasks: list[dict[str, Any]]) -> str:
-    """Say in a sentence what all tasks show; of one task, its own finding."""
+    """Say in a sentence how often the best run, if there is one that is no baseline, beats what it is compared with."""
     if len(tasks) == 1:
         return tasks[0]["finding"]
-    counts: dict[str, dict[str, int]] = {}
-    for task in tasks:
-        for row in task["runs"]:
-            if row["difference"] is not None:
-                count = counts.setdefault(row["name"], dict.fromkeys(("better", "worse", "same", "unknown"), 0))
-                count[verdict(row, task["metric"])] += 1
-    if not counts:
+    compared = [(row, verdict(row, task["metric"])) for task in tasks for row in task["runs"] if row["difference"]]
+    compared = [pair for pair in compared if pair[0]["method"] != "baseline"] or compared
+    if not compared:
         return f"{len(tasks)} tasks, one run each: nothing to compare."
-    name, count = max(counts.items(), key=lambda item: (item[1]["better"], -item[1]["worse"]))
-    baselines = {task["baseline"] for task in tasks}
-    other = baselines.pop() if len(baselines) == 1 else "the best baseline"
-    parts = [f"{name} beats {other} on {count['better']} of {sum(count.values())} tasks"]
-    parts += [f"cannot be told apart on {count['same']}"] if count["same"] else []
-    parts += [f"falls behind on {count['worse']}"] if count["worse"] else []
-    return ", ".join(parts) + "."
+    found: dict[str, list[str]] = {}
+    for row, said in compared:
+        found.setdefault(row["name"], []).append(said)
+    name, said = max(found.items(), key=lambda item: (item[1].count("better"), item[1].count("same"), -len(item[1])))
+    baselines = sorted({task["baseline"] for task in tasks})
+    other = baselines[0] if len(baselines) == 1 else "the best baseline"
+    verbs = {
+        "better": f"beats {other}",
+        "same": "cannot be told apart",
+        "worse": "falls behind",
+        "unknown": "is not measured",
+    }
+    parts = [f"{verb} on {said.count(key)}" for key, verb in verbs.items() if key in said]
+    parts[0] += f" of {len(said)} {'task' if len(said) == 1 else 'tasks'}"
+    sentence = f"{name} {parts[0]}" if len(parts) == 1 else f"{name} {', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{sentence}." if "better" in said else f"No run beats {other}: at best, {sentence}."
 
 
 def _list(rows: list[dict[str, Any]]) -> str:

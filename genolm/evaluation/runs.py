@@ -231,14 +231,25 @@ def _check_same_rows(first: Run, run: Run) -> None:
             f"{both} were measured on different rows: of {len(first.ids)} and {len(run.ids)} ids, {', '.join(parts)}. "
             "They were split differently (another table, split seed, or rows dropped for leakage in one of them)"
         )
-    differ = [k for k in range(len(run.ids)) if not np.array_equal(first.labels[k], run.labels[k], equal_nan=True)]
-    if differ:
+    differ = _differ(first.labels, run.labels)
+    if len(differ):
         where = first.ids[differ]
         one, other = first.labels[differ[0]], run.labels[differ[0]]
         raise ValueError(
             f"{both} differ in the labels of {len(differ)} of {len(run.ids)} rows ({_some(where)}; {where[0]}: "
             f"{_short(one)} and {_short(other)}). They come from different tables or from other columns of one"
         )
+
+
+def _differ(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the rows whose labels are not equal; NaN equals NaN."""
+    if labels.dtype == object:
+        pairs = enumerate(zip(labels, others, strict=True))
+        return np.array([k for k, (one, other) in pairs if not np.array_equal(one, other, equal_nan=True)], dtype=int)
+    if labels.shape != others.shape:
+        return np.arange(len(labels))
+    unequal = (labels != others) & ~(np.isnan(labels) & np.isnan(others))
+    return np.flatnonzero(unequal.reshape(len(labels), -1).any(axis=1))
 
 
 def _check_replicates(other: Run, run: Run) -> None:

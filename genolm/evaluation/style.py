@@ -12,7 +12,7 @@ body { margin: 0 auto; max-width: 1240px; padding: 2.6rem 1.6rem 4rem; backgroun
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif;
   font-variant-numeric: tabular-nums; }
 header { border-bottom: 1px solid var(--rule); padding-bottom: 1.6rem; margin-bottom: 2rem; }
-.over { color: var(--quiet); font-size: .85rem; margin: 0 0 .5rem; }
+.over { color: var(--quiet); font-size: .85rem; margin: 0 0 .5rem; max-width: none; }
 h1 { font-size: clamp(1.35rem, 1rem + 1.5vw, 2rem); line-height: 1.25; font-weight: 600; letter-spacing: -.01em;
   margin: 0; max-width: 34em; text-wrap: balance; }
 h2 { font-size: 1.3rem; font-weight: 600; margin: 2.8rem 0 .3rem; }

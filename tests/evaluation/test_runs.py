@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from finetuned_runs import NAMES, make_run, make_study
 
-from genolm.evaluation.comparison import compare, finding
+from genolm.evaluation.comparison import compare, finding, overall_finding
 from genolm.evaluation.metrics import metrics
 from genolm.evaluation.runs import group, read_run
 
@@ -232,3 +232,28 @@ def test_a_smaller_error_is_better(tmp_path):
     best = task["runs"][0]
     assert best["difference"]["mse"]["value"] < 0
     assert task["finding"].startswith(f"{best['name']} beats kmer-logistic by 0.")
+
+
+@pytest.mark.parametrize(
+    ("lora", "danq", "said"),
+    [
+        ([0.1, 0.2, 0.0], None, "lora beats cnn on 2 of 3 tasks and cannot be told apart on 1."),
+        ([0.1, -0.1, 0.0], None, "lora beats cnn on 1 of 3 tasks, cannot be told apart on 1 and falls behind on 1."),
+        (
+            [0.0, -0.1, 0.0],
+            None,
+            "No run beats cnn: at best, lora cannot be told apart on 2 of 3 tasks and falls behind on 1.",
+        ),
+        (None, [0.1, 0.1, 0.1], "danq beats cnn on 3 of 3 tasks."),
+        ([0.0] * 3, [0.1] * 3, "No run beats cnn: at best, lora cannot be told apart on 3 of 3 tasks."),
+    ],
+)
+def test_the_finding_of_several_tasks_by_hand(lora, danq, said):
+    tasks = []
+    for k in range(3):
+        rows = [row("cnn", 0.5, None) | {"method": "baseline"}]
+        for name, method, by in (("lora", "lora", lora), ("danq", "baseline", danq)):
+            if by is not None:
+                rows.append(row(name, 0.5 + by[k], (by[k], by[k] - 0.05, by[k] + 0.05)) | {"method": method})
+        tasks.append({"metric": "mcc", "baseline": "cnn", "runs": rows})
+    assert overall_finding(tasks) == said
