@@ -86,6 +86,7 @@ def make_run(
         threshold = choose_threshold(valid_labels, valid_predictions)
     elif kind == "multilabel":
         threshold = [choose_threshold(a, b) for a, b in zip(valid_labels.T, valid_predictions.T, strict=True)]
+    targets = NAMES[kind] if kind in ("regression", "tracks") else None
     columns = {"id": [], "split": [], "label": [], "prediction": []}
     for split, (labels, predictions) in parts.items():
         columns["id"] += [f"{split}-{k}" for k in range(len(labels))]
@@ -113,7 +114,7 @@ def make_run(
             "action": "warn",
         },
         "valid": metrics(kind, valid_labels, valid_predictions, threshold),
-        "test": with_intervals(kind, *parts["test"], threshold, num_replicates=50),
+        "test": with_intervals(kind, *parts["test"], threshold, targets, num_replicates=50),
     }
     if task_name is not None:
         about["task_name"] = task_name

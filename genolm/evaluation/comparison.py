@@ -72,7 +72,7 @@ def _compare_task(
     for replicates in groups.values():
         replicates.sort(key=lambda run: run.about["seed"])
     first = next(iter(groups.values()))[0]
-    names = first.about["task"].get("names") if first.kind in ("regression", "tracks") else None
+    names = first.about["task"]["names"] if first.kind in ("regression", "tracks") else None
     scores = {
         key: [
             score(

@@ -37,10 +37,8 @@ def page(comparison: dict[str, Any], tasks: dict[str, Groups], versions: dict[st
     kinds = ", ".join(dict.fromkeys(task["task"]["kind"] for task in found))
     num_runs = sum(len(row["seeds"]) for task in found for row in task["runs"])
     over = f"{comparison['split']} split · {kinds} · {_rows(found)} · {num_runs} trainings compared by genolm"
-    title = (
-        next((task["task_name"] for task in found if task["task_name"]), "") if not several else f"{len(found)} tasks"
-    )
-    head = f"genolm: {title}" if title else "genolm: runs compared"
+    title = f"{len(found)} tasks" if several else found[0]["task_name"] or "runs compared"
+    head = f"genolm: {title}"
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(head)}</title>',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -89,10 +87,8 @@ def overview(tasks: Sequence[dict[str, Any]]) -> str:
             found = row["metrics"][task["metric"]]
             digits = digits_of(task["runs"], task["metric"])
             mark = _MARKS.get(verdict(row, task["metric"]), "") if row["difference"] else ""
-            note = (
-                "<small>compared with</small>" if row["difference"] is None else f"<small>{span(found, digits)}</small>"
-            )
-            cells.append(f"{mark}{number(found['value'], digits)}{note}")
+            note = span(found, digits) if row["difference"] else "compared with"
+            cells.append(f"{mark}{number(found['value'], digits)}<small>{note}</small>")
         rows.append(_tr(cells, best=[False, *best]))
     return _table(["run", *heads], rows)
 
@@ -110,11 +106,8 @@ def results_table(task: dict[str, Any]) -> str:
         digits = {key: digits_of(task["runs"], key) for key in keys}
         values = [_value(row["metrics"][key], digits[key]) for key in keys]
         cells = [_name(row, tone[row["name"]]), values[0], _difference(row, metric, digits[metric]), *values[1:]]
-        cells += [
-            amount(row["parameters"]["trained"]),
-            duration(row["seconds"]["train"]),
-            memory(row["peak_memory_bytes"]),
-        ]
+        cells += [amount(row["parameters"]["trained"]), duration(row["seconds"]["train"])]
+        cells.append(memory(row["peak_memory_bytes"]))
         marks = [best[key] == row["metrics"][key]["value"] for key in keys]
         rows.append(_tr(cells, best=[False, marks[0], False, *marks[1:], False, False, False]))
     return _table(heads, rows)
@@ -166,10 +159,8 @@ def _targets_table(task: dict[str, Any]) -> str:
     best = {key: _best(task["runs"], key) for key in keys}
     rows = []
     for row in task["runs"]:
-        cells = [
-            _name(row, tone[row["name"]]),
-            *(_value(row["metrics"][key], digits_of(task["runs"], key)) for key in keys),
-        ]
+        values = [_value(row["metrics"][key], digits_of(task["runs"], key)) for key in keys]
+        cells = [_name(row, tone[row["name"]]), *values]
         rows.append(_tr(cells, best=[False, *(best[key] == row["metrics"][key]["value"] for key in keys)]))
     heads = ["run", *(escape(key.split("/", 1)[1]) for key in keys)]
     return f"<details open><summary>{title} of each target</summary>{_table(heads, rows, 'wide small')}</details>"

@@ -16,13 +16,13 @@ import numpy as np
 from genolm.evaluation.metrics import CONFIDENCE, Scores, interval
 
 
-def over_seeds(scores: Sequence[Scores], metric: str, *, seed: int = 0) -> tuple[float, np.ndarray]:
+def over_seeds(scores: Sequence[Scores], metric: str, *, stream: int = 0) -> tuple[float, np.ndarray]:
     """Average a metric over the seeds of one run.
 
     Args:
         scores: one a seed, from the same rows and the same seed of row draws.
         metric: a key of their values.
-        seed: of the draws of seeds.
+        stream: tells apart draws of seeds that must not go together.
 
     Returns:
         The mean of all seeds, and that of the drawn seeds in each replicate, shape (R,).
@@ -33,7 +33,9 @@ def over_seeds(scores: Sequence[Scores], metric: str, *, seed: int = 0) -> tuple
     _check_paired(scores)
     table = np.array([one.replicates[metric] for one in scores])
     num_seeds, num_replicates = table.shape
-    drawn = np.random.default_rng([1, seed]).integers(num_seeds, size=(max(num_seeds - 1, 1), num_replicates))
+    drawn = np.random.default_rng([scores[0].seed, 1, stream]).integers(
+        num_seeds, size=(max(num_seeds - 1, 1), num_replicates)
+    )
     value = float(np.mean([one.values[metric] for one in scores]))
     return value, table[drawn, np.arange(num_replicates)].mean(axis=0)
 
@@ -58,9 +60,9 @@ def paired_difference(
         ValueError: as in `over_seeds`.
     """
     _check_paired([*ours, *theirs])
-    value, replicates = over_seeds(ours, metric, seed=0)
+    value, replicates = over_seeds(ours, metric, stream=0)
     # Seeds of two runs have nothing in common: they are drawn apart.
-    other_value, other_replicates = over_seeds(theirs, metric, seed=1)
+    other_value, other_replicates = over_seeds(theirs, metric, stream=1)
     return interval(value - other_value, replicates - other_replicates, confidence)
 
 

@@ -8,15 +8,7 @@ import numpy as np
 
 from genolm.evaluation.charts import Line, Row, count_strips, interval_chart, line_chart, scatter
 from genolm.evaluation.comparison import TITLES
-from genolm.evaluation.curves import (
-    GRID,
-    dense,
-    flat,
-    one_against_rest,
-    precision_recall,
-    reliability,
-    roc,
-)
+from genolm.evaluation.curves import GRID, dense, flat, one_against_rest, precision_recall, reliability, roc
 from genolm.evaluation.figures import running_mean, series
 from genolm.evaluation.numbers import digits_of, number, span
 from genolm.evaluation.runs import Run
@@ -107,9 +99,8 @@ def efficiency_panel(task: dict[str, Any]) -> str:
 def curve_panels(task: dict[str, Any], groups: Groups) -> list[str]:
     """ROC and precision–recall of each run, averaged over classes and seeds."""
     kind = task["task"]["kind"]
-    several = {"binary": "", "multilabel": " Mean over labels."}.get(
-        kind, " One class against the rest, mean over classes."
-    )
+    classes = " One class against the rest, mean over classes."
+    several = {"binary": "", "multilabel": " Mean over labels."}.get(kind, classes)
     if any(len(row["seeds"]) > 1 for row in task["runs"]):
         several += " Mean over seeds."
     found = []
@@ -119,9 +110,8 @@ def curve_panels(task: dict[str, Any], groups: Groups) -> list[str]:
     ):
         lines = _run_lines(task, groups, metric, curve)
         if lines:
-            drawn = line_chart(
-                lines, x, y, f"{title} of each run", diagonal=metric == "auroc", x_range=_UNIT, y_range=_UNIT
-            )
+            label, chance = f"{title} of each run", metric == "auroc"
+            drawn = line_chart(lines, x, y, label, diagonal=chance, x_range=_UNIT, y_range=_UNIT)
             found.append(figure(title, drawn, f"Beside each name: {TITLES[metric]}.{several}"))
     return found
 
@@ -177,6 +167,8 @@ def scatter_panels(task: dict[str, Any], groups: Groups) -> list[str]:
             known = ~np.isnan(labels[:, target])
             values.append((row, run, labels[known, target], predictions[known, target]))
         every = np.concatenate([part for _, _, y, p in values for part in (y, p)])
+        if not len(every):
+            continue
         low, high = float(every.min()), float(every.max())
         pad = 0.03 * (high - low) or 0.5
         for row, run, y, p in values:

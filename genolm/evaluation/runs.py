@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from genolm.evaluation.kinds import KINDS
 from genolm.evaluation.metrics import metrics
 
-METHODS = ("lora", "full", "probe", "scratch", "baseline")
 _SHOWN = 3
 
 
@@ -124,6 +123,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: key {key!r} is {about.get(key)!r}; is it a run of `genolm finetune`?")
     if about["task"].get("kind") not in KINDS:
         raise ValueError(f"{path}: task kind is {about['task'].get('kind')!r}; allowed: {', '.join(KINDS)}")
+    names = about["task"].get("names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: task names are {names!r}; allowed: a list of the task's classes, labels or targets")
     return about
 
 
@@ -202,7 +204,9 @@ def _array(column: Any, depth: int, ragged: bool) -> np.ndarray:
 def _check_metrics(path: Path, about: dict, labels: np.ndarray, predictions: np.ndarray, split: str) -> None:
     """Metrics follow from predictions: a run whose two files disagree is a mix of two."""
     try:
-        found = metrics(about["task"]["kind"], labels, predictions, about.get("threshold"))
+        task = about["task"]
+        names = task["names"] if task["kind"] in ("regression", "tracks") else None
+        found = metrics(task["kind"], labels, predictions, about.get("threshold"), names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for name, said in (about.get(split) or {}).items():

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finetuned_runs import NAMES, make_run, make_study
 
+from genolm import cli
 from genolm.commands.compare import compare
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -92,9 +95,6 @@ def test_the_same_runs_give_the_same_files(tmp_path):
 
 def test_undefined_metrics_are_null_and_a_dash(tmp_path):
     run = make_run(tmp_path / "a", "lora", num_rows=30)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = pq.read_table(run / "predictions.parquet").to_pylist()
     pq.write_table(pa.Table.from_pylist([row | {"label": 1} for row in rows]), run / "predictions.parquet")
     about = json.loads((run / "metrics.json").read_text()) | {"test": {}}
@@ -102,6 +102,28 @@ def test_undefined_metrics_are_null_and_a_dash(tmp_path):
     found, page = run_compare([run], tmp_path / "out")
     assert found["tasks"][0]["runs"][0]["metrics"]["mcc"] == {"value": None, "low": None, "high": None}
     assert "–" in page
+
+
+def test_a_target_without_labels_is_left_out(tmp_path):
+    run = make_run(tmp_path / "a", "lora", "regression", num_rows=30)
+    path = run / "predictions.parquet"
+    rows = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | {"label": [None, row["label"][1]]} for row in rows]), path)
+    (run / "metrics.json").write_text(json.dumps(json.loads((run / "metrics.json").read_text()) | {"test": {}}))
+    found, page = run_compare([run], tmp_path / "out")
+    assert "r2/developmental" in found["tasks"][0]["runs"][0]["metrics"]
+    assert "true developmental" in page and "true housekeeping" not in page
+
+
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(cli.VERBS, "compare", "runs side by side")
+    runs = [make_run(tmp_path / name, name, num_rows=rows) for name, rows in (("lora", 40), ("danq", 30))]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["compare", *map(str, runs), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith("error: ") and len(said.splitlines()) == 1
+    assert "10 only in" in said and not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):

@@ -103,6 +103,7 @@ def test_tasks_of_other_names_are_apart(tmp_path):
         (lambda run: (run / "metrics.json").write_text("[]"), "holds no table of keys"),
         (lambda run: edit_about(run, seed="x"), "key 'seed' is 'x'"),
         (lambda run: edit_about(run, task={"kind": "rank"}), "task kind is 'rank'; allowed: binary"),
+        (lambda run: edit_about(run, task={"kind": "binary"}), "task names are None; allowed: a list"),
         (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 cut"), "predictions.parquet is damaged"),
         (lambda run: (run / "log.jsonl").write_text('{"step": 1}\n{"st'), r"log.jsonl:2 is damaged"),
         (lambda run: edit_rows(run, lambda rows: [*rows, rows[-1]]), "id 'test-79' stands twice in split test"),
@@ -131,6 +132,13 @@ def test_damaged_runs_are_refused(pair, damage, message):
     with pytest.raises(ValueError, match=message) as error:
         read_run(pair[0])
     assert str(pair[0]) in str(error.value)
+
+
+def test_names_of_targets_must_be_as_many_as_targets(tmp_path):
+    run = make_run(tmp_path / "a", "lora", "regression", num_rows=40)
+    edit_about(run, task={"kind": "regression", "names": ["one"]})
+    with pytest.raises(ValueError, match="predictions.parquet: 1 names for 2 targets"):
+        read_run(run)
 
 
 def test_a_run_without_a_log_or_recipe_is_read(pair):
