@@ -104,6 +104,7 @@ def _multilabel(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
     cuts = np.asarray(0.5 if threshold is None else threshold, dtype=np.float64)
     if cuts.shape not in ((), (labels.shape[1],)):
         raise ValueError(f"{len(cuts)} thresholds for {labels.shape[1]} labels; give one, or one a label")
+    check_probabilities(predictions)
     known = ~np.isnan(labels)
     each = [
         (rows, _binary(labels[rows, k], predictions[rows, k], cut, None))
@@ -131,6 +132,8 @@ def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
     names = [str(k) for k in range(num_targets)] if names is None else names
     if len(names) != num_targets:
         raise ValueError(f"{len(names)} names for {num_targets} targets")
+    if len(set(names)) < num_targets:
+        raise ValueError(f"targets are named {', '.join(names)}; give each its own name")
     each = {}
     for name, y, p in zip(names, labels.T, predictions.T, strict=True):
         rows = np.flatnonzero(~np.isnan(y))
@@ -190,6 +193,6 @@ def check_probabilities(values: np.ndarray) -> None:
     if wrong.any():
         row = _first(wrong)
         raise ValueError(
-            f"row {row}: prediction is {values[row]}; allowed: probabilities from 0 to 1. "
+            f"row {row}: prediction is {values[wrong][0]}; allowed: probabilities from 0 to 1. "
             "NaN comes from a training that diverged, other numbers from logits."
         )

@@ -195,6 +195,7 @@ def test_what_is_not_defined_is_nan():
         ("multiclass", [0, 3], [[0.5, 0.5], [0.5, 0.5]], "row 1: label is 3"),
         ("multilabel", [[0.0], [1.0]], [[0.0], [-1.0]], "prediction is -1.0"),
         ("regression", [[0.0], [1.0]], [[0.0], [np.inf]], "row 1: prediction is not finite"),
+        ("multilabel", [[np.nan, 0.0], [1.0, 1.0]], [[0.5, 0.5], [np.nan, 0.5]], "row 1: prediction is nan"),
         ("regression", [[0.0]], [[0.0, 1.0]], "labels have shape"),
         ("per-base", [[0, 1]], [[[0.5, 0.5]]], "row 0: 2 labels but 1 predictions"),
         ("ranking", [0], [0], "task kind is 'ranking'; allowed: binary"),
