@@ -207,7 +207,7 @@ def _method(comparison: dict[str, Any]) -> str:
         "with several seeds it also draws among them, one fewer than there are. Differences are paired: both runs are "
         "measured on the same drawn rows (Dror et al. 2018, doi:10.18653/v1/P18-1128), so that a difference can be "
         "certain where the intervals of two runs overlap. With one seed an interval says nothing about another "
-        "training.</p>"
+        "training; with three that differ by more than their rows explain, it is somewhat too narrow.</p>"
         "<p>Intervals are not widened for how many runs are compared: of twenty runs that are equal to the baseline, "
         "one is expected to seem different. Where no run to compare with was named, the baseline that is best on these "
         "rows was taken, which favours it a little.</p></section>"
