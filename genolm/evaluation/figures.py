@@ -8,6 +8,14 @@ import numpy as np
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
 _TRAIN, _HELD_OUT, _BASELINE, _FLOOR = "#0072B2", "#D55E00", "#666666", "#009E73"
+_METRIC_COLOURS = {
+    "mcc": "#0072B2",
+    "auroc": "#D55E00",
+    "auprc": "#009E73",
+    "r2": "#0072B2",
+    "spearman": "#E69F00",
+    "pearson": "#CC79A7",
+}
 
 
 def loss_curve(
@@ -40,13 +48,13 @@ def loss_curve(
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    steps, bits = _series(log, key)
+    steps, bits = series(log, key)
     # A masked model is trained on bases of which some are shown, and measured on bases that are all hidden.
     training = "training" if objective == "causal" else "training, not all hidden"
     if len(steps):
         axes.plot(steps, bits, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
         axes.plot(steps, running_mean(bits), color=_TRAIN, linewidth=2, label=f"{training}: {bits[-1]:.3f} at the end")
-    held_out_steps, held_out = _series(log, f"eval_{key}")
+    held_out_steps, held_out = series(log, f"eval_{key}")
     if len(held_out_steps):
         label = f"held out: {held_out[-1]:.3f} at the end"
         axes.plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
@@ -68,6 +76,46 @@ def loss_curve(
     figure.savefig(out_png)
 
 
+def learning_curve(log: Sequence[dict[str, Any]], out_png: str | Path) -> None:
+    """Draw the losses of a fine-tuning run against the training step, and beneath them its held-out metrics.
+
+    Args:
+        log: rows of `log.jsonl`. A row with `step` and `loss` is a point of the training curve, with `eval_loss` of the
+            held-out one; `eval_` before the name of a metric that is 1 at best gives its curve. Other rows are skipped.
+        out_png: file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    measured = {key: series(log, f"eval_{key}") for key in _METRIC_COLOURS}
+    measured = {key: points for key, points in measured.items() if len(points[0])}
+    figure = Figure(figsize=(7.2, 6.4 if measured else 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2 if measured else 1, sharex=True, squeeze=False)[:, 0]
+    steps, loss = series(log, "loss")
+    if len(steps):
+        panels[0].plot(steps, loss, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
+        panels[0].plot(
+            steps, running_mean(loss), color=_TRAIN, linewidth=2, label=f"training: {loss[-1]:.3f} at the end"
+        )
+    held_out_steps, held_out = series(log, "eval_loss")
+    if len(held_out_steps):
+        label = f"held out: {held_out.min():.3f} at best, step {held_out_steps[held_out.argmin()]:g}"
+        panels[0].plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
+    panels[0].set_ylabel("loss")
+    for key, (at, values) in measured.items():
+        label = f"{key}: {values.max():.3f} at best, step {at[values.argmax()]:g}"
+        panels[1].plot(at, values, color=_METRIC_COLOURS[key], linewidth=2, marker="o", markersize=4, label=label)
+        panels[1].set_ylabel("on held-out rows")
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    panels[-1].set_xlabel("training step")
+    figure.savefig(out_png)
+
+
 def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
     """Average each value with the ones before it, over about `share` of all; shape (n,) in, shape (n,) out."""
     width = max(round(len(values) * share), 1)
@@ -77,8 +125,9 @@ def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
     return (total[end] - total[start]) / (end - start)
 
 
-def _series(log: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(row["step"], row[key]) for row in log if "step" in row and row.get(key) is not None]
+def series(log: Sequence[dict[str, Any]], key: str, against: str = "step") -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (n,) and values (n,) of a key, of rows that have both; what is not finite is left out."""
+    points = [(row[against], row[key]) for row in log if against in row and row.get(key) is not None]
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table[:, 1])]
     return table[:, 0], table[:, 1]

@@ -2,8 +2,13 @@
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from genolm.evaluation.comparison import TITLES
+from genolm.evaluation.numbers import amount, digits_of, duration, memory, number, span
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
@@ -23,3 +28,41 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         for order, bits in metrics["markov"].items():
             table.add_row(f"{order} (best)" if order == best else order, f"{bits:.4f}")
         console.print(table)
+
+
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """Print runs from best to worst: metrics, the difference to the baseline with its interval; then what each cost."""
+    console = Console(highlight=False)
+    for task in comparison["tasks"]:
+        if task["task_name"]:
+            console.print(f"\n[bold]{escape(task['task_name'])}[/bold]")
+        metric, rows = task["metric"], task["runs"]
+        keys = [metric, *(key for key in rows[0]["metrics"] if key != metric and "/" not in key)]
+        digits = {key: digits_of(rows, key) for key in keys}
+        heads = [TITLES[key] for key in keys]
+        measured = _plain("run", heads[0], f"less {escape(task['baseline'])}", *heads[1:])
+        cost = _plain("run", "parameters trained", "training time", "peak memory")
+        for row in rows:
+            seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
+            about = seeds if row["data_fraction"] == 1 else f"{seeds}, {100 * row['data_fraction']:g} %"
+            first, found = _two_lines(row["metrics"][metric], digits[metric]), row["difference"]
+            difference = _two_lines(found[metric], digits[metric], signed=True) if found else "–"
+            rest = [number(row["metrics"][key]["value"], digits[key]) for key in keys[1:]]
+            measured.add_row(f"{escape(row['name'])}\n[dim]{about}[/dim]", first, difference, *rest)
+            spent = duration(row["seconds"]["train"]), memory(row["peak_memory_bytes"])
+            cost.add_row(escape(row["name"]), amount(row["parameters"]["trained"]), *spent)
+        console.print(measured, cost)
+        if len(comparison["tasks"]) > 1:
+            console.print(task["finding"], markup=False)
+    console.print(comparison["finding"], markup=False)
+
+
+def _plain(*heads: str) -> Table:
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    return table
+
+
+def _two_lines(found: dict[str, float], digits: int, *, signed: bool = False) -> str:
+    return f"{number(found['value'], digits, signed=signed)}\n[dim]{span(found, digits, signed=signed)}[/dim]"
