@@ -5,10 +5,10 @@ Each file is one architecture, at its published size, with a citation and what d
 
 import difflib
 
+from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline, complete_options
 from genolm.models.baselines.basenji import Basenji
 from genolm.models.baselines.basset import Basset
-from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.danq import DanQ
 from genolm.models.baselines.deep6mapred import Deep6mAPred
 from genolm.models.baselines.deepbind import DeepBind
@@ -86,7 +86,7 @@ def build_baseline(
     config = BaselineConfig(
         baseline=name,
         length=length,
-        num_labels=num_outputs,
+        num_labels=num_outputs,  # type: ignore[call-arg]
         width=width,
         per_base=per_base,
         base_token_ids=list(base_token_ids),

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
 from genolm.models.baseline_configuration import BaselineConfig
@@ -28,6 +29,7 @@ class Baseline(PreTrainedModel):
 
     config_class = BaselineConfig
     OPTIONS: ClassVar[dict[str, Any]] = {}
+    accepts_loss_kwargs = False  # forward's `**_` is no sign that it divides a loss by what Trainer counts
     CAN_PER_BASE: ClassVar[bool] = False
     ONE_LENGTH: ClassVar[bool] = True
 
@@ -36,12 +38,13 @@ class Baseline(PreTrainedModel):
         if cls is Baseline and config is not None:
             from genolm.models.baselines import baseline_class  # it names all classes, and so comes after this one
 
-            cls = baseline_class(config.baseline)
+            return super().__new__(baseline_class(config.baseline))  # type: ignore[arg-type]
         return super().__new__(cls)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        assert config.num_labels is not None
+        self.num_labels: int = config.num_labels
         self.options = complete_options(type(self), config.baseline, config.options)
         if config.per_base and not self.CAN_PER_BASE:
             raise ValueError(f"{config.baseline} gives one output per row, not per base")
@@ -95,13 +98,19 @@ class Baseline(PreTrainedModel):
         """Return a dropout of the published rate, or of the configuration's."""
         return nn.Dropout(rate if self.config.dropout is None else self.config.dropout)
 
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw fresh weights of a layer; as torch does by default, unless a baseline was published otherwise."""
+        layer.reset_parameters()
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # transformers would draw them from N(0, 0.02): far too small for a stack of convolutions.
         if isinstance(module, nn.Linear | nn.Conv1d | nn.RNNBase):
-            module.reset_parameters()
+            self.draw(module)
         else:
             super()._init_weights(module)
+        if getattr(module, "starts_at_zero", False):
+            init.zeros_(module.weight)  # type: ignore[arg-type]
 
 
 def complete_options(baseline: type[Baseline], name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,10 @@ github.com/calico/basenji. Basenji itself: Kelley et al. 2018, doi:10.1101/gr.22
 
 import torch
 from torch import nn
-from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
-from genolm.models.baselines.layers import BatchNorm, Pool, masked_mean
+from genolm.models.baselines.baseline import Baseline
+from genolm.models.baselines.layers import BatchNorm, Pool, draw_he, masked_mean, starts_at_zero
 
 TOWER = [339 * 1.1776**i for i in range(6)]
 
@@ -42,6 +41,7 @@ class Basenji(Baseline):
         for _ in range(self.options["num_dilated"]):
             inner = self.block(channels, self.wide(384), 3, dilation=rate)
             outer = self.block(self.wide(384), channels, dropout=0.3)
+            starts_at_zero(outer[-2])
             self.dilated.append(nn.Sequential(*inner, *outer))
             rate = round(1.5 * rate)
         self.last = nn.Sequential(*self.block(channels, self.wide(1536), dropout=0.05), nn.GELU())
@@ -61,14 +61,6 @@ class Basenji(Baseline):
             hidden = hidden + block(hidden)
         return self.score(masked_mean(self.last(hidden), keep[:, :: 2 ** (1 + len(TOWER))]))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, nn.Conv1d | nn.Linear):
-            init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        if isinstance(module, nn.Sequential) and module in set(self.dilated):
-            norm = module[-2]
-            assert isinstance(norm, BatchNorm)
-            init.zeros_(norm.weight)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw as published."""
+        draw_he(layer)

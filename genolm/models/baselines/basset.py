@@ -12,8 +12,8 @@ Source: Kelley, Snoek & Rinn 2016, doi:10.1101/gr.200535.115; layers as its pret
 import torch
 from torch import nn
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.layers import BatchNorm, Conv, Pool, positions
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.layers import Conv, Pool, positions
 
 
@@ -31,9 +31,7 @@ class DanQ(Baseline):
         )
         self.lstm = nn.LSTM(wide, wide, batch_first=True, bidirectional=True)
         size = 2 * wide * positions(self.convolution, config.length)
-        self.dense = nn.Sequential(
-            self.drop(0.5), nn.Linear(size, dense), nn.ReLU(), nn.Linear(dense, self.num_labels)
-        )
+        self.dense = nn.Sequential(self.drop(0.5), nn.Linear(size, dense), nn.ReLU(), nn.Linear(dense, self.num_labels))
         self.post_init()
 
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -41,10 +39,7 @@ class DanQ(Baseline):
         hidden, _ = self.lstm(self.convolution(one_hot).transpose(1, 2))
         return self.dense(hidden.flatten(1))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        for name, parameter in module.named_parameters(recurse=False):
-            if "bias" in name:
-                init.zeros_(parameter)
-            else:
-                init.uniform_(parameter, -0.05, 0.05)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw as published."""
+        for name, parameter in layer.named_parameters(recurse=False):
+            init.zeros_(parameter) if "bias" in name else init.uniform_(parameter, -0.05, 0.05)

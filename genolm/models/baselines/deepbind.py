@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.layers import masked_max
 
 

@@ -12,11 +12,10 @@ deepcpg/models/dna.py of github.com/cangermueller/deepcpg.
 
 import torch
 from torch import nn
-from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
-from genolm.models.baselines.layers import Conv, Pool, positions
+from genolm.models.baselines.baseline import Baseline
+from genolm.models.baselines.layers import Conv, Pool, draw_glorot, positions
 
 
 class DeepCpG(Baseline):
@@ -32,18 +31,13 @@ class DeepCpG(Baseline):
             *(Conv(one, two, 3), nn.ReLU(), Pool(2, floor=True)),
         )
         size = two * positions(self.convolutions, config.length)
-        self.dense = nn.Sequential(
-            nn.Linear(size, dense), nn.ReLU(), self.drop(0.0), nn.Linear(dense, self.num_labels)
-        )
+        self.dense = nn.Sequential(nn.Linear(size, dense), nn.ReLU(), self.drop(0.0), nn.Linear(dense, self.num_labels))
         self.post_init()
 
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Map (B, 4, config.length) to (B, num_labels)."""
         return self.dense(self.convolutions(one_hot).flatten(1))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Conv1d):
-            init.xavier_uniform_(module.weight)
-            assert module.bias is not None
-            init.zeros_(module.bias)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw as Keras."""
+        draw_glorot(layer)

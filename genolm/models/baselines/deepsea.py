@@ -12,8 +12,8 @@ Source: Zhou & Troyanskaya 2015, doi:10.1038/nmeth.3547, with the layers of its 
 import torch
 from torch import nn
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.layers import Conv, Pool, positions
 
 

@@ -2,7 +2,8 @@
 
     stem: conv 128 × 15 → + pointwise block → pool 2
     tower: 3 × [block × 5 → + pointwise block → pool 2], 128 … 256 channels; block: norm → GELU → conv
-    4 × [layer norm → 4 heads of 64 → +, layer norm → 512, ReLU → 256 → +] → block 512, GELU → mean over the row → linear
+    4 × [layer norm → 4 heads of 64 → +, layer norm → 512, ReLU → 256 → +]
+    → block 512, GELU → mean over the row → linear
 
 Published are seven poolings to bins of 128 bp, 11 layers of 1,536 channels and 8 heads, 249 million weights, for
 196,608 bp; four poolings leave short rows something to attend to. Left out: pooling by attention (maxima here), cropped
@@ -21,11 +22,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
-from genolm.models.baselines.layers import BatchNorm, Pool, masked_mean
+from genolm.models.baselines.baseline import Baseline
+from genolm.models.baselines.layers import BatchNorm, Pool, draw_he, masked_mean, starts_at_zero
 
 HEADS = 4
 DECAYS = 16
@@ -37,6 +37,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.block = nn.Sequential(*block(channels, channels, 1))
+        starts_at_zero(self.block[-1])
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map (B, C, P)."""
@@ -63,7 +64,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.into, self.out = nn.Linear(channels, 3 * channels, bias=False), nn.Linear(channels, channels)
-        self.by_distance = nn.Linear(2 * DECAYS, HEADS, bias=False)
+        self.by_distance = starts_at_zero(nn.Linear(2 * DECAYS, HEADS, bias=False))
 
     def forward(self, hidden: torch.Tensor, keep: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
         """Map (B, P, C); keep (B, P) marks what may be attended to."""
@@ -115,14 +116,9 @@ class Enformer(Baseline):
             hidden = hidden + perceptron(hidden)
         return self.score(masked_mean(self.last(hidden.transpose(1, 2)), keep))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, nn.Conv1d):
-            init.kaiming_normal_(module.weight, nonlinearity="relu")
-            assert module.bias is not None
-            init.zeros_(module.bias)
-        if isinstance(module, Residual):
-            init.zeros_(module.block[-1].weight)
-        if isinstance(module, Attention):
-            init.zeros_(module.by_distance.weight)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw convolutions as published."""
+        if isinstance(layer, nn.Conv1d):
+            draw_he(layer)
+        else:
+            super().draw(layer)

@@ -13,8 +13,8 @@ Source: Shen, Bao & Huang 2018, doi:10.1038/s41598-018-33321-1; the unit: Cho et
 import torch
 from torch import nn
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.layers import run_recurrent
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.kmers import kmer_features, num_kmers
 
 
@@ -37,8 +37,7 @@ class KmerLogistic(Baseline):
         """Map (B, 4, L) to (B, num_labels)."""
         return self.score(kmer_features(one_hot, self.options["k_min"], self.options["k_max"]))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.zeros_(module.weight)
-            init.zeros_(module.bias)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Start at 0."""
+        init.zeros_(layer.weight)  # type: ignore[arg-type]
+        init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import initialization as init
 
 
 class Conv(nn.Conv1d):
@@ -50,8 +51,28 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (B, C) or (B, C, P)."""
         if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
         return super().forward(input)
+
+
+def starts_at_zero(layer: nn.Module) -> nn.Module:
+    """Mark a layer whose weight starts at 0. On the layer itself, as transformers initialises none without weights."""
+    layer.starts_at_zero = True  # type: ignore[assignment]
+    return layer
+
+
+def draw_glorot(layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+    """Draw weights as Glorot and Bengio do, biases 0: what Keras does by default."""
+    for name, parameter in layer.named_parameters(recurse=False):
+        init.zeros_(parameter) if "bias" in name else init.xavier_uniform_(parameter)
+
+
+def draw_he(layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+    """Draw weights as He et al. do before a ReLU, biases 0."""
+    for name, parameter in layer.named_parameters(recurse=False):
+        init.zeros_(parameter) if "bias" in name else init.kaiming_normal_(parameter, nonlinearity="relu")
 
 
 def positions(layers: Iterable[nn.Module], length: int) -> int:

@@ -9,14 +9,15 @@ for rows that are aligned, such as those around a methylated base or a transcrip
 With k-mers padding and words with N are not counted; with one-hot letters padding is zeros. Weights are drawn as
 torch does by default.
 
-Source: Li, Shi & Wasserman 2018, doi:10.1186/s12859-018-2187-1; layers as main_mlp_new.py of github.com/yifeng-li/DECRES.
+Source: Li, Shi & Wasserman 2018, doi:10.1186/s12859-018-2187-1; layers as main_mlp_new.py of
+github.com/yifeng-li/DECRES.
 """
 
 import torch
 from torch import nn
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
+from genolm.models.baselines.baseline import Baseline
 from genolm.models.baselines.kmers import kmer_features, num_kmers
 
 

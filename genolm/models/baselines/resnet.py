@@ -16,26 +16,25 @@ et al. 2018, doi:10.1038/s41588-018-0160-6, is DeepSEA's with twice the layers a
 
 import torch
 from torch import nn
-from transformers import initialization as init
 
-from genolm.models.baselines.baseline import Baseline
 from genolm.models.baseline_configuration import BaselineConfig
-from genolm.models.baselines.layers import BatchNorm, Pool, masked_mean
+from genolm.models.baselines.baseline import Baseline
+from genolm.models.baselines.layers import BatchNorm, Pool, draw_glorot, masked_mean
 
 STAGES = ((32, 128, 2), (64, 256, 2), (128, 512, 2), (256, 1024, 1))
 
 
 class Unit(nn.Module):
-    """A bottleneck with a shortcut, (B, C, P) to (B, D, P / stride rounded up)."""
+    """A bottleneck and a shortcut, which in the first unit of a stage is a map; (B, C, P) to (B, D, ⌈P / stride⌉)."""
 
-    def __init__(self, channels: int, inner: int, out: int, stride: int, dilation: int):
+    def __init__(self, channels: int, inner: int, out: int, first: bool, stride: int, dilation: int):
         super().__init__()
         self.residual = nn.Sequential(
             *(BatchNorm(channels), nn.ReLU(), nn.Conv1d(channels, inner, 1, stride)),
             *(BatchNorm(inner), nn.ReLU(), nn.Conv1d(inner, inner, 3, padding=dilation, dilation=dilation)),
             *(BatchNorm(inner), nn.ReLU(), nn.Conv1d(inner, out, 1)),
         )
-        self.shortcut = nn.Conv1d(channels, out, 1, stride) if channels != out or stride > 1 else nn.Identity()
+        self.shortcut = nn.Conv1d(channels, out, 1, stride) if first else nn.Identity()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map (B, C, P)."""
@@ -61,7 +60,7 @@ class ResNet(Baseline):
                 self.bases *= 2 if unit == 0 else 1
                 stride = 2 if unit == 0 and not config.per_base else 1
                 dilation = self.bases if config.per_base else 1
-                layers.append(Unit(channels, self.wide(inner), self.wide(out), stride, dilation))
+                layers.append(Unit(channels, self.wide(inner), self.wide(out), unit == 0, stride, dilation))
                 channels = self.wide(out)
         self.layers = nn.Sequential(*layers)
         self.dropout = self.drop(0.0)
@@ -75,10 +74,6 @@ class ResNet(Baseline):
             return self.score(self.dropout(hidden.transpose(1, 2))).transpose(1, 2)
         return self.score(self.dropout(masked_mean(hidden, keep[:, :: self.bases])))
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, nn.Linear | nn.Conv1d):
-            init.xavier_uniform_(module.weight)
-            assert module.bias is not None
-            init.zeros_(module.bias)
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw as Keras."""
+        draw_glorot(layer)
