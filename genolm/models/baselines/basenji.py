@@ -1,7 +1,7 @@
 """Basenji2: convolutions that halve the row seven times, then dilated ones that add to it.
 
     block: GELU → conv → norm → dropout (→ pool 2)
-    block 288 × 15, pool → 6 blocks 339 … 768 × 5, pool → 11 × [block 384 × 3 dilated 1, 2, 3, 5 … → block 768, +]
+    block 288 × 15, pool → 6 blocks 339 … 768 × 5, pool → 11 × [block 384 × 3 dilated 1, 2, 3, 4, 6 … → block 768, +]
     → block 1536 → GELU → mean over the row → linear
 
 Made for 131,072 bp and 5,313 tracks in bins of 128 bp; here the bins of a row are averaged, and those at its ends are

@@ -4,7 +4,7 @@
     → 1000, norm, ReLU, dropout 0.3 → 1000, norm, ReLU, dropout 0.3 → linear
 
 Made for 600 bp and 164 outputs. Rows are padded with zeros to `length`; short ones keep at least one position
-(`layers.py`). Weights are drawn as torch does by default, which is what Torch7 did for the published model.
+(`layers.py`). Weights are drawn as torch does by default.
 
 Source: Kelley, Snoek & Rinn 2016, doi:10.1101/gr.200535.115; layers as its pretrained model in Kipoi, kipoi.org.
 """

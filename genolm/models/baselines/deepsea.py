@@ -4,7 +4,7 @@
     → flatten → 925, ReLU → linear
 
 Made for 1,000 bp and 919 outputs. Rows are padded with zeros to `length`; short ones keep at least one position
-(`layers.py`). Weights are drawn as torch does by default, which is what Torch7 did for the published model.
+(`layers.py`). Weights are drawn as torch does by default.
 
 Source: Zhou & Troyanskaya 2015, doi:10.1038/nmeth.3547, with the layers of its supplementary note.
 """

@@ -5,16 +5,17 @@
     4 × [layer norm → 4 heads of 64 → +, layer norm → 512, ReLU → 256 → +]
     → block 512, GELU → mean over the row → linear
 
-Published are seven poolings to bins of 128 bp, 11 layers of 1,536 channels and 8 heads, 249 million weights, for
-196,608 bp; four poolings leave short rows something to attend to. Left out: pooling by attention (maxima here), cropped
+Published are seven poolings to bins of 128 bp, 11 layers of 1,536 channels and 8 heads, for 196,608 bp;
+four poolings leave short rows something to attend to. Left out: pooling by attention (maxima here), cropped
 ends, heads for two species, and of relative positions the terms that depend on content and two of three kinds of basis
 functions: each head here adds a learned mixture of exponential decays, with and without direction, to its attention.
 
-Rows are padded with zeros to `length`; bins of padding alone are neither attended to nor averaged. Convolutions are
-He's, as in the trainable version of github.com/calico/basenji; what adds to a residual stream in a pointwise block and
-the position weights start at 0, the rest as torch does by default.
+Rows are padded with zeros to `length`; bins of padding alone are neither attended to nor averaged. Weights
+of convolutions are LeCun's, as published; those of pointwise blocks and of distances start at 0, so that each is the
+identity or nothing at first; the rest are drawn as torch does by default.
 
-Source: Avsec et al. 2021, doi:10.1038/s41592-021-01252-x.
+Source: Avsec et al. 2021, doi:10.1038/s41592-021-01252-x; manuscripts/enformer/params_enformer.json of
+github.com/calico/basenji.
 """
 
 import math
@@ -22,10 +23,11 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import initialization as init
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import BatchNorm, Pool, draw_he, masked_mean, starts_at_zero
+from genolm.models.baselines.layers import BatchNorm, Pool, masked_mean, starts_at_zero
 
 HEADS = 4
 DECAYS = 16
@@ -119,6 +121,7 @@ class Enformer(Baseline):
     def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
         """Draw convolutions as published."""
         if isinstance(layer, nn.Conv1d):
-            draw_he(layer)
+            init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+            init.zeros_(layer.bias)  # type: ignore[arg-type]
         else:
             super().draw(layer)

@@ -38,12 +38,12 @@ def test_glorot(name):
             assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["basenji", "enformer"])
-def test_he(name):
+@pytest.mark.parametrize(("name", "variance"), [("basenji", 2), ("enformer", 1)])
+def test_he_and_lecun(name, variance):
     found = [weight for weight in weights(build(name), nn.Conv1d) if weight.any()]
     assert len(found) > 4
     for weight in found:
-        assert weight.std().item() == pytest.approx(math.sqrt(2 / weight[0].numel()), rel=0.1)
+        assert weight.std().item() == pytest.approx(math.sqrt(variance / weight[0].numel()), rel=0.1)
 
 
 def test_danq_is_even_within_a_twentieth():

@@ -19,7 +19,7 @@ def test_deepsea():
 
 
 def test_danq():
-    # 46,926,479: table of github.com/jiawei6636/Bioinfor-DeepATT, doi:10.1093/bib/bbaa159, and by hand from
+    # 46,926,479: table of github.com/ljw-struggle/Bioinfor-DeepATT, doi:10.1093/bib/bbaa159, and by hand from
     # DanQ_train.py, whose flattened layer has 75 * 640 inputs. torch's LSTM has a second bias of 4 * 320 a direction.
     lstm = 2 * 4 * (320 * 320 + 320 * 320 + 320)
     published = (4 * 26 * 320 + 320) + lstm + (75 * 640 * 925 + 925) + (925 * 919 + 919)
