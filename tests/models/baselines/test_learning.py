@@ -11,7 +11,7 @@ ROWS = {"basset": 6000}
 LEARNING_RATE = {"deepsea": 1e-3, "kmer-logistic": 1e-3, "deepbind": 1e-2, "gru": 1e-2, "deepsite": 5e-3}
 WIDTH = {"kmer-logistic": 1.0, "basenji": 0.15}
 EPOCHS = 15
-SLOW = ("basenji", "resnet", "basset", "gru", "enformer")
+SLOW = ("basenji", "basset", "deepsea", "deepsite", "enformer", "gru", "resnet")
 
 
 @pytest.fixture(autouse=True)
