@@ -12,9 +12,12 @@ from importlib.machinery import PathFinder
 __version__ = "0.1.0"
 
 _REGISTERED_BY = {
-    "transformers.models.auto.tokenization_auto": "genolm.tokenizers.kmer",
-    "transformers.models.auto.configuration_auto": "genolm.models.genolm.configuration",
-    "transformers.models.auto.modeling_auto": "genolm.models.genolm.modeling",
+    "transformers.models.auto.tokenization_auto": ["genolm.tokenizers.kmer"],
+    "transformers.models.auto.configuration_auto": [
+        "genolm.models.genolm.configuration",
+        "genolm.models.baseline_configuration",
+    ],
+    "transformers.models.auto.modeling_auto": ["genolm.models.genolm.modeling", "genolm.models.baselines"],
 }
 """Modules of the Auto classes, and what registers itself with them when imported."""
 
@@ -22,7 +25,7 @@ _REGISTERED_BY = {
 class _OnImport(MetaPathFinder):
     """Imports what registers itself right after a module of the Auto classes was; otherwise finds nothing."""
 
-    def __init__(self, modules: dict[str, str]):
+    def __init__(self, modules: dict[str, list[str]]):
         self.modules = modules
 
     def find_spec(self, fullname, path=None, target=None):
@@ -35,7 +38,8 @@ class _OnImport(MetaPathFinder):
 
             def exec_module(module):
                 execute(module)
-                import_module(registers)
+                for name in registers:
+                    import_module(name)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -43,6 +47,7 @@ class _OnImport(MetaPathFinder):
 
 for _auto, _registers in _REGISTERED_BY.items():
     if _auto in sys.modules:
-        import_module(_registers)
+        for _name in _registers:
+            import_module(_name)
 if not any(isinstance(finder, _OnImport) for finder in sys.meta_path):
     sys.meta_path.insert(0, _OnImport({k: v for k, v in _REGISTERED_BY.items() if k not in sys.modules}))
