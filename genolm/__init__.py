@@ -17,7 +17,11 @@ _REGISTERED_BY = {
         "genolm.models.genolm.configuration",
         "genolm.models.baseline_configuration",
     ],
-    "transformers.models.auto.modeling_auto": ["genolm.models.genolm.modeling", "genolm.models.baselines"],
+    "transformers.models.auto.modeling_auto": [
+        "genolm.models.genolm.modeling",
+        "genolm.models.baselines",
+        "genolm.models.labelled",
+    ],
 }
 """Modules of the Auto classes, and what registers itself with them when imported."""
 

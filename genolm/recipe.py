@@ -145,6 +145,134 @@ class PretrainRecipe:
     fit_batch: bool = False
 
 
+@dataclass(frozen=True)
+class RowSplitRecipe:
+    """Which labelled rows are train, valid and test; as `genolm.data.splits.split_rows` has it."""
+
+    by: Literal["column", "contig", "fold", "random"] = "column"
+    valid: float = 0.1
+    test: float = 0.1
+    valid_contigs: list[str] = field(default_factory=list)
+    test_contigs: list[str] = field(default_factory=list)
+    folds: int = 5
+    fold: int = 0
+    stratified: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LabelsRecipe:
+    """A labelled table, its task and splits.
+
+    Attributes:
+        table: a file; split → file or files; class → file; or a dataset of the Hub, `owner/name`.
+        fasta: FASTA of a table of intervals.
+        columns: our name of a column (sequence, label, split, id, chrom, start, end, strand) → the table's.
+        task: inferred, and told, where not set.
+        classes: classes in the order of their index, or names of labels and targets.
+        split: which rows are train, valid and test.
+        leakage: what to do about rows that splits share: tell, stop, or drop them from train and valid.
+        data_fraction: share of the train rows to learn from; a smaller share lies within a larger.
+    """
+
+    table: Any
+    fasta: str | list[str] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+    task: Literal["binary", "multiclass", "multilabel", "regression", "per-base", "tracks"] | None = None
+    classes: list[str] | None = None
+    split: RowSplitRecipe = field(default_factory=RowSplitRecipe)
+    leakage: Literal["warn", "error", "drop"] = "warn"
+    data_fraction: float = 1.0
+
+    def __post_init__(self):
+        within("data_fraction", self.data_fraction, 1e-6, 1)
+
+
+@dataclass(frozen=True)
+class StoppingRecipe:
+    """How often the valid rows are predicted in training, and when no more is learnt.
+
+    Attributes:
+        evaluations: spread evenly over training; the model of the best is kept.
+        patience: evaluations without a better one after which training stops; 0 for never.
+        metric: to be best in; the primary one of the task where not set.
+    """
+
+    evaluations: int = 20
+    patience: int = 6
+    metric: str | None = None
+
+    def __post_init__(self):
+        within("evaluations", self.evaluations, 1, None)
+        within("patience", self.patience, 0, None)
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """Everything `genolm finetune` needs.
+
+    Attributes:
+        run_dir: folder of the run; the model is left in its `model`.
+        model: a pretrained model: a run of `genolm pretrain`, its checkpoint, or a name on the Hub; or a block
+            `{baseline: danq, width: 0.5, …}`.
+        labels: the table, its task and splits.
+        method: lora, full, probe or scratch; a baseline has none.
+        name: of the run in comparisons; by default the method or the baseline. Seeds of one name are replicates.
+        task_name: of the task in comparisons of several.
+        seed: of everything random but the split.
+        lora: fields of peft.LoraConfig; by default on all linear maps of the backbone.
+        pooling: mean over tokens, the first token, or a learnt weighting.
+        dropout: before the head; of a baseline, instead of the published rates.
+        imbalance: nothing, weights of classes, classes equally likely, or focal loss.
+        focal_gamma: of focal loss.
+        reverse_complement: probability that a training row is read from the other strand.
+        both_strands: predict the mean over strands.
+        long_inputs: sequences longer than the model are an error, or read in windows whose vectors are averaged.
+        stopping: evaluation on valid rows along the way.
+        training: fields of transformers.TrainingArguments.
+        merge: of an adapter, also write the merged model, to `merged`.
+        resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
+        deterministic: only operations that give the same bits twice on one machine.
+        fit_batch: where the micro-batch does not fit, halve it and accumulate twice as often.
+    """
+
+    run_dir: str
+    model: Any
+    labels: LabelsRecipe
+    method: Literal["lora", "full", "probe", "scratch"] | None = None
+    name: str | None = None
+    task_name: str = ""
+    seed: int = 0
+    lora: dict[str, Any] = field(default_factory=dict)
+    pooling: Literal["mean", "cls", "attention"] = "mean"
+    dropout: float | None = None
+    imbalance: Literal["none", "weights", "sampling", "focal"] = "none"
+    focal_gamma: float = 2.0
+    reverse_complement: float = 0.0
+    both_strands: bool = False
+    long_inputs: Literal["error", "windows"] = "error"
+    stopping: StoppingRecipe = field(default_factory=StoppingRecipe)
+    training: dict[str, Any] = field(default_factory=dict)
+    merge: bool = False
+    resume: Literal["auto", "never"] = "auto"
+    deterministic: bool = False
+    fit_batch: bool = False
+
+    def __post_init__(self):
+        within("reverse_complement", self.reverse_complement, 0, 1)
+        within("focal_gamma", self.focal_gamma, 0, None)
+        if self.dropout is not None:
+            within("dropout", self.dropout, 0, 0.95)
+        if isinstance(self.model, dict) == (self.method is not None):
+            what = "a baseline" if isinstance(self.model, dict) else "a pretrained model"
+            raise SettingsError(
+                f"method is {self.method}, and the model is {what}; set method to lora, full, probe or scratch for a "
+                "pretrained model, and leave it out for a baseline"
+            )
+        if isinstance(self.model, dict) and "baseline" not in self.model:
+            raise SettingsError("model is a block without baseline; write model: {baseline: danq}, or name a folder")
+
+
 def to_dict(recipe: Any) -> dict[str, Any]:
     """Return a recipe as plain data, defaults included."""
     return dataclasses.asdict(recipe)

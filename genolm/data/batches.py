@@ -5,7 +5,7 @@ a class first and a row of it second. Nothing else decides, so workers, ranks an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,8 +62,8 @@ class RowEncoder:
         if (parts > 1).any() and not self.cut:
             row = int(np.argmax(parts))
             raise ValueError(
-                f"a sequence of {lengths[row]:,} bp has {count[row]:,} tokens; the model takes {room:,}. Set long_inputs: "
-                "windows to read it in pieces whose vectors are averaged, or shorten it"
+                f"a sequence of {lengths[row]:,} bp has {count[row]:,} tokens; the model takes {room:,}. Set "
+                "long_inputs: windows to read it in pieces whose vectors are averaged, or shorten it"
             )
         row = np.repeat(np.arange(len(parts)), parts)
         part = np.arange(len(row)) - np.repeat(np.cumsum(parts) - parts, parts)
@@ -92,7 +92,7 @@ class RowEncoder:
         return found
 
     def _tokens(self, end: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
-        """Return (B, W) the token over each base; of overlapping k-mers the one whose middle the base is, or nearest."""
+        """Return (B, W) the token over each base; of overlapping k-mers the one with the base nearest its middle."""
         base = np.arange(width)
         if self.encoder.kind == "kmer-overlapping":
             return np.clip(base - self.encoder.k // 2, 0, count[:, None] - 1)
@@ -193,3 +193,8 @@ class LabelCollator:
         for i, one in enumerate(labels):
             out[i, : len(one)] = one
         return out
+
+
+def for_rows(collator: LabelCollator, labelled: Labelled) -> LabelCollator:
+    """Return a collator that reads other rows as this one does, in their order."""
+    return replace(collator, labelled=labelled, in_order=True, reverse_complement=0.0, balanced=False)

@@ -25,6 +25,16 @@ from genolm.evaluation.kinds import KINDS, check_labels, check_probabilities, pr
 
 PRIMARY = dict.fromkeys(KINDS, "mcc") | {"multilabel": "auprc", "regression": "r2", "tracks": "r2"}
 LOWER_IS_BETTER = {"mse"}
+_CLASSES, _NUMBERS = ("mcc", "macro_f1", "accuracy", "auroc", "auprc"), ("r2", "spearman", "pearson", "mse")
+METRICS = {
+    "binary": ("mcc", "auroc", "auprc", "f1", "accuracy"),
+    "multiclass": _CLASSES,
+    "multilabel": ("auprc", "auroc", "f1", "mcc"),
+    "regression": _NUMBERS,
+    "per-base": _CLASSES,
+    "tracks": _NUMBERS,
+}
+"""Kind of task → its metrics."""
 NUM_REPLICATES = 1000
 CONFIDENCE = 0.95
 _CELLS_AT_ONCE = 1 << 20

@@ -57,6 +57,20 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     console.print(comparison["finding"], markup=False)
 
 
+def print_labelled(metrics: dict[str, Any]) -> None:
+    """Print the metrics of one fine-tuned model on its test rows, with intervals, beside those on its valid rows."""
+    test, valid = metrics.get("test", {}), metrics.get("valid", {})
+    table = _plain(escape(metrics["name"]), "test", "95 % interval", "valid")
+    for name in test or valid:
+        found, chosen = test.get(name), valid.get(name)
+        ends = "–" if found is None or found["low"] != found["low"] else f"{found['low']:.4f} … {found['high']:.4f}"
+        shown = [
+            "–" if value is None or value != value else f"{value:.4f}" for value in (found and found["value"], chosen)
+        ]
+        table.add_row(TITLES.get(name, name), shown[0], ends, shown[1])
+    Console(highlight=False).print(table)
+
+
 def _plain(*heads: str) -> Table:
     table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:

@@ -156,10 +156,8 @@ def on_backbone(backbone: PreTrainedModel, num_outputs: int, **settings) -> Labe
     config = backbone.config.to_dict()
     for key in ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"):
         config.pop(key, None)
-    hidden_size = backbone.config.hidden_size
-    return LabelModel(
-        LabelConfig(backbone=config, num_labels=num_outputs, hidden_size=hidden_size, **settings), backbone
-    )
+    settings |= {"num_labels": num_outputs, "hidden_size": backbone.config.hidden_size}
+    return LabelModel(LabelConfig(backbone=config, **settings), backbone)
 
 
 def linear_maps(model: LabelModel) -> list[str]:

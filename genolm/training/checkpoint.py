@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -281,12 +281,17 @@ def write_model(
     about: dict[str, Any],
     state: dict[str, Any] | None = None,
 ) -> None:
-    """Write what AutoModel and AutoTokenizer load, and `genolm.json`, into a folder."""
+    """Write what AutoModel and AutoTokenizer load, of an adapter what PEFT loads, and `genolm.json`, into a folder."""
     with without_bars():
         # It empties the state it is given, and without save_original_format=False gives some weights old names, under
         # which a run cannot go on (ESM, GPT-NeoX, Mixtral); AutoModel reads both.
         state = None if state is None else dict(state)
-        model.save_pretrained(folder, state_dict=state, save_original_format=False)
+        if hasattr(model, "peft_config"):
+            from genolm.models.lora import save_adapter
+
+            save_adapter(cast(Any, model), folder, state)
+        else:
+            model.save_pretrained(folder, state_dict=state, save_original_format=False)
     tokenizer.save_pretrained(folder)
     (folder / "genolm.json").write_text(json.dumps(about, indent=1))
 

@@ -38,6 +38,16 @@ def bits_and_speed(tokens_per_step: int, bases_per_token: float, objective: str)
     return show
 
 
+def rows_and_speed(rows_per_step: int) -> Show:
+    """Return what the log of labelled rows says beside the loss: rows a second of all ranks."""
+
+    def show(logs: dict[str, Any], steps_per_second: float) -> str:
+        logs["rows_per_second"] = round(steps_per_second * rows_per_step, 1)
+        return f"loss {logs['loss']:.4f}, {logs['rows_per_second']:,.0f} rows/s"
+
+    return show
+
+
 class RunLog(TrainerCallback):
     """Shows progress, and writes one JSON object a line to `log.jsonl`.
 
@@ -79,7 +89,7 @@ class RunLog(TrainerCallback):
             found = {f"eval_{name}": round(value, 5) for name, value in self.held_out(kwargs["model"]).items()}
             self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
             if state.is_world_process_zero:
-                self._write(args, state, found)
+                self._write(args, state, {"epoch": state.epoch, **found})
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""

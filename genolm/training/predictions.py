@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from tqdm.auto import tqdm
 
 from genolm.data.batches import LabelCollator
 from genolm.training.precision import has_fast_bf16
+
+Answer = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 def predict_rows(
@@ -24,7 +25,7 @@ def predict_rows(
     progress: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
-    output: Callable[[Any], torch.Tensor] = lambda batch: batch.logits,
+    answer: Answer | None = None,
 ) -> list[np.ndarray]:
     """Return what a model says of every row, in order.
 
@@ -39,13 +40,14 @@ def predict_rows(
         progress: show a bar.
         rank: of this process.
         num_ranks: processes that share the work; each must call this, and gets the same result.
-        output: what of a forward pass is wanted, (B, …).
+        answer: the model's inputs → (B, …), what is wanted of them; by default what the model predicts.
 
     Returns:
         n arrays: () of P(second class) for binary; (C,) of probabilities; (T,) of probabilities or numbers; of bases
         (L, C) or (L, T).
     """
     labelled = collator.labelled
+    answer = answer or (lambda inputs: in_units(labelled.task.kind, model(**inputs).logits.float(), collator))
     lengths = np.array([len(sequence) for sequence in labelled.sequences])
     order = np.argsort(lengths, kind="stable")
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -65,7 +67,7 @@ def predict_rows(
             rows = batches[number]
             strands = []
             for flip in (False, True)[: 1 + both_strands]:
-                strands.append(one_strand(model, collator, rows, flip, device, bf16, output))
+                strands.append(one_strand(collator, rows, flip, device, bf16, answer))
             found[number] = [np.mean(pair, axis=0) for pair in zip(*strands, strict=True)]
     finally:
         model.train(training)
@@ -78,16 +80,15 @@ def predict_rows(
     return values
 
 
-def one_strand(model, collator: LabelCollator, rows: np.ndarray, flip: bool, device, bf16: bool, output) -> list[Any]:
-    """Return what a model says of some rows read from one strand, brought to the bases of the given one."""
-    kind, lengths = collator.labelled.task.kind, [len(collator.labelled.sequences[i]) for i in rows]
-    inputs = collator.rows([collator.labelled.sequences[i] for i in rows], np.full(len(rows), flip))
+def one_strand(collator: LabelCollator, rows: np.ndarray, flip: bool, device, bf16: bool, answer: Answer) -> list[Any]:
+    """Return what is answered to some rows read from one strand, brought to the bases of the given one."""
+    sequences = [collator.labelled.sequences[i] for i in rows]
+    inputs = collator.rows(sequences, np.full(len(rows), flip))
     tensors = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        raw = output(model(**tensors)).float()
-    values = in_units(kind, raw, collator).double().cpu().numpy()
-    if kind in ("per-base", "tracks"):
-        return [value[:n][::-1] if flip else value[:n] for value, n in zip(values, lengths, strict=True)]
+        values = answer(tensors).double().cpu().numpy()
+    if collator.rows.per_base:
+        return [value[: len(x)][::-1] if flip else value[: len(x)] for value, x in zip(values, sequences, strict=True)]
     return list(values)
 
 
@@ -105,8 +106,3 @@ def in_units(kind: str, logits: torch.Tensor, collator: LabelCollator) -> torch.
         torch.as_tensor(x, dtype=logits.dtype, device=logits.device) for x in (collator.scale, collator.centre)
     )
     return logits * scale + centre
-
-
-def for_rows(collator: LabelCollator, labelled) -> LabelCollator:
-    """Return a collator that reads other rows as this one does, in their order."""
-    return replace(collator, labelled=labelled, in_order=True, reverse_complement=0.0, balanced=False)

@@ -1,0 +1,125 @@
+"""`genolm predict`: what a fine-tuned model says of new sequences: a table, a FASTA, or a BED with its FASTA."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+FASTA = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz", ".fa.bgz", ".fna.bgz", ".fasta.bgz")
+WRITES = (".csv", ".tsv", ".parquet")
+
+
+def predict(
+    run: Annotated[str, typer.Argument(help="Run folder of `genolm finetune`.")],
+    sequences: Annotated[str, typer.Argument(help="FASTA; or a table with `sequence`, or with chrom, start, end.")],
+    out: Annotated[Path, typer.Option(help="File to write: .csv, .tsv or .parquet.")],
+    fasta: Annotated[str | None, typer.Option(help="FASTA of a table of intervals, such as a BED.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Name of a column in the table: sequence=seq.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences in a forward pass.", min=1)] = 64,
+) -> None:
+    """Predict labels of new sequences, one row for each, in their order.
+
+    Example: genolm predict runs/promoters new.fa --out predictions.csv
+    """
+    import numpy as np
+    import torch
+
+    from genolm.data.batches import for_rows
+    from genolm.data.labels import Labelled
+    from genolm.data.rows import read_rows
+    from genolm.labelled_parts import check_lengths, open_labelled
+    from genolm.training.predictions import predict_rows
+
+    if out.suffix not in WRITES:
+        raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
+    if sequences.endswith(FASTA):
+        ids, letters, source = records(sequences)
+    else:
+        pairs = [word.partition("=") for word in column or []]
+        names: dict[str, Any] = {key: value or None for key, _, value in pairs}
+        rows = read_rows(sequences, fasta, {"label": None} | names, need_labels=False)
+        ids, letters, source = rows.ids, rows.sequences, rows.source
+        for note in rows.notes:
+            typer.echo(note, err=True)
+    model, collator, about = open_labelled(folder_of(run))
+    model.to(torch.accelerator.current_accelerator() or "cpu")
+    labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
+    check_lengths(collator.rows, labelled)
+    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "progress": True}
+    values = predict_rows(model, for_rows(collator, labelled), **options)
+    write(out, labelled, values, threshold_of(run))
+    typer.echo(f"{len(ids):,} predictions: {out}")
+
+
+def folder_of(run: str) -> Path:
+    """Return the folder of the model: that of a run, or itself."""
+    return Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
+
+
+def threshold_of(run: str) -> Any:
+    """Return the threshold that was chosen on the valid rows; None where there is none."""
+    import json
+
+    path = Path(run) / "metrics.json"
+    return json.loads(path.read_text()).get("threshold") if path.is_file() else None
+
+
+def records(path: str) -> tuple[Any, list[str], Any]:
+    """Return names, letters and places of the records of a FASTA."""
+    import numpy as np
+
+    from genolm.data.letters import clean
+    from genolm.genome.alphabet import text
+    from genolm.genome.fasta import check_file, read_fasta
+
+    check_file(Path(path))
+    names: list[str] = []
+    lines: list[int] = []
+    held: list[list[str]] = []
+    for block in read_fasta(path):
+        if block.opens:
+            names.append(block.name)
+            lines.append(block.line)
+            held.append([])
+        else:
+            held[-1].append(text(block.letters))
+    source = [f"{path}:{line}" for line in lines]
+    letters, _ = clean(["".join(parts) for parts in held], lambda row: source[row])
+    return np.array(names), letters, np.array(source)
+
+
+def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
+    """Write predictions whole or not at all: a column for each class, label or target; of bases, a list a row."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    task = labelled.task
+    columns: dict[str, Any] = {"id": [str(name) for name in labelled.ids]}
+    if task.kind in ("per-base", "tracks"):
+        lists = [np.asarray(value).tolist() for value in values]
+        columns["prediction"] = lists if out.suffix == ".parquet" else [str(value) for value in lists]
+    elif task.kind == "binary":
+        positive = np.array(values)
+        columns |= {f"probability_{task.names[1]}": positive}
+        columns["label"] = [task.names[int(value >= (threshold or 0.5))] for value in positive]
+    else:
+        table = np.stack(values)
+        prefix = "" if task.kind == "regression" else "probability_"
+        columns |= {f"{prefix}{name}": table[:, i] for i, name in enumerate(task.names)}
+        if task.kind == "multiclass":
+            columns["label"] = [task.names[i] for i in table.argmax(1)]
+        if task.kind == "multilabel":
+            least = np.array(threshold if threshold is not None else [0.5] * len(task.names))
+            columns["label"] = [
+                ";".join(n for n, yes in zip(task.names, row >= least, strict=True) if yes) for row in table
+            ]
+    aside = out.with_name(f"{out.name}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.table(columns), aside)
+    else:
+        options = pyarrow.csv.WriteOptions(delimiter="\t" if out.suffix == ".tsv" else ",", quoting_style="needed")
+        pyarrow.csv.write_csv(pa.table(columns), aside, options)
+    aside.replace(out)

@@ -1,0 +1,268 @@
+"""The blocks of a fine-tuning recipe → what they name: rows, splits, leakage, model, collator; and back from a run."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import set_seed
+from transformers import AutoConfig, PreTrainedModel
+
+from genolm.data.batches import LabelCollator, RowEncoder, class_weights
+from genolm.data.labels import Labelled, Task, read_labels
+from genolm.data.leakage import Leakage, find_leakage
+from genolm.data.splits import split_rows, take_fraction
+from genolm.models.baselines import Baseline, build_baseline
+from genolm.models.build import ModelError, without_bars
+from genolm.models.folder import check_config, check_weights
+from genolm.models.labelled import LabelModel, fresh_backbone, on_backbone, open_backbone
+from genolm.recipe import FinetuneRecipe
+from genolm.settings import SettingsError
+from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
+from genolm.tokenizers.encode import make_encoder
+
+PER_BASE = ("per-base", "tracks")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a recipe.
+
+    Attributes:
+        train: what is learnt from.
+        valid: what chooses model and threshold.
+        test: what is reported.
+        leakage: what the splits share, before anything was dropped.
+        notes: for the user, one line each.
+    """
+
+    train: Labelled
+    valid: Labelled
+    test: Labelled
+    leakage: Leakage
+    notes: tuple[str, ...]
+
+
+def open_rows(recipe: FinetuneRecipe) -> Rows:
+    """Read the table, split it, look for leakage, and take the fraction to learn from.
+
+    Raises:
+        ValueError: a table that cannot be used; or rows that splits share, where the recipe says `leakage: error`.
+    """
+    block = recipe.labels
+    labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
+    rule = block.split
+    fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
+    contigs = {"valid_contigs": rule.valid_contigs, "test_contigs": rule.test_contigs}
+    split, notes = split_rows(labelled, by=rule.by, valid=rule.valid, test=rule.test, **contigs, **fixed)
+    leakage = find_leakage(labelled, split)
+    notes = (*labelled.notes, *notes, *leakage.describe())
+    if leakage and block.leakage == "error":
+        told = "; ".join(leakage.describe())
+        raise ValueError(
+            f"{told}. labels.leakage is error; set drop to leave such rows of train and valid out, or warn"
+        )
+    kept = np.ones(len(labelled), dtype=bool)
+    if block.leakage == "drop":
+        dropped = leakage.rows_to_drop()
+        kept[dropped] = False
+        notes += (f"leakage: {len(dropped):,} rows of train and valid are left out",)
+    if block.data_fraction < 1:
+        kept &= take_fraction(labelled, split, block.data_fraction, recipe.seed)
+    parts = {name: labelled.select(kept & (split == name)) for name in ("train", "valid", "test")}
+    if not len(parts["train"]):
+        raise ValueError("no row is left to learn from, after leakage and data_fraction")
+    return Rows(leakage=leakage, notes=notes, **parts)
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a pretrained model: itself, the `checkpoint` of a run, or of a Hub name what is fetched.
+
+    Raises:
+        ModelError: there is none.
+    """
+    path = Path(model)
+    for folder in (path, path / "checkpoint"):
+        if (folder / "config.json").is_file():
+            return folder
+    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelError(f"model {model}: no config.json there; give a run of `genolm pretrain`, or its checkpoint")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except Exception as error:  # offline, not found, gated: each has its own
+        raise ModelError(
+            f"model {model}: no such folder, and the Hub gives none: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def num_outputs(task: Task) -> int:
+    """Return the outputs that a head needs."""
+    return 1 if task.kind == "binary" else len(task.names)
+
+
+def make_model(recipe: FinetuneRecipe, rows: Rows) -> tuple[Any, Any, RowEncoder, Path | None]:
+    """Return model, tokenizer, encoder of rows, and the folder of the pretrained model; the same for the same seed."""
+    task, per_base = rows.train.task, rows.train.task.kind in PER_BASE
+    set_seed(recipe.seed)
+    if isinstance(recipe.model, dict):
+        options = {key: value for key, value in recipe.model.items() if key != "baseline"}
+        tokenizer = build_tokenizer(load_spec("char"))
+        encoder = make_encoder(tokenizer)
+        ids = [
+            int(encoder.encode_batch(np.frombuffer(b"ACGT", np.uint8)[None], special_tokens=False).ids[0, i])
+            for i in range(4)
+        ]
+        length = max(len(sequence) for part in (rows.train, rows.valid, rows.test) for sequence in part.sequences)
+        model = build_baseline(
+            recipe.model["baseline"], length, num_outputs(task), per_base=per_base, base_token_ids=ids,
+            **({} if recipe.dropout is None else {"dropout": recipe.dropout}), **options,
+        )  # fmt: skip
+        return model, tokenizer, RowEncoder(encoder, length, per_base=per_base, special_tokens=False), None
+    folder = model_folder(recipe.model)
+    tokenizer = load_tokenizer(folder)
+    if recipe.method == "scratch":
+        check_config(folder / "config.json")
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        backbone = fresh_backbone(config.to_dict())
+    else:
+        backbone = open_backbone(folder)
+    if recipe.pooling == "cls" and not tokenizer_has_first(tokenizer):
+        raise SettingsError(f"pooling is cls, and the tokenizer of {folder} puts no token before a sequence; use mean")
+    settings = {"pooling": recipe.pooling, "per_base": per_base, "dropout": recipe.dropout or 0.0}
+    model = on_backbone(backbone, num_outputs(task), **settings)
+    cut = recipe.long_inputs == "windows"
+    if cut and per_base:
+        raise SettingsError(
+            "long_inputs is windows, which averages; answers at every base need rows that fit the model"
+        )
+    return model, tokenizer, RowEncoder(make_encoder(tokenizer), longest(backbone), cut, per_base), folder
+
+
+def tokenizer_has_first(tokenizer) -> bool:
+    """Say whether a tokenizer puts a token of its own before every sequence."""
+    return bool(make_encoder(tokenizer).prefix_ids)
+
+
+def longest(backbone: PreTrainedModel) -> int | None:
+    """Return the longest row that a model takes, in tokens; None for any.
+
+    Some position tables start after the padding id, and some models add two ends: these are never counted on.
+    """
+    positions = getattr(backbone.config, "max_position_embeddings", None)
+    return positions - (backbone.config.pad_token_id or 0) - 2 if isinstance(positions, int) and positions > 0 else None
+
+
+def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
+    """Refuse a row that is longer than the model, by its file and line, before anything is spent."""
+    if encoder.max_tokens is None or encoder.cut or not len(part):
+        return
+    # Of fixed-width tokens the longest row has most; of BPE one of the longest, nearly always.
+    for row in sorted(range(len(part)), key=lambda i: -len(part.sequences[i]))[:64]:
+        try:
+            encoder([part.sequences[row]])
+        except ValueError as error:
+            raise ValueError(f"{part.source[row]}: {error}") from None
+
+
+def make_collator(recipe: FinetuneRecipe, rows: Rows, encoder: RowEncoder) -> LabelCollator:
+    """Return the collator of the train rows."""
+    kind, balanced = rows.train.task.kind, recipe.imbalance == "sampling"
+    if recipe.imbalance != "none" and kind in ("regression", "tracks"):
+        raise SettingsError(
+            f"imbalance is {recipe.imbalance}, and the task is {kind}, which has no classes; leave it out"
+        )
+    if balanced and kind not in ("binary", "multiclass"):
+        raise SettingsError(f"imbalance is sampling, and a row of a {kind} task has no one class; use weights or focal")
+    centre = scale = None
+    if kind in ("regression", "tracks"):
+        values = np.concatenate(list(rows.train.labels)) if kind == "tracks" else rows.train.labels
+        centre, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        scale = np.where(scale > 1e-12, scale, 1.0)
+    return LabelCollator(
+        rows.train,
+        encoder,
+        recipe.seed,
+        recipe.reverse_complement,
+        balanced,
+        class_weights(rows.train) if recipe.imbalance == "weights" else None,
+        centre,
+        scale,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return one sha256 over the weights of a model folder."""
+    parts = [file_sha256(path) for path in sorted(folder.glob("model*.safetensors"))]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def about_labels(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path | None) -> dict[str, Any]:
+    """Return what a labelled model tells of itself in `genolm.json`: enough to predict with."""
+    task, rows = collator.labelled.task, collator.rows
+    return {
+        "task": {"kind": task.kind, "names": list(task.names)},
+        "method": recipe.method or "baseline",
+        "base": None
+        if folder is None
+        else {"model": recipe.model, "folder": str(folder), "sha256": weights_sha256(folder)},
+        "both_strands": recipe.both_strands,
+        "max_tokens": rows.max_tokens,
+        "cut": rows.cut,
+        "special_tokens": rows.special_tokens,
+        "centre": None if collator.centre is None else collator.centre.tolist(),
+        "scale": None if collator.scale is None else collator.scale.tolist(),
+    }
+
+
+def open_labelled(folder: Path) -> tuple[Any, LabelCollator, dict[str, Any]]:
+    """Open what `genolm finetune` left in `model`: the model, how it reads rows, and what it tells of itself.
+
+    Raises:
+        ValueError: not such a folder; or the pretrained model that an adapter sits on is gone, or has changed.
+    """
+    path = folder / "genolm.json"
+    try:
+        about = json.loads(path.read_text())
+        task = Task(about["task"]["kind"], tuple(about["task"]["names"]))
+        centre, scale = (None if about[key] is None else np.array(about[key]) for key in ("centre", "scale"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} holds no genolm.json; give a run of `genolm finetune`") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: not what `genolm finetune` writes; give one of its runs") from None
+    tokenizer = load_tokenizer(folder)
+    encoder = RowEncoder(
+        make_encoder(tokenizer), about["max_tokens"], about["cut"], task.kind in PER_BASE, about["special_tokens"]
+    )
+    none = np.array([], dtype=object)
+    collator = LabelCollator(Labelled(task, none, [], none, none, none), encoder, centre=centre, scale=scale)
+    return open_model(folder, about), collator, about
+
+
+def open_model(folder: Path, about: dict[str, Any]) -> PreTrainedModel | Any:
+    """Open the model of a fine-tuning run; an adapter goes on the pretrained model that it was learnt on."""
+    check_config(folder / "config.json")
+    if not (folder / "adapter_config.json").is_file():
+        check_weights(folder)
+        kind = Baseline if about["method"] == "baseline" else LabelModel
+        with without_bars():
+            return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    from genolm.models.lora import open_adapter
+
+    base = about["base"]
+    found = next(
+        (Path(p) for p in (base["folder"], folder / base["folder"]) if (Path(p) / "config.json").is_file()), None
+    )
+    found = found or model_folder(base["model"])
+    if weights_sha256(found) != base["sha256"]:
+        raise ModelError(f"{folder} is an adapter on {base['model']}, whose weights are not those it was learnt on")
+    return open_adapter(folder, open_backbone(found))

@@ -1,0 +1,69 @@
+"""Low-rank adapters on a labelled model, by PEFT.
+
+Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353; rsLoRA, arXiv:2312.03732.
+"""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from genolm.models.build import ModelError
+from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
+
+DEFAULTS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "auto"}
+DECIDED = ("task_type", "peft_type", "modules_to_save", "base_model_name_or_path", "inference_mode", "auto_mapping")
+
+
+def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
+    """Return the model with a fresh adapter: the backbone's weights stay as they are, the head is learnt.
+
+    Args:
+        model: a pretrained backbone with a fresh head.
+        lora: fields of peft.LoraConfig. `target_modules: auto` is every linear map of the backbone that is called.
+
+    Raises:
+        ModelError: an unknown field, or one that PEFT refuses.
+    """
+    known = {f.name for f in dataclasses.fields(LoraConfig)} - set(DECIDED)
+    for key in lora:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see peft.LoraConfig"
+            raise ModelError(f"lora.{key} is decided by genolm" if key in DECIDED else f"lora.{key} is unknown; {hint}")
+    settings = DEFAULTS | lora
+    if settings["target_modules"] in ("auto", "all-linear"):
+        settings["target_modules"] = linear_maps(model)
+    heads = ["head"] if model.weigh is None else ["head", "weigh"]
+    try:
+        return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
+
+
+def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = None) -> None:
+    """Write the adapter and the head, and the labelled model's configuration; not the backbone.
+
+    Args:
+        model: as `with_adapter` made it.
+        folder: made if need be.
+        state: all weights, where the model holds only a part of them.
+    """
+    model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)  # "auto" asks the Hub
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, with nothing in it
+    about = folder / "adapter_config.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"base_model_name_or_path": None}, indent=1))
+    model.get_base_model().config.save_pretrained(folder)  # type: ignore[operator,union-attr]
+
+
+def open_adapter(folder: Path, backbone: PreTrainedModel) -> PeftModel:
+    """Put a saved adapter and its head on a pretrained backbone."""
+    config = LabelConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
+    except Exception as error:  # KeyError, RuntimeError, ValueError: whatever does not fit
+        raise ModelError(f"{folder}: the adapter does not fit its model: {' '.join(str(error).split())}") from error

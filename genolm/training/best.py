@@ -1,0 +1,102 @@
+"""Keeps the model that is best on the valid rows, and stops when no better one comes."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback
+
+from genolm.data.labels import Labelled
+from genolm.evaluation.metrics import LOWER_IS_BETTER, choose_threshold, metrics
+
+
+def thresholds(labelled: Labelled, predictions: list[np.ndarray]) -> float | list[float] | None:
+    """Return the threshold of greatest MCC, of each label where there are many; None for tasks that have none."""
+    if labelled.task.kind == "binary":
+        return choose_threshold(labelled.labels, np.array(predictions))
+    if labelled.task.kind == "multilabel":
+        return [choose_threshold(*pair) for pair in zip(labelled.labels.T, np.stack(predictions).T, strict=True)]
+    return None
+
+
+def measure(
+    labelled: Labelled, predictions: list[np.ndarray], threshold: float | list[float] | None
+) -> dict[str, float]:
+    """Return the metrics of predictions, and their mean loss: nats, or squared error."""
+    kind, labels = labelled.task.kind, labelled.labels
+    values: Any = predictions if kind in ("per-base", "tracks") else np.stack(predictions)
+    names = labelled.task.names if kind in ("regression", "tracks") else None
+    return {"loss": _loss(kind, labels, values), **metrics(kind, labels, values, threshold, names)}
+
+
+def _loss(kind: str, labels: Any, values: Any) -> float:
+    if kind in ("per-base", "tracks"):
+        labels, values = np.concatenate(list(labels)), np.concatenate(list(values))
+    if kind in ("regression", "tracks"):
+        return float(np.nanmean((labels - values) ** 2))
+    if kind in ("multiclass", "per-base"):
+        known = labels >= 0
+        right = values[known, labels[known]]
+    else:
+        right = np.where(labels == 1, values, 1 - values)[np.isfinite(labels)]
+    return float(-np.log(np.clip(right, 1e-12, 1)).mean())
+
+
+class Best(TrainerCallback):
+    """Measures valid rows when asked, writes the model when it is better than before, and ends training in time.
+
+    Args:
+        predict: model → predictions of the valid rows; called on every rank.
+        valid: the rows.
+        metric: to be best in.
+        patience: measurements without a better one after which training stops; 0 for never.
+        write: writes the model; called on every rank.
+        log: of the run, from which a resumed run learns what was best.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Any], list[np.ndarray]],
+        valid: Labelled,
+        metric: str,
+        patience: int,
+        write: Callable[[], None],
+        log: Path,
+    ):
+        self.predict, self.valid, self.metric, self.patience, self.write, self.log = (
+            predict, valid, metric, patience, write, log
+        )  # fmt: skip
+        self.best, self.since = -math.inf, 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Learn from the log what was best before."""
+        self.best, self.since = -math.inf, 0
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        for row in map(json.loads, lines):
+            if f"eval_{self.metric}" in row:
+                self._note(self._signed(row[f"eval_{self.metric}"]))
+
+    def __call__(self, model) -> dict[str, float]:
+        """Return the measures of a model on the valid rows; keep it if it is the best so far."""
+        predictions = self.predict(model)
+        found = measure(self.valid, predictions, thresholds(self.valid, predictions))
+        if self._note(self._signed(round(found[self.metric], 5))):
+            self.write()
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Stop when it has been too long."""
+        if self.patience and self.since >= self.patience:
+            control.should_training_stop = True
+
+    def _signed(self, value: float) -> float:
+        return -value if self.metric in LOWER_IS_BETTER or self.metric == "loss" else value
+
+    def _note(self, value: float) -> bool:
+        value = value if math.isfinite(value) else -math.inf  # one class only among the valid rows, say
+        better = value > self.best or self.best == -math.inf
+        self.best, self.since = (value, 0) if better else (self.best, self.since + 1)
+        return better
