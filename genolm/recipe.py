@@ -199,7 +199,7 @@ class StoppingRecipe:
     """
 
     evaluations: int = 20
-    patience: int = 6
+    patience: int = 10
     metric: str | None = None
 
     def __post_init__(self):
