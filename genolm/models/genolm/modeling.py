@@ -225,7 +225,10 @@ class GenoLMModel(GenoLMPreTrainedModel):
             if all_layers:  # kept only if asked for: at a million tokens each weighs
                 states.append(joined(pieces))
             pieces = run_layer(layer, pieces, where)
-        return [*states, joined([self.norm(piece) for piece in pieces])]
+        if len(pieces) == 1:
+            return [*states, self.norm(pieces[0])]
+        norm = partial(self.layers[0]._gradient_checkpointing_func, self.norm)  # type: ignore[operator,arg-type]
+        return [*states, joined([norm(piece) for piece in pieces])]
 
     def encode_strands(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, all_layers: bool = False
