@@ -22,6 +22,7 @@ ALLOWED = {
     "training": {"genome", "tokenizers", "data", "models", "variants", "evaluation", "provenance"} | LEAVES,
 }
 ALLOWED["parts"] = {"provenance", "recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
+ALLOWED["labelled_parts"] = ALLOWED["parts"]
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

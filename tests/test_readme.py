@@ -27,6 +27,10 @@ def test_every_command_of_the_readme_runs(project_dir, tmp_path):
     letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
     (tmp_path / "genome.fa").write_text(f">one\n{letters}\n")
     (tmp_path / "genes.bed").write_text("one\t37000\t39000\tgene\n")
+    # Two classes that letters tell apart, within the 512 bp of the models above.
+    rows = [(np.random.default_rng(i).choice(list("ACGT" if i % 2 else "ACGTTT"), 120), i % 2) for i in range(80)]
+    (tmp_path / "labels.csv").write_text("sequence,label\n" + "".join(f"{''.join(x)},{y}\n" for x, y in rows))
+    (tmp_path / "new.fa").write_text(f">new\n{letters[:200]}\n")
     (tmp_path / "recipes").symlink_to(project_dir / "recipes")
     env = os.environ | {"PYTHONPATH": str(project_dir), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
     lines = [line for block in blocks(readme, "bash") for line in block.splitlines() if line]
@@ -35,6 +39,8 @@ def test_every_command_of_the_readme_runs(project_dir, tmp_path):
         words = shlex.split(line)
         if "pretrain" in words:
             words += SHORTER
+        elif "finetune" in words:
+            words += ["training.max_steps=2", "training.per_device_train_batch_size=2", "stopping.evaluations=1"]
         elif "demo" in words:
             words += ["--steps", "2"]
         starts = {"genolm": ["-m", "genolm"], "accelerate": ["-m", "accelerate.commands.accelerate_cli"]}
@@ -77,7 +83,8 @@ def test_every_recipe_key_is_told(project_dir):
 
     from genolm import recipe
 
-    for name in ("DataRecipe", "ObjectiveRecipe", "EvaluationRecipe", "PretrainRecipe"):
+    pretraining = ("DataRecipe", "ObjectiveRecipe", "EvaluationRecipe", "PretrainRecipe")
+    for name in (*pretraining, "LabelsRecipe", "RowSplitRecipe", "StoppingRecipe", "FinetuneRecipe"):
         for field in fields(getattr(recipe, name)):
             assert field.name in readme, f"{field.name} of {name}"
 
