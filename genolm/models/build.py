@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from genolm.models.folder import check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights
 from genolm.models.genolm.configuration import GenoLMConfig
 
 VOCAB_MULTIPLE = 8
@@ -26,10 +26,6 @@ SUGGESTED = {
     "masked": ("genolm", "bert", "modernbert", "esm", "roformer", "deberta-v2", "convbert"),
     "causal": ("genolm", "llama", "gpt2", "mamba2", "qwen3", "gpt_neox", "olmo2"),
 }
-
-
-class ModelError(ValueError):
-    """A model block that names no model, or one that cannot learn the objective."""
 
 
 def config_class_of(architecture: str | None, objective: str):

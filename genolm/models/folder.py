@@ -9,6 +9,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+
+class ModelError(ValueError):
+    """A model block that names no model, or one that cannot learn the objective."""
+
+
 _FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
 """Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
 _PLAIN = (None, False, {}, "eager", "sdpa")

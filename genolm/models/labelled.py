@@ -18,8 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.build import ModelError, without_bars
-from genolm.models.folder import check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights
 
 POOLING = ("mean", "cls", "attention")
 READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": ["out_proj"], "falcon_h1": ["out_proj"]}
@@ -126,6 +125,8 @@ def open_backbone(folder: Path) -> PreTrainedModel:
     Raises:
         ModelError: there are no safetensors, or transformers cannot open them without code from elsewhere.
     """
+    from genolm.models.build import without_bars  # which the Auto classes are still being imported for, where this is
+
     try:
         check_weights(folder)
         check_config(folder / "config.json")
