@@ -108,10 +108,14 @@ def make_run(
         "rows": {"train": int(4800 * fraction), "valid": num_rows // 4, "test": num_rows},
         "threshold": threshold,
         "leakage": {
-            "identical": {"train-test": 4, "train-valid": 0, "valid-test": 0},
-            "reverse_complement": {"train-test": 1, "train-valid": 0, "valid-test": 0},
-            "near_duplicates": {"train-test": 9, "train-valid": 2, "valid-test": 1},
-            "action": "warn",
+            "k": 11,
+            "train/test": {
+                "of": num_rows,
+                "any": 13,
+                "contradicting": 2,
+                "identical": {"test": 4, "train": 5, "examples": [["a", "b"]]},
+                "near_duplicate": {"test": 9, "train": 8, "examples": []},
+            },
         },
         "valid": metrics(kind, valid_labels, valid_predictions, threshold),
         "test": with_intervals(kind, *parts["test"], threshold, targets, num_replicates=50),

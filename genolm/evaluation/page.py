@@ -179,23 +179,24 @@ def _leakage(groups: Groups) -> str:
     return "".join(parts)
 
 
+_WAYS = {"identical": "copies", "reverse_complement": "of the other strand", "overlapping": "overlapping"}
+_WAYS |= {"near_duplicate": "near-duplicates"}
+
+
 def _leak_rows(leakage: Any) -> str:
-    if not leakage:
+    """Return what `genolm.data.leakage` counted: a line for each two splits, a column for each way to be alike."""
+    pairs = leakage.items() if isinstance(leakage, dict) else ()
+    pairs = [(pair.split("/"), found) for pair, found in pairs if pair.count("/") == 1 and isinstance(found, dict)]
+    if not pairs:
         return "<p>Not counted by these runs.</p>"
-    rows = [_tr([escape(key), escape(value)], best=[False, False]) for key, value in _leaves(leakage)]
-    return _table(["found", "rows"], rows, "wide small")
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Return (key · key, value) of everything in nested tables."""
-    if isinstance(value, dict):
-        pairs = [_leaves(inner, f"{path} · {key}" if path else str(key)) for key, inner in value.items()]
-        return [pair for inner in pairs for pair in inner]
-    if isinstance(value, list):
-        text = ", ".join(map(str, value[:6])) + (", …" if len(value) > 6 else "")
-    else:
-        text = f"{value:,}" if type(value) is int else str(value)
-    return [(path.replace("_", " "), text)]
+    rows = []
+    for (first, second), found in pairs:
+        counts = [found[way].get(second) if isinstance(found.get(way), dict) else None for way in _WAYS]
+        cells = [found.get("of"), found.get("any"), *counts, found.get("contradicting")]
+        told = [f"{cell:,}" if type(cell) is int else "–" for cell in cells]
+        rows.append(_tr([escape(f"{second} rows like {first} rows"), *told], best=[False] * 8))
+    heads = ["", "rows", "like any", *_WAYS.values(), "with another label there"]
+    return _table(heads, rows, "wide small")
 
 
 def _method(comparison: dict[str, Any]) -> str:
