@@ -1,4 +1,4 @@
-"""Every recipe of a published system and of our own family learns, made smaller, through the command that users give."""
+"""Every recipe, of a published system or our own family, learns, made smaller, through the command that users give."""
 
 import json
 import math
