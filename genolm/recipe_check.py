@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genolm.data.tables import HUB_NAME, SUFFIXES, suffix
 from genolm.evaluation.metrics import METRICS
-from genolm.labelled_parts import may_be_hub_name, model_folder
-from genolm.models.baseline_configuration import BaselineConfig
-from genolm.models.baselines import baseline_class, complete_options
+from genolm.labelled_parts import PER_BASE, may_be_hub_name, model_folder
+from genolm.models.baselines import build_baseline
 from genolm.recipe import FinetuneRecipe
 from genolm.settings import SettingsError
 from genolm.training.arguments import training_arguments
@@ -25,12 +26,14 @@ def check_recipe(recipe: FinetuneRecipe) -> None:
     if recipe.stopping.metric not in (None, "loss", *metrics):
         raise SettingsError(f"stopping.metric is {recipe.stopping.metric!r}; allowed: {', '.join(metrics)}, loss")
     if isinstance(recipe.model, dict):
-        options = {key: value for key, value in recipe.model.items() if key not in ("baseline", "width")}
-        name = recipe.model["baseline"]
-        complete_options(baseline_class(name), name, options)
+        options = {key: value for key, value in recipe.model.items() if key != "baseline"}
+        per_base = recipe.labels.task in PER_BASE
         try:
-            BaselineConfig(baseline=name, width=recipe.model.get("width", 1.0))
-        except Exception as error:  # huggingface_hub has its own for a wrong type
+            with torch.device("meta"):  # shapes without weights; the length is not known yet
+                build_baseline(
+                    recipe.model["baseline"], 1000, 1, per_base=per_base, base_token_ids=[0, 1, 2, 3], **options
+                )
+        except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
             raise SettingsError(f"model: {' '.join(str(error).split())}") from error
     elif not may_be_hub_name(str(recipe.model)):
         model_folder(str(recipe.model))

@@ -149,8 +149,8 @@ class Board:
         columns = list(dict.fromkeys((run.method, run.recipe.labels.data_fraction) for run in self.runs))
         counts = [f"{list(self.state.values()).count(name)} {name}" for name in MARKS]
         spent = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.began))
-        table = Table(title=None, caption=f"{', '.join(counts)}   {spent}", box=None, padding=(0, 2, 0, 0))
-        table.add_column("task")
+        table = Table(caption=f"{', '.join(counts)}   {spent}", box=None, padding=(0, 2, 0, 0))
+        table.add_column("task", no_wrap=True)
         for method, fraction in columns:
             table.add_column(method if fraction == 1 else f"{method} {100 * fraction:g} %", justify="right")
         for task in dict.fromkeys(run.task for run in self.runs):

@@ -52,7 +52,10 @@ def sweep(
         raise SettingsError(f"genolm sweep needs optuna ({error}): pip install 'genolm[sweep]'") from error
     values, found = read_sweep(recipe, overrides or [], space)
     base = with_values(values, {}, out / "best", recipe)
-    check_recipe(base)
+    try:
+        check_recipe(base)
+    except ValueError as error:
+        raise SettingsError(f"{recipe}: {error}") from None
     for key, value in extremes(found):
         try:
             check_recipe(with_values(values, {key: value}, out / "best", recipe))
