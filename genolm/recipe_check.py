@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a fine-tuning recipe before anything is read: many are checked before one starts."""
+"""What can be known to be wrong with a fine-tuning recipe before anything is read, so that many are checked at once."""
 
 from pathlib import Path
 from typing import Any

@@ -175,7 +175,10 @@ class Search:
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if (self.folder(trial.number) / "metrics.json").is_file():
+            if set(trial.params) != set(self.space):
+                self.folder(trial.number).mkdir(parents=True, exist_ok=True)
+                self.tell(trial.number, "stopped before all of it was drawn")
+            elif (self.folder(trial.number) / "metrics.json").is_file():
                 self.tell(trial.number, "")
             elif job := self.job(trial.number, trial.params):
                 yield job
@@ -237,7 +240,8 @@ class Search:
     def table(self, running: set[int]) -> Table:
         """Return the best trials, the last ones, and those that run."""
         trials = self.study.get_trials(deepcopy=False)
-        ranked = sorted((t for t in trials if t.value is not None), key=lambda t: t.value if self.lower else -t.value)
+        sign = 1 if self.lower else -1
+        ranked = sorted((t for t in trials if t.value is not None), key=lambda t: sign * (t.value or 0.0))
         numbers = sorted(t.number for t in trials if t.value is not None or t.number in running)
         keep = {t.number for t in ranked[:5]} | running | set(numbers[-5:])
         failed = sum(t.state.name == "FAIL" for t in trials)

@@ -1,6 +1,6 @@
 """A sweep as a picture: the value against the trial, and against each parameter that was searched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ _TRIAL, _BEST, _FAILED = "#0072B2", "#D55E00", "#666666"
 
 def sweep_figure(
     values: Sequence[float | None],
-    parameters: dict[str, Sequence[Any]],
+    parameters: Mapping[str, Sequence[Any]],
     out_png: str | Path,
     metric: str,
     lower_is_better: bool = False,

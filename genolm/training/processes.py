@@ -99,8 +99,9 @@ def last_line(path: Path) -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-    told = [line for line in lines if line.startswith(("error: ", "ended: "))]
-    return (told or lines or [""])[-1]
+    told = [found[1] for line in lines if (found := re.search(r"(?:^|\] *)((?:error|ended): .*)", line))]  # after a bar
+    rest = [line for line in lines if not re.search(r"\d%\|", line)]
+    return (told or rest or [""])[-1]
 
 
 def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""genolm benchmark: suites are checked whole, runs go on where they stopped, failures stop nobody, one page at the end."""
+"""genolm benchmark: suites are checked whole, runs go on where they stopped, a failure stops no other, one page."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from motif_tables import motif_table
 from genolm import suite as suites
 from genolm.commands.benchmark import benchmark
 from genolm.recipe_check import check_recipe
-from genolm.settings import SettingsError
 from genolm.suite import changed, merged, read_suite, select
+from genolm.training.processes import last_line
 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "use_cpu": True}
 
@@ -30,7 +30,7 @@ def write_suite(folder, **changes):
         "methods": {"kmer": {"model": {"baseline": "kmer-logistic", "k_max": 3}}},
     } | changes
     path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
 
 
@@ -134,6 +134,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         run(write_suite(tmp_path), tmp_path / "out")
 
 
+def test_the_last_words_of_a_run(tmp_path):
+    path = tmp_path / "output.txt"
+    assert last_line(path) == ""
+    path.write_text("rows 3\n  0%|   | 0/9 [00:00<?, ?step/s]ended: step 3: loss nan\n 10%|   | 1/9 [00:01]\n")
+    assert last_line(path) == "ended: step 3: loss nan"
+    path.write_text("Traceback:\n  x\nRuntimeError: no\n\r 10%|   | 1/9 [00:01<00:02]\n")
+    assert last_line(path) == "RuntimeError: no"
+
+
 def test_what_changed_since_a_run(tmp_path):
     path = write_suite(tmp_path)
     recipe = read_suite(path, [], tmp_path / "out")[0].recipe
@@ -167,7 +176,7 @@ def test_a_suite_from_start_to_page(tmp_path, capsys, monkeypatch):
     assert (out / "runs" / "motif" / "kmer-seed0" / "metrics.json").stat().st_mtime_ns == before
     found = json.loads((out / "compare" / "metrics.json").read_text())
     assert [row["data_fraction"] for row in found["tasks"][0]["fractions"]] == [0.5, 1.0]
-    with pytest.raises(SettingsError.__base__, match="kmer-seed0 is finished, but model.k_max was 3 and is now 4"):
+    with pytest.raises(ValueError, match="kmer-0.5-seed0 is finished, but model.k_max was 3 and is now 4"):
         run(path, out, "methods.kmer.model.k_max=4", only="kmer")
 
 
@@ -179,7 +188,9 @@ def test_killed_it_goes_on(tmp_path):
     command = [sys.executable, "-m", "genolm", "benchmark", str(path), "--out", str(out), "--jobs", "1"]
     folder = out / "runs" / "motif" / "kmer-seed0"
     for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         until = time.monotonic() + 120
         while not (folder / "output.txt").is_file() or b"step/s" not in (folder / "output.txt").read_bytes():
             assert process.poll() is None and time.monotonic() < until, process.stderr.read()
