@@ -123,6 +123,11 @@ def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteR
                     runs.append(
                         SuiteRun(task, method, _recipe(values, task, method, fraction, seed, out, places, where), where)
                     )
+    seen: dict[Path, SuiteRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.folder, run)
+        if other is not run:
+            raise SettingsError(f"{path}: {other.label} and {run.label} would share {run.folder}; rename a method")
     return runs
 
 

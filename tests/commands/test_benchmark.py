@@ -109,6 +109,13 @@ def test_a_wrong_suite_starts_nothing(tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    methods = {name: {"model": {"baseline": "danq"}} for name in ("danq", "danq-0.1")}
+    path = write_suite(tmp_path, methods=methods, data_fractions=[0.1, 1.0])
+    with pytest.raises(ValueError, match="would share .*danq-0.1-seed0; rename a method"):
+        read_suite(path, [], tmp_path)
+
+
 def test_only_some(tmp_path):
     methods = {name: {"model": {"baseline": name}} for name in ("danq", "deepsea")}
     tasks = {name: {"labels": {"table": "x.csv"}} for name in ("one", "two")}
