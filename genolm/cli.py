@@ -12,6 +12,8 @@ VERBS = {
     "finetune": "labelled DNA to a fine-tuned model, a probe or a CNN baseline",
     "predict": "what a fine-tuned model says of new sequences",
     "compare": "fine-tuned models and baselines side by side: a table and a page",
+    "benchmark": "tasks × methods × seeds from one YAML, to one page; goes on where it stopped",
+    "sweep": "the best of many recipes by their valid rows: width, kernel, learning rate",
     "publish": "a run to the Hugging Face Hub, private by default",
     "demo": "a genome of known entropy, a model, and how close it came",
     "env": "versions and machine, for a bug report",

@@ -18,7 +18,7 @@ from genolm.models.baselines import Baseline, build_baseline
 from genolm.models.build import without_bars
 from genolm.models.folder import ModelError, check_config, check_weights
 from genolm.models.labelled import LabelModel, fresh_backbone, on_backbone, open_backbone
-from genolm.recipe import FinetuneRecipe
+from genolm.recipe import FinetuneRecipe, LabelsRecipe
 from genolm.settings import SettingsError
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import make_encoder
@@ -45,6 +45,20 @@ class Rows:
     notes: tuple[str, ...]
 
 
+def read_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ...]]:
+    """Read a table and split it.
+
+    Returns:
+        The rows; (n,) str, train, valid or test; and notes for the user.
+    """
+    labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
+    rule = block.split
+    fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
+    contigs = {"valid_contigs": rule.valid_contigs, "test_contigs": rule.test_contigs}
+    split, notes = split_rows(labelled, by=rule.by, valid=rule.valid, test=rule.test, **contigs, **fixed)
+    return labelled, split, (*labelled.notes, *notes)
+
+
 def open_rows(recipe: FinetuneRecipe) -> Rows:
     """Read the table, split it, look for leakage, and take the fraction to learn from.
 
@@ -52,13 +66,9 @@ def open_rows(recipe: FinetuneRecipe) -> Rows:
         ValueError: a table that cannot be used; or rows that splits share, where the recipe says `leakage: error`.
     """
     block = recipe.labels
-    labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
-    rule = block.split
-    fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
-    contigs = {"valid_contigs": rule.valid_contigs, "test_contigs": rule.test_contigs}
-    split, notes = split_rows(labelled, by=rule.by, valid=rule.valid, test=rule.test, **contigs, **fixed)
+    labelled, split, notes = read_split(block)
     leakage = find_leakage(labelled, split)
-    notes = (*labelled.notes, *notes, *leakage.describe())
+    notes += tuple(leakage.describe())
     if leakage and block.leakage == "error":
         told = "; ".join(leakage.describe())
         raise ValueError(
@@ -77,6 +87,11 @@ def open_rows(recipe: FinetuneRecipe) -> Rows:
     return Rows(leakage=leakage, notes=notes, **parts)
 
 
+def may_be_hub_name(model: str) -> bool:
+    """Say whether a model that is no folder here may be one of the Hub."""
+    return not Path(model).exists() and model.count("/") == 1 and not model.startswith((".", "/", "~"))
+
+
 def model_folder(model: str) -> Path:
     """Return the folder of a pretrained model: itself, the `checkpoint` of a run, or of a Hub name what is fetched.
 
@@ -87,7 +102,7 @@ def model_folder(model: str) -> Path:
     for folder in (path, path / "checkpoint"):
         if (folder / "config.json").is_file():
             return folder
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if not may_be_hub_name(model):
         raise ModelError(f"model {model}: no config.json there; give a run of `genolm pretrain`, or its checkpoint")
     from huggingface_hub import snapshot_download
 

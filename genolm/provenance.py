@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,26 @@ def refuse_links(run_dir: Path) -> None:
     for path in written:
         if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
             raise ValueError(f"{path}: a link or a special file, and the run would write there; remove it")
+
+
+def refuse_other(out: Path, names: Collection[str], what: str) -> None:
+    """Refuse a folder that holds anything but what an earlier start has left there.
+
+    Args:
+        out: the folder, which need not be there.
+        names: of the files and folders that are left there.
+        what: they are.
+
+    Raises:
+        ValueError: naming what else is there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"--out {out} is no folder")
+    other = sorted({path.name.removesuffix(".partial") for path in out.iterdir()}.difference(names))
+    if other:
+        raise ValueError(f"--out {out} holds {other[0]!r}, which is no {what}; give a new folder")
 
 
 def write_provenance(run_dir: Path, recipe: dict[str, Any], manifest: dict[str, Any], seed: int) -> None:

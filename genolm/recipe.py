@@ -230,6 +230,7 @@ class FinetuneRecipe:
         long_inputs: sequences longer than the model are an error, or read in windows whose vectors are averaged.
         stopping: evaluation on valid rows along the way.
         training: fields of transformers.TrainingArguments.
+        predict_test: at the end, predict and measure the test rows too; a search over recipes leaves them alone.
         merge: of an adapter, also write the merged model, to `merged`.
         resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
         deterministic: only operations that give the same bits twice on one machine.
@@ -253,6 +254,7 @@ class FinetuneRecipe:
     long_inputs: Literal["error", "windows"] = "error"
     stopping: StoppingRecipe = field(default_factory=StoppingRecipe)
     training: dict[str, Any] = field(default_factory=dict)
+    predict_test: bool = True
     merge: bool = False
     resume: Literal["auto", "never"] = "auto"
     deterministic: bool = False

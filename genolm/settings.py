@@ -88,6 +88,23 @@ def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | 
     Raises:
         SettingsError: no such file, no YAML, an unknown or missing key, a value of the wrong type or out of range.
     """
+    values, lines = read_values(path, overrides)
+    return build_settings(cls, values, lines, str(path))
+
+
+def read_values(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read a YAML file as plain data.
+
+    Args:
+        path: the file.
+        overrides: as of `load_settings`.
+
+    Returns:
+        The values, and dotted key → where it stands, for messages: `file.yaml:17`.
+
+    Raises:
+        SettingsError: no such file, no YAML, or an override that is none.
+    """
     path = Path(path)
     if not path.is_file():
         raise SettingsError(f"{path}: no such file; check the path and the folder the command is run in")
@@ -112,20 +129,40 @@ def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | 
             value = text
         except SettingsError as error:
             raise SettingsError(f"override {override!r}: {error}") from None
-        _set(values, key, value, override)
+        set_key(values, key, value, f"override {override!r}")
         lines = {name: line for name, line in lines.items() if not name.startswith(f"{key}.")}
         lines[key] = f"override {override!r}"
-    return _build(cls, values, "", lines, str(path))
+    return values, lines
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any, override: str) -> None:
+def build_settings(cls: type[Settings], values: dict[str, Any], lines: dict[str, str], where: str) -> Settings:
+    """Build a dataclass from plain data.
+
+    Args:
+        cls: the dataclass.
+        values: what a YAML file would hold.
+        lines: dotted key → where it stands, for messages.
+        where: what is said of a key that is not in `lines`.
+
+    Raises:
+        SettingsError: as of `load_settings`.
+    """
+    return _build(cls, values, "", lines, where)
+
+
+def set_key(values: dict[str, Any], dotted: str, value: Any, what: str) -> None:
+    """Set a dotted key of plain data; blocks above it are made.
+
+    Raises:
+        SettingsError: naming `what`, where a key above has a value and is no block.
+    """
     *parents, last = dotted.split(".")
     for parent in parents:
         below = values.setdefault(parent, {})
         if below is None:
             below = values[parent] = {}
         if not isinstance(below, dict):
-            raise SettingsError(f"override {override!r}: {parent} is {below!r}, which has no keys below it")
+            raise SettingsError(f"{what}: {parent} is {below!r}, which has no keys below it")
         values = below
     values[last] = value
 

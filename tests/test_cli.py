@@ -114,7 +114,10 @@ def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
     ("word", "hint"),
     [
         ("evalute", "did you mean 'evaluate'?"),
-        ("--verbose", "verbs: prepare, tokenizer, pretrain, evaluate, finetune, predict, compare, publish, demo, env"),
+        (
+            "--verbose",
+            "verbs: prepare, tokenizer, pretrain, evaluate, finetune, predict, compare, benchmark, sweep, publish",
+        ),
         ("os", "verbs: prepare, "),
         ("", "verbs: prepare, "),
     ],

@@ -18,11 +18,14 @@ ALLOWED = {
     "data": {"genome", "tokenizers"} | LEAVES,
     "models": {"genome", "tokenizers", "data"} | LEAVES,
     "variants": {"genome", "tokenizers", "data"} | LEAVES,
-    "evaluation": {"genome", "tokenizers", "data"} | LEAVES,
+    "evaluation": {"genome", "tokenizers", "data", "provenance"} | LEAVES,
+    "suite": {"recipe"} | LEAVES,
+    "space": {"recipe"} | LEAVES,
     "training": {"genome", "tokenizers", "data", "models", "variants", "evaluation", "provenance"} | LEAVES,
 }
 ALLOWED["parts"] = {"provenance", "recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
-ALLOWED["labelled_parts"] = ALLOWED["parts"]
+ALLOWED["labelled_parts"] = ALLOWED["parts"] | {"evaluation"}
+ALLOWED["recipe_check"] = ALLOWED["labelled_parts"] | {"labelled_parts"}
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

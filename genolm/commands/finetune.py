@@ -8,7 +8,6 @@ One path for all methods: the same rows, the same splits, the same measures, the
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -284,7 +283,7 @@ def finish(
     options = {"both_strands": recipe.both_strands, "rank": state.process_index, "num_ranks": state.num_processes}
     began, predicted = time.perf_counter(), {}
     for name, part in (("valid", rows.valid), ("test", rows.test)):
-        if len(part):
+        if len(part) and (name == "valid" or recipe.predict_test):
             predicted[name] = predict_rows(model, for_rows(read, part), progress=state.is_main_process, **options)
     seconds = round(time.perf_counter() - began, 2)
     if not state.is_main_process:
@@ -350,13 +349,10 @@ def finite(value: Any) -> Any:
 def inputs_of(recipe: FinetuneRecipe) -> list[dict[str, Any]]:
     """Return the files that a recipe names, each with its sha256."""
     from genolm.labelled_parts import file_sha256
+    from genolm.recipe_check import files_of
 
-    def files(value: Any) -> list[str]:
-        if isinstance(value, dict):
-            value = list(value.values())
-        return [name for inner in value for name in files(inner)] if isinstance(value, list) else [str(value)]
-
-    named: Sequence[str] = files(recipe.labels.table) + (files(recipe.labels.fasta) if recipe.labels.fasta else [])
+    block = recipe.labels
+    named = files_of(block.table) + (files_of(block.fasta) if block.fasta else [])
     return [{"path": name, "sha256": file_sha256(Path(name))} for name in named if Path(name).is_file()]
 
 

@@ -209,6 +209,8 @@ def _read_parquet(path: Path) -> Table:
 def read_hub(name: str) -> dict[str, Table]:
     """Read every split of a dataset of the Hugging Face Hub: `owner/name`, or `owner/name:configuration`.
 
+    Where the dataset declares no such configuration, its folder of that name is read.
+
     Raises:
         ValueError: the Hub cannot be reached, or has no such dataset.
     """
@@ -216,7 +218,12 @@ def read_hub(name: str) -> dict[str, Table]:
 
     repository, _, configuration = name.partition(":")
     try:
-        splits = load_dataset(repository, configuration or None)
+        try:
+            splits = load_dataset(repository, configuration or None)
+        except ValueError as error:
+            if not configuration or "BuilderConfig" not in str(error):
+                raise
+            splits = load_dataset(repository, data_dir=configuration)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

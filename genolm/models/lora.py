@@ -29,12 +29,7 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
     Raises:
         ModelError: an unknown field, or one that PEFT refuses.
     """
-    known = {f.name for f in dataclasses.fields(LoraConfig)} - set(DECIDED)
-    for key in lora:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see peft.LoraConfig"
-            raise ModelError(f"lora.{key} is decided by genolm" if key in DECIDED else f"lora.{key} is unknown; {hint}")
+    check_fields(lora)
     settings = DEFAULTS | lora
     if settings["target_modules"] in ("auto", "all-linear"):
         settings["target_modules"] = linear_maps(model)
@@ -43,6 +38,16 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
         return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
+
+
+def check_fields(lora: dict[str, Any]) -> None:
+    """Refuse what is no field of peft.LoraConfig, or is decided by genolm."""
+    known = {f.name for f in dataclasses.fields(LoraConfig)} - set(DECIDED)
+    for key in lora:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see peft.LoraConfig"
+            raise ModelError(f"lora.{key} is decided by genolm" if key in DECIDED else f"lora.{key} is unknown; {hint}")
 
 
 def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = None) -> None:

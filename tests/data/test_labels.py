@@ -350,6 +350,19 @@ def test_a_dataset_of_the_hub(monkeypatch):
     assert "split unlabelled of someone/dna:prom: left out" in labelled.notes
 
 
+def test_a_folder_of_a_dataset_without_configurations(tmp_path, monkeypatch):
+    for task in ("promoters", "enhancers"):
+        folder = tmp_path / "someone" / "dna" / task
+        folder.mkdir(parents=True)
+        for split in ("train", "test"):
+            (folder / f"{split}.csv").write_text(f"sequence,label\nACGT,{task}\nGGGG,none\n")
+    monkeypatch.chdir(tmp_path)  # where a folder is asked before the Hub is
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    labelled = read_labels("someone/dna:promoters")
+    assert labelled.task.names == ("none", "promoters")
+    assert labelled.split.tolist() == ["train", "train", "test", "test"]
+
+
 def test_the_hub_out_of_reach_is_one_clear_error():
     with pytest.raises(ValueError, match="someone/dna: no such file here, and the Hub gives no dataset of that name"):
         read_labels("someone/dna")

@@ -1,0 +1,168 @@
+"""Fine-tuning runs as processes of their own, a few at a time.
+
+Each is `python -m genolm finetune RECIPE`, so that memory, GPUs and crashes are its own. Ended from outside, all are
+asked to stop, save a checkpoint, and are waited for.
+"""
+
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 120.0
+"""Seconds that a run is given to save itself, and that another process is waited for."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        folder: of the run.
+        recipe: of `genolm finetune`.
+        number: of the run among its like, for whoever started it.
+    """
+
+    folder: Path
+    recipe: Path
+    number: int
+
+    @property
+    def output(self) -> Path:
+        """File of what the run prints."""
+        return self.folder / "output.txt"
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    at_once: int,
+    ended: Callable[[Job, int, float], None],
+    tick: Callable[[list[Job]], None],
+) -> None:
+    """Run jobs, and return when all have ended.
+
+    Args:
+        jobs: asked for the next one only when there is room for it.
+        at_once: processes at a time; where there are several GPUs, each has one.
+        ended: called with a job that ended, its exit code and its seconds.
+        tick: called with the running jobs, a few times a second.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1, after all processes have ended.
+    """
+    waiting, running, gpus = iter(jobs), {}, visible_gpus()
+    threads = max(1, len(os.sched_getaffinity(0)) // at_once) if hasattr(os, "sched_getaffinity") else 1
+    with _signals_interrupt():
+        try:
+            while True:
+                for slot in set(range(at_once)) - set(running):
+                    job = next(waiting, None)
+                    if job is None:
+                        break
+                    gpu = gpus[slot % len(gpus)] if len(gpus) > 1 else None
+                    running[slot] = (job, _start(job, threads, gpu), time.perf_counter())
+                if not running:
+                    return
+                tick([job for job, _, _ in running.values()])
+                time.sleep(0.1)
+                for slot, (job, process, began) in list(running.items()):
+                    code = process.poll()
+                    if code is not None:
+                        del running[slot]
+                        ended(job, code, time.perf_counter() - began)
+        finally:
+            _end([process for _, process, _ in running.values()])
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip() and name.strip() != "-1"]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def last_line(path: Path) -> str:
+    """Return what a run said last, an error rather than anything else."""
+    try:
+        text = path.read_bytes()[-20_000:].decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    told = [found[1] for line in lines if (found := re.search(r"(?:^|\] *)((?:error|ended): .*)", line))]  # after a bar
+    rest = [line for line in lines if not re.search(r"\d%\|", line)]
+    return (told or rest or [""])[-1]
+
+
+def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:
+    _wait_for(job.folder)
+    env = {"OMP_NUM_THREADS": str(threads)} | os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
+    job.folder.mkdir(parents=True, exist_ok=True)
+    job.output.unlink(missing_ok=True)  # were it a link, what it points to would be written
+    with job.output.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "genolm", "finetune", str(job.recipe)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is ours to hand on
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _stop_with_parent() -> None:
+    """Ask the system to send SIGTERM when the parent is gone, however it went. Source: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait_for(folder: Path) -> None:
+    """Wait while another process trains in a folder: one left over from before, that is saving itself."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and (folder / ".lock").is_file():
+        with (folder / ".lock").open("r+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(0.5)
+            except OSError:  # a disk without locks
+                return
+
+
+def _end(processes: list[subprocess.Popen]) -> None:
+    """Ask processes to save and stop, and wait for them; those that do not are ended."""
+    try:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(PATIENCE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Treat the signals of schedulers as Ctrl-C."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
