@@ -15,8 +15,7 @@ from genolm.data.labels import Labelled, Task, read_labels
 from genolm.data.leakage import Leakage, find_leakage
 from genolm.data.splits import split_rows, take_fraction
 from genolm.models.baselines import Baseline, build_baseline
-from genolm.models.build import ModelError, without_bars
-from genolm.models.folder import check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights, without_bars
 from genolm.models.labelled import LabelModel, fresh_backbone, on_backbone, open_backbone
 from genolm.recipe import FinetuneRecipe
 from genolm.settings import SettingsError

@@ -1,9 +1,11 @@
 """What the folder of a model may hold: safetensors, and a configuration by which no code is fetched or run.
 
-No torch and no transformers here: it takes no time to import.
+No torch and no transformers here: it takes no time to import, and what registers with the Auto classes may import it.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from safetensors import SafetensorError, safe_open
 _FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
 """Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
 _PLAIN = (None, False, {}, "eager", "sdpa")
+
+
+class ModelError(ValueError):
+    """A model block that names no model, or one that cannot learn the objective."""
 
 
 def check_config(path: Path) -> None:
@@ -55,3 +61,17 @@ def check_weights(folder: Path) -> None:
     missing = sorted(shards - {path.name for path in found})
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)[:200]}, which {index.name} names; it was copied in part")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from showing bars of its own while weights are read or written."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

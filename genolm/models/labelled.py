@@ -18,8 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.build import ModelError, without_bars
-from genolm.models.folder import check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights, without_bars
 
 POOLING = ("mean", "cls", "attention")
 READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": ["out_proj"], "falcon_h1": ["out_proj"]}

@@ -12,7 +12,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from genolm.models.build import ModelError
+from genolm.models.folder import ModelError
 from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
 
 DEFAULTS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "auto"}
