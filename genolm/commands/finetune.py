@@ -7,6 +7,7 @@ One path for all methods: the same rows, the same splits, the same measures, the
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -73,6 +74,7 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     about = about_labels(recipe, collator, folder)
     began = time.perf_counter()
     if recipe.method == "probe":
+        model.backbone.requires_grad_(False)
         describe(recipe, rows, model, arguments, 1)
         numbers = probe(recipe, rows, model, tokenizer, collator, about)
     else:
@@ -204,9 +206,15 @@ def train(
     peak = running.train(trainer, found, manifest, recipe.fit_batch)
     if not len(rows.valid):
         write()
-    elif trainer.state.global_step % every:
-        best(trainer.model)
-    return {"parameters": {"total": total, "trained": trained}, "peak_memory_bytes": peak}
+    elif trainer.state.global_step % every and not best.done:
+        log.measure(arguments, trainer.state, trainer.model)
+    if len(rows.valid) and state.is_main_process:
+        print(best.told(arguments.max_steps), file=sys.stderr)
+    return {
+        "parameters": {"total": total, "trained": trained},
+        "peak_memory_bytes": peak,
+        "steps": {"trained": trainer.state.global_step, "best": best.best_step or trainer.state.global_step},
+    }
 
 
 def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +225,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     import torch
 
     from genolm.data.batches import for_rows
-    from genolm.evaluation.metrics import PRIMARY
+    from genolm.evaluation.metrics import LOWER_IS_BETTER, PRIMARY
     from genolm.labelled_parts import PER_BASE
     from genolm.training.best import measure, thresholds
     from genolm.training.checkpoint import write_checkpoint
@@ -226,6 +234,8 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     from genolm.training.probe import embed, fit_head, set_head
 
     run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
+    if recipe.imbalance == "focal":
+        raise SettingsError("imbalance is focal, which a probe's regression does not have; use weights")
     if kind in PER_BASE or recipe.pooling == "attention" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError(
             "method is probe, which fits one vector a sequence, pooled by mean or cls, in one process; for answers at "
@@ -248,7 +258,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
         raw = torch.from_numpy(np.asarray(outputs, dtype=np.float64))
         values = list(raw.numpy() if kind == "regression" else in_units(kind, raw, plain).numpy())
         found = measure(labelled, values, thresholds(labelled, values))
-        return found[metric] * (-1 if metric in ("loss", "mse") else 1)
+        return found[metric] * (-1 if metric in {"loss", *LOWER_IS_BETTER} else 1)
 
     weighted = recipe.imbalance in ("weights", "sampling")
     weight, bias, strength = fit_head(rows.train, vectors[0], rows.valid, vectors[1], weighted, score, recipe.seed)
@@ -319,10 +329,10 @@ def finish(
     )
     if recipe.merge and recipe.method == "lora":
         write_merged(run_dir, model, about)
-    write_text(run_dir / "metrics.json", json.dumps(finite(metrics), indent=1))
     log = run_dir / "log.jsonl"
     if log.is_file():
         learning_curve([json.loads(line) for line in log.read_text().splitlines()], run_dir / "curves.png")
+    write_text(run_dir / "metrics.json", json.dumps(finite(metrics), indent=1))  # the last: with it a run is finished
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # the run is done: nothing goes on from them
     print_labelled(metrics)
     print(f"model: {run_dir / 'model'}   predictions: {run_dir / 'predictions.parquet'}")
@@ -368,6 +378,6 @@ def fingerprints(rows, about: dict[str, Any]) -> dict[str, str]:
     for name, part in (("train rows", rows.train), ("valid rows", rows.valid)):
         digest = hashlib.sha256()
         for identity, sequence, label in zip(part.ids, part.sequences, part.labels, strict=True):
-            digest.update(f"{identity}\t{sequence}\t{label}\n".encode())
+            digest.update(f"{identity}\t{sequence}\t".encode() + label.tobytes())
         found[name] = digest.hexdigest()
     return found | ({"model": about["base"]["sha256"]} if about["base"] else {})

@@ -60,8 +60,10 @@ def threshold_of(run: str) -> Any:
     """Return the threshold that was chosen on the valid rows; None where there is none."""
     import json
 
-    path = Path(run) / "metrics.json"
-    return json.loads(path.read_text()).get("threshold") if path.is_file() else None
+    for path in (Path(run) / "metrics.json", Path(run).parent / "metrics.json"):  # or of its `model` or `merged`
+        if path.is_file():
+            return json.loads(path.read_text()).get("threshold")
+    return None
 
 
 def records(path: str) -> tuple[Any, list[str], Any]:
@@ -103,7 +105,8 @@ def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
     elif task.kind == "binary":
         positive = np.array(values)
         columns |= {f"probability_{task.names[1]}": positive}
-        columns["label"] = [task.names[int(value >= (threshold or 0.5))] for value in positive]
+        least = 0.5 if threshold is None else threshold
+        columns["label"] = [task.names[int(value >= least)] for value in positive]
     else:
         table = np.stack(values)
         prefix = "" if task.kind == "regression" else "probability_"

@@ -65,13 +65,15 @@ def check_weights(folder: Path) -> None:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep transformers from showing bars of its own while weights are read or written."""
+    """Keep transformers from showing bars of its own while weights are read or written, and tables of their names."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

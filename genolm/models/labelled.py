@@ -8,6 +8,7 @@ are averaged before the head.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -130,14 +131,38 @@ def open_backbone(folder: Path) -> PreTrainedModel:
         check_config(folder / "config.json")
     except (ValueError, OSError) as error:
         raise ModelError(f"model: {error}") from None
-    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
-        with without_bars():
-            return _without_pooler(AutoModel.from_pretrained, folder, **options)
+        return opened(AutoModel, folder, _without_pooler)
+    except ModelError:
+        raise
     except Exception as error:  # as many kinds as there are things that a folder can hold
         remote = "trust_remote_code" in str(error)
         reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
         raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
+
+
+def opened(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
+    """Open a model whose every weight is in the folder; weights that it does not want, such as heads, are left there.
+
+    Args:
+        kind: an Auto class or a model class.
+        folder: as `check_weights` found it.
+        make: calls `from_pretrained`.
+
+    Raises:
+        ModelError: a weight is not there, and would be drawn afresh in silence.
+    """
+    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    with without_bars():
+        model, found = make(kind.from_pretrained, folder, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise ModelError(
+            f"{folder}: {len(missing):,} weights of its {model.config.model_type} are not there ({some}); config.json "
+            "and the weights are of different models, or the folder was copied in part"
+        )
+    return model
 
 
 def _without_pooler(make, *args, **kwargs) -> PreTrainedModel:

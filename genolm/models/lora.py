@@ -6,6 +6,9 @@ Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353; rsLoRA, arXiv:2312.03732
 import dataclasses
 import difflib
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,8 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
         settings["target_modules"] = linear_maps(model)
     heads = ["head"] if model.weigh is None else ["head", "weigh"]
     try:
-        return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
+        with _without_old_names():
+            return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
 
@@ -60,10 +64,19 @@ def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = 
     model.get_base_model().config.save_pretrained(folder)  # type: ignore[operator,union-attr]
 
 
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """Keep to ourselves that PEFT asks a model for something by a name that transformers is about to drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def open_adapter(folder: Path, backbone: PreTrainedModel) -> PeftModel:
     """Put a saved adapter and its head on a pretrained backbone."""
     config = LabelConfig.from_pretrained(folder, local_files_only=True)
     try:
-        return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
+        with _without_old_names():
+            return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
     except Exception as error:  # KeyError, RuntimeError, ValueError: whatever does not fit
         raise ModelError(f"{folder}: the adapter does not fit its model: {' '.join(str(error).split())}") from error
