@@ -185,28 +185,31 @@ def on_backbone(backbone: PreTrainedModel, num_outputs: int, **settings) -> Labe
 
 
 def linear_maps(model: LabelModel) -> list[str]:
-    """Return the names of the backbone's linear maps that an adapter can sit on: those that are called, not read.
+    """Return the names of the backbone's linear maps that an adapter can learn on.
 
-    They are found by running a few tokens: of an implicit filter, say, only the weights are used, and an adapter on it
-    would learn nothing.
+    They are found by running a few tokens. A map must be called: of an implicit filter only the weights are used, and
+    an adapter would change nothing. And what it gives must reach the hidden states: that of BERT's pooler does not.
     """
     left_out = READS_WEIGHTS.get(model.config.backbone.get("model_type", ""), [])
-    called: list[str] = []
+    given: dict[str, torch.Tensor] = {}
     hooks = [
-        module.register_forward_pre_hook(lambda *_, name=name: called.append(name))
+        module.register_forward_hook(lambda _, inputs, output, name=name: given.__setitem__(name, output))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and name.startswith("backbone.")
     ]
     training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
-        with torch.no_grad():
-            model.backbone(input_ids=torch.ones(1, 8, dtype=torch.int64, device=device))
+        with torch.enable_grad():
+            tokens = torch.ones(1, 8, dtype=torch.int64, device=device)
+            hidden = model.backbone(input_ids=tokens).last_hidden_state
+        reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return [name for name in dict.fromkeys(called) if name.rpartition(".")[2] not in left_out]
+    used = [name for name, gradient in zip(given, reached, strict=True) if gradient is not None]
+    return [name for name in used if name.rpartition(".")[2] not in left_out]
 
 
 AutoConfig.register(LabelConfig.model_type, LabelConfig)

@@ -14,6 +14,7 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from genolm.models.folder import ModelError
 from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
@@ -38,7 +39,9 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see peft.LoraConfig"
             raise ModelError(f"lora.{key} is decided by genolm" if key in DECIDED else f"lora.{key} is unknown; {hint}")
-    settings = DEFAULTS | lora
+    # GPT-2's maps hold their weight the other way round.
+    turned = any(isinstance(module, Conv1D) for module in model.backbone.modules())
+    settings = DEFAULTS | {"fan_in_fan_out": turned} | lora
     if settings["target_modules"] in ("auto", "all-linear"):
         settings["target_modules"] = linear_maps(model)
     heads = ["head"] if model.weigh is None else ["head", "weigh"]
