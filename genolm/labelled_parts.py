@@ -52,6 +52,8 @@ def open_rows(recipe: FinetuneRecipe) -> Rows:
         ValueError: a table that cannot be used; or rows that splits share, where the recipe says `leakage: error`.
     """
     block = recipe.labels
+    if not block.table or not isinstance(block.table, str | dict):
+        raise SettingsError(f"labels.table is {block.table!r}; give a file, split → file, or a dataset of the Hub")
     labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
     rule = block.split
     fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
@@ -91,7 +93,7 @@ def model_folder(model: str) -> Path:
     for folder in (path, path / "checkpoint"):
         if (folder / "config.json").is_file():
             return folder
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if path.exists() or model.strip("/").count("/") != 1 or model.startswith((".", "/", "~")):
         raise ModelError(f"model {model}: no config.json there; give a run of `genolm pretrain`, or its checkpoint")
     from huggingface_hub import snapshot_download
 

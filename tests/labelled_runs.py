@@ -9,6 +9,7 @@ import yaml
 
 from genolm.settings import load_settings
 
+ROOT = Path(__file__).parents[1]
 MOTIF = "TATAAGGC"
 GENOLM = {
     **{"architecture": "genolm", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2},

@@ -61,7 +61,10 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     from genolm.training.run import open_run
 
     run_dir = Path(recipe.run_dir)
-    training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)} | recipe.training
+    training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)}
+    if recipe.method is None:
+        training["bf16"] = False  # small, and float32 as published: a count of k-mers has more digits than bf16
+    training |= recipe.training
     options = {"deterministic": recipe.deterministic, "fit_batch": recipe.fit_batch}
     arguments, state = open_run(run_dir, training, recipe.seed, held, **options)
     refuse_finished(run_dir)
@@ -71,7 +74,7 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     collator = make_collator(recipe, rows, encoder)
     for part in (rows.train, rows.valid, rows.test):
         check_lengths(encoder, part)
-    about = about_labels(recipe, collator, folder)
+    about = about_labels(recipe, collator, folder) | {"bf16": bool(arguments.bf16)}
     began = time.perf_counter()
     if recipe.method == "probe":
         model.backbone.requires_grad_(False)
@@ -244,7 +247,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
     device = torch.accelerator.current_accelerator()
     model.to(device or "cpu")
-    options = {"batch_size": 64, "both_strands": recipe.both_strands, "progress": True}
+    options = {"batch_size": 64, "both_strands": recipe.both_strands, "autocast": about["bf16"], "progress": True}
     key = about["base"]["sha256"]
     vectors = [
         embed(model, for_rows(collator, part), run_dir / "embeddings", key, **options)
@@ -291,7 +294,8 @@ def finish(
     run_dir = Path(recipe.run_dir)
     model, read, _ = open_labelled(run_dir / "model")
     model.to(torch.accelerator.current_accelerator() or "cpu")
-    options = {"both_strands": recipe.both_strands, "rank": state.process_index, "num_ranks": state.num_processes}
+    options = {"both_strands": recipe.both_strands, "autocast": about["bf16"]}
+    options |= {"rank": state.process_index, "num_ranks": state.num_processes}
     began, predicted = time.perf_counter(), {}
     for name, part in (("valid", rows.valid), ("test", rows.test)):
         if len(part):

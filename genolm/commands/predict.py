@@ -28,6 +28,7 @@ def predict(
     from genolm.data.labels import Labelled
     from genolm.data.rows import read_rows
     from genolm.labelled_parts import check_lengths, open_labelled
+    from genolm.training.precision import has_fast_bf16
     from genolm.training.predictions import predict_rows
 
     if out.suffix not in WRITES:
@@ -45,7 +46,8 @@ def predict(
     model.to(torch.accelerator.current_accelerator() or "cpu")
     labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
     check_lengths(collator.rows, labelled)
-    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "progress": True}
+    bf16 = about.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
+    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "autocast": bf16, "progress": True}
     values = predict_rows(model, for_rows(collator, labelled), **options)
     write(out, labelled, values, threshold_of(run))
     typer.echo(f"{len(ids):,} predictions: {out}")

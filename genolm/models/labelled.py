@@ -96,21 +96,27 @@ class LabelModel(PreTrainedModel):
         if self.config.per_base:
             assert token_of_base is not None
             at = token_of_base.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            return SequenceClassifierOutput(logits=self.head(self.dropout(hidden.gather(1, at))))
-        return SequenceClassifierOutput(logits=self.head(self.dropout(self.pool(hidden, attention_mask, pieces))))
+            return SequenceClassifierOutput(logits=self.answer(hidden.gather(1, at)))
+        return SequenceClassifierOutput(logits=self.answer(self.pool(hidden, attention_mask, pieces)))
+
+    def answer(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return logits (…, outputs) of vectors (…, D), never rounded to bf16, where many rows would tie."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.head(self.dropout(vectors.to(self.head.weight.dtype)))
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, pieces: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return one vector a row, (B, D), of hidden states (P, L, D)."""
+        hidden = hidden.float()  # a mean of bf16 numbers would be rounded again
         keep = torch.ones_like(hidden[..., 0]) if attention_mask is None else attention_mask.to(hidden.dtype)
         if self.config.pooling == "cls":
             pooled = hidden[:, 0]
         elif self.weigh is None:
             pooled = (hidden * keep.unsqueeze(-1)).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
         else:
-            score = self.weigh(hidden).squeeze(-1).float().masked_fill(keep == 0, -torch.inf)
-            pooled = (hidden * score.softmax(1).unsqueeze(-1).to(hidden.dtype)).sum(1)
+            score = self.weigh(hidden.to(self.weigh.weight.dtype)).squeeze(-1).float()
+            pooled = (hidden * score.masked_fill(keep == 0, -torch.inf).softmax(1).unsqueeze(-1)).sum(1)
         return pooled if pieces is None else pieces.to(pooled.dtype) @ pooled
 
 
