@@ -32,9 +32,8 @@ def embed(model: LabelModel, collator: LabelCollator, cache: Path, key: str, **o
         key: says which model it is.
         options: of `predict_rows`.
     """
-    digest = hashlib.sha256(
-        f"{key} {model.config.pooling} {options.get('both_strands')} {options.get('autocast')}".encode()
-    )
+    how = f"{key} {model.config.pooling} {options.get('both_strands')} {options.get('autocast')}"
+    digest = hashlib.sha256(how.encode())
     for sequence in collator.labelled.sequences:
         digest.update(sequence.encode() + b"\n")
     path = cache / f"{digest.hexdigest()[:16]}.npy"
