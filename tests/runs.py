@@ -117,7 +117,7 @@ def start(
     command: str = "pretrain",
     **env: str,
 ):
-    """Start `genolm pretrain`, or another command, in one process, or in one for each rank, and return the processes; output: `*.out`."""
+    """Start a command in one process, or in one for each rank, and return the processes; output: `*.out`."""
     run_dir = next((c.partition("=")[2] for c in changes if c.startswith("run_dir=")), str(recipe.parent / "run"))
     processes = []
     _ensure_server()
