@@ -64,6 +64,8 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)}
     if recipe.method is None:
         training["bf16"] = False  # small, and float32 as published: a count of k-mers has more digits than bf16
+    if recipe.method in (None, "lora"):
+        training["ddp_find_unused_parameters"] = False  # all that is trained is used: a baseline, or maps that learn
     training |= recipe.training
     options = {"deterministic": recipe.deterministic, "fit_batch": recipe.fit_batch}
     arguments, state = open_run(run_dir, training, recipe.seed, held, **options)

@@ -34,6 +34,8 @@ def predict(
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
     if sequences.endswith(FASTA):
+        if column or fasta:
+            raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
         ids, letters, source = records(sequences)
     else:
         pairs = [word.partition("=") for word in column or []]

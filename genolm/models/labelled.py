@@ -8,7 +8,8 @@ are averaged before the head.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -206,16 +207,29 @@ def linear_maps(model: LabelModel) -> list[str]:
     training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _gathered(model):
             tokens = torch.ones(1, 8, dtype=torch.int64, device=device)
             hidden = model.backbone(input_ids=tokens).last_hidden_state
-        reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
+            reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
     used = [name for name, gradient in zip(given, reached, strict=True) if gradient is not None]
     return [name for name in used if name.rpartition(".")[2] not in left_out]
+
+
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[None]:
+    """Hold all weights on every rank meanwhile, where ZeRO-3 has spread them as they were read."""
+    spread = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not spread:
+        yield
+        return
+    from deepspeed.zero import GatheredParameters  # type: ignore[import-not-found]
+
+    with GatheredParameters(spread):
+        yield
 
 
 AutoConfig.register(LabelConfig.model_type, LabelConfig)

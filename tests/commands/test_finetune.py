@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -271,16 +272,8 @@ def test_a_mistake_is_one_line(folder, tmp_path, capfd, override, message):
         shutil.copytree(folder / "bert" / "checkpoint", folder / "pickled")
         (folder / "pickled" / "model.safetensors").rename(folder / "pickled" / "pytorch_model.bin")
     recipe = write_recipe(tmp_path, "run", folder / "genolm", write_table(tmp_path), method="lora")
-    words = [word.replace("{folder}", str(folder)) for word in override.split(" ")] if "{base" not in override else None
-    words = words or [f"method= {override}".strip()] if words is None else words
-    if "{baseline" in override or "{width" in override:
-        first, _, rest = override.partition("model=")
-        words = [*first.split(), f"model={rest}"]
-    if "labels.columns={" in override:
-        words = [override]
+    words = [word.replace("{folder}", str(folder)) for word in re.split(r" (?=\w[\w.]*=)", override)]
     code, told = cli(capfd, "finetune", recipe, *words)
-    import re
-
     assert code == 2, told
     assert "Traceback" not in told and re.search(message, told.replace("\n", " ")), told
     errors = [line for line in told.splitlines() if line.startswith("error")]
