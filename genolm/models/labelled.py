@@ -226,9 +226,9 @@ def _gathered(model: nn.Module) -> Iterator[None]:
     if not spread:
         yield
         return
-    from deepspeed.zero import GatheredParameters  # type: ignore[import-not-found]
+    import deepspeed  # type: ignore[import-not-found]
 
-    with GatheredParameters(spread):
+    with deepspeed.zero.GatheredParameters(spread):
         yield
 
 

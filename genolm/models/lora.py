@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -65,6 +66,23 @@ def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = 
     about = folder / "adapter_config.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | {"base_model_name_or_path": None}, indent=1))
     model.get_base_model().config.save_pretrained(folder)  # type: ignore[operator,union-attr]
+
+
+def named_as_in_model(model: nn.Module, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights that `save_adapter` wrote, by their names in the model that learns them.
+
+    Raises:
+        ModelError: they are not those that the model learns.
+    """
+    names = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            short = name.replace(".modules_to_save.default", "").replace(".default", "")
+            names[short.removesuffix(".weight") if "lora_magnitude_vector" in short else short] = name
+    if names.keys() != saved.keys():
+        differ = sorted(names.keys() ^ saved.keys())
+        raise ModelError(f"the adapter does not fit its model: {', '.join(differ[:3])}")
+    return {names[name]: value for name, value in saved.items()}
 
 
 @contextmanager

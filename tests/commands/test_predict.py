@@ -121,7 +121,10 @@ def test_mistakes_are_one_line(folder, sequences, tmp_path, capfd):
         ((folder / "bert", good, "--out", out), "give a run of `genolm finetune`"),
         ((folder / "bert" / "checkpoint", good, "--out", out), "not what `genolm finetune` writes"),
         ((tmp_path / "nowhere", good, "--out", out), "holds no genolm.json; give a run of `genolm finetune`"),
-        ((folder / "binary", good, "--out", out, "--column", "seqence=x"), "is a FASTA; --column and --fasta are for tables"),
+        (
+            (folder / "binary", good, "--out", out, "--column", "seqence=x"),
+            "is a FASTA; --column and --fasta are for tables",
+        ),
     ]
     for arguments, message in cases:
         code, told = predict(capfd, *arguments)

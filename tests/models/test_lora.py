@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import config as genolm_config
 from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
@@ -9,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from genolm.models.folder import ModelError
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.labelled import linear_maps, on_backbone
-from genolm.models.lora import open_adapter, save_adapter, with_adapter
+from genolm.models.lora import named_as_in_model, open_adapter, save_adapter, with_adapter
 
 SMALL = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 OTHERS = {
@@ -123,6 +124,19 @@ def test_the_learnt_pooling_is_saved_too(tmp_path):
     save_adapter(model, tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(open_adapter(tmp_path, backbone_of("bert")).eval()(**batch()).logits, expected)
+
+
+@pytest.mark.parametrize("lora", [{}, {"use_dora": True}], ids=["lora", "dora"])
+def test_names_on_disk_are_found_in_the_model(tmp_path, lora):
+    model = perturb(with_adapter(on_backbone(backbone_of("bert"), 2, pooling="attention"), lora))
+    save_adapter(model, tmp_path)
+    found = named_as_in_model(model, load_file(tmp_path / "adapter_model.safetensors"))
+    learnt = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert found.keys() == learnt.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, learnt[name].detach(), atol=0, rtol=0)
+    with pytest.raises(ModelError, match="does not fit"):
+        named_as_in_model(model, dict(list(found.items())[:3]))
 
 
 @pytest.mark.parametrize(
