@@ -186,7 +186,7 @@ def make_collator(recipe: FinetuneRecipe, rows: Rows, encoder: RowEncoder) -> La
     centre = scale = None
     if kind in ("regression", "tracks"):
         values = np.concatenate(list(rows.train.labels)) if kind == "tracks" else rows.train.labels
-        known = np.isfinite(values).any(axis=0)
+        known = list(np.atleast_1d(np.isfinite(values).any(axis=0)))
         unknown = [name for name, is_known in zip(rows.train.task.names, known, strict=True) if not is_known]
         if unknown:
             raise ValueError(

@@ -56,7 +56,11 @@ def test_leaked_rows_are_told_stopped_at_or_dropped(folder, tmp_path):
     assert len(told.train) == 4 and told.leakage
     with pytest.raises(ValueError, match="labels.leakage is error"):
         open_rows(load(folder, tmp_path, *options, "labels.leakage=error", method="lora"))
-    with pytest.raises(ValueError, match="after leakage"):  # all are near-duplicates
+    dropped = open_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
+    assert set(dropped.train.ids) < set(told.train.ids) and rows[0] not in dropped.train.sequences
+    assert len(dropped.test) == len(told.test) == 3
+    table.write_text("\n".join(["sequence,label,split", *lines, f"{rows[0]},0,test", f"{rows[2]},0,test"]) + "\n")
+    with pytest.raises(ValueError, match="after leakage, are of one class"):
         open_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
 
 

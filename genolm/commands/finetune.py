@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -212,7 +212,7 @@ def train(
     if not len(rows.valid):
         write()
     elif trainer.state.global_step % every and not best.done:
-        log.measure(arguments, trainer.state, trainer.model)
+        log.measure(arguments, trainer.state, cast(Any, trainer.model))
     if len(rows.valid) and state.is_main_process:
         print(best.told(arguments.max_steps), file=sys.stderr)
     return {

@@ -66,11 +66,13 @@ def check_weights(folder: Path) -> None:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Keep transformers from showing bars of its own while weights are read or written, and tables of their names."""
+    from logging import ERROR
+
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity(max(verbosity, logging.ERROR))
+    logging.set_verbosity(max(verbosity, ERROR))
     try:
         yield
     finally:

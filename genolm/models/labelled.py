@@ -198,7 +198,7 @@ def linear_maps(model: LabelModel) -> list[str]:
     an adapter would change nothing. And what it gives must reach the hidden states: that of BERT's pooler does not.
     """
     left_out = READS_WEIGHTS.get(model.config.backbone.get("model_type", ""), [])
-    given: dict[str, torch.Tensor] = {}
+    given: dict[str, Any] = {}
     hooks = [
         module.register_forward_hook(lambda _, inputs, output, name=name: given.__setitem__(name, output))
         for name, module in model.named_modules()
