@@ -283,6 +283,7 @@ def finish(
     """Open the model that was kept, predict, measure, and write everything down."""
     import numpy as np
     import torch
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from genolm.data.batches import for_rows
     from genolm.evaluation.figures import learning_curve
@@ -294,6 +295,7 @@ def finish(
     from genolm.training.predictions import predict_rows
 
     run_dir = Path(recipe.run_dir)
+    unset_hf_deepspeed_config()  # ZeRO-3 would spread what is opened; to predict, each rank holds it whole
     model, read, _ = open_labelled(run_dir / "model")
     model.to(torch.accelerator.current_accelerator() or "cpu")
     options = {"both_strands": recipe.both_strands, "autocast": about["bf16"]}
