@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from genolm.data.labels import Labelled, Task, read_labels
 from genolm.data.leakage import Leakage, find_leakage
 from genolm.data.splits import split_rows, take_fraction
 from genolm.models.baselines import Baseline, build_baseline
-from genolm.models.build import without_bars
 from genolm.models.folder import ModelError, check_config, check_weights
-from genolm.models.labelled import LabelModel, fresh_backbone, on_backbone, open_backbone
+from genolm.models.labelled import LabelModel, fresh_backbone, on_backbone, open_backbone, opened
 from genolm.recipe import FinetuneRecipe, LabelsRecipe
 from genolm.settings import SettingsError
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
@@ -51,6 +51,8 @@ def read_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ..
     Returns:
         The rows; (n,) str, train, valid or test; and notes for the user.
     """
+    if not block.table or not isinstance(block.table, str | dict):
+        raise SettingsError(f"labels.table is {block.table!r}; give a file, split → file, or a dataset of the Hub")
     labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
     rule = block.split
     fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
@@ -84,12 +86,14 @@ def open_rows(recipe: FinetuneRecipe) -> Rows:
     parts = {name: labelled.select(kept & (split == name)) for name in ("train", "valid", "test")}
     if not len(parts["train"]):
         raise ValueError("no row is left to learn from, after leakage and data_fraction")
+    if labelled.task.kind in ("binary", "multiclass") and len(set(parts["train"].labels.tolist())) < 2:
+        raise ValueError("the train rows that are left, after leakage, are of one class; see labels.leakage")
     return Rows(leakage=leakage, notes=notes, **parts)
 
 
 def may_be_hub_name(model: str) -> bool:
     """Say whether a model that is no folder here may be one of the Hub."""
-    return not Path(model).exists() and model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    return not Path(model).exists() and model.strip("/").count("/") == 1 and not model.startswith((".", "/", "~"))
 
 
 def model_folder(model: str) -> Path:
@@ -98,6 +102,8 @@ def model_folder(model: str) -> Path:
     Raises:
         ModelError: there is none.
     """
+    if not isinstance(model, str):
+        raise ModelError(f"model is {model!r}; give a run of `genolm pretrain`, its checkpoint, or a name on the Hub")
     path = Path(model)
     for folder in (path, path / "checkpoint"):
         if (folder / "config.json").is_file():
@@ -195,6 +201,13 @@ def make_collator(recipe: FinetuneRecipe, rows: Rows, encoder: RowEncoder) -> La
     centre = scale = None
     if kind in ("regression", "tracks"):
         values = np.concatenate(list(rows.train.labels)) if kind == "tracks" else rows.train.labels
+        known = list(np.atleast_1d(np.isfinite(values).any(axis=0)))
+        unknown = [name for name, is_known in zip(rows.train.task.names, known, strict=True) if not is_known]
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown[:8])}: not known in any train row; leave it out of labels.columns.label, or split "
+                "the rows otherwise"
+            )
         centre, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         scale = np.where(scale > 1e-12, scale, 1.0)
     return LabelCollator(
@@ -229,7 +242,13 @@ def about_labels(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path |
         "method": recipe.method or "baseline",
         "base": None
         if folder is None
-        else {"model": recipe.model, "folder": str(folder), "sha256": weights_sha256(folder)},
+        else {
+            "model": recipe.model,
+            "folder": str(folder.resolve()),
+            # From the folder of the model, so that a run finds its base where both were moved together.
+            "beside": os.path.relpath(folder.resolve(), (Path(recipe.run_dir) / "model").resolve()),
+            "sha256": weights_sha256(folder),
+        },
         "both_strands": recipe.both_strands,
         "max_tokens": rows.max_tokens,
         "cut": rows.cut,
@@ -250,9 +269,10 @@ def open_labelled(folder: Path) -> tuple[Any, LabelCollator, dict[str, Any]]:
         about = json.loads(path.read_text())
         task = Task(about["task"]["kind"], tuple(about["task"]["names"]))
         centre, scale = (None if about[key] is None else np.array(about[key]) for key in ("centre", "scale"))
+        assert about["base"] is None or {"model", "folder", "sha256"} <= about["base"].keys()
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no genolm.json; give a run of `genolm finetune`") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
         raise ValueError(f"{path}: not what `genolm finetune` writes; give one of its runs") from None
     tokenizer = load_tokenizer(folder)
     encoder = RowEncoder(
@@ -269,15 +289,35 @@ def open_model(folder: Path, about: dict[str, Any]) -> PreTrainedModel | Any:
     if not (folder / "adapter_config.json").is_file():
         check_weights(folder)
         kind = Baseline if about["method"] == "baseline" else LabelModel
-        with without_bars():
-            return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return opened(kind, folder)
     from genolm.models.lora import open_adapter
 
-    base = about["base"]
-    found = next(
-        (Path(p) for p in (base["folder"], folder / base["folder"]) if (Path(p) / "config.json").is_file()), None
+    return open_adapter(folder, open_backbone(base_of(folder, about["base"])))
+
+
+def base_of(folder: Path, base: dict[str, Any]) -> Path:
+    """Return the folder of the pretrained model that an adapter was learnt on, where it was or beside the adapter.
+
+    Raises:
+        ModelError: it is gone, or its weights have changed.
+    """
+    changed = None
+    for path in (Path(base["folder"]), folder.resolve() / base.get("beside", "")):
+        if (path / "config.json").is_file():
+            if weights_sha256(path) == base["sha256"]:
+                return path
+            changed = path
+    told = f"{folder} is an adapter on {base['model']}"
+    if changed is None:
+        try:
+            changed = model_folder(base["model"])
+        except ModelError as error:
+            raise ModelError(
+                f"{told}, which is not in {base['folder']} any more, nor in {base.get('beside')} from there; put it "
+                "back, or move both together"
+            ) from error
+        if weights_sha256(changed) == base["sha256"]:
+            return changed
+    raise ModelError(
+        f"{told}; the weights in {changed} are not those it was learnt on. Put those back, or fine-tune anew"
     )
-    found = found or model_folder(base["model"])
-    if weights_sha256(found) != base["sha256"]:
-        raise ModelError(f"{folder} is an adapter on {base['model']}, whose weights are not those it was learnt on")
-    return open_adapter(folder, open_backbone(found))

@@ -1,6 +1,8 @@
 """What a run imports, imported once by the server that runs are forked from."""
 
 import matplotlib.pyplot  # noqa: F401
+import peft  # noqa: F401
+import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
 from accelerate import PartialState  # noqa: F401
@@ -9,5 +11,9 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer  # 
 import genolm.commands.pretrain
 import genolm.evaluation.figures
 import genolm.evaluation.tables
+import genolm.labelled_parts
+import genolm.models.lora
+import genolm.training.best
 import genolm.training.held_out
+import genolm.training.predictions
 import genolm.training.trainer  # noqa: F401

@@ -111,3 +111,12 @@ def no_memory_at_all() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     WeightedTrainer.create_optimizer = refused
+
+
+def killed_at_the_end() -> None:
+    """Die when a fine-tuned model is about to be opened for its predictions."""
+    import signal
+
+    import genolm.labelled_parts as parts
+
+    parts.open_labelled = lambda *args: os.kill(os.getpid(), signal.SIGKILL)

@@ -108,15 +108,23 @@ def killer() -> str:
     return str(library)
 
 
-def start(recipe: Path, *changes: str, ranks: int = 1, profile: str = "", before: Callable | None = None, **env: str):
-    """Start `genolm pretrain` in one process, or in one for each rank, and return the processes; output: `*.out`."""
+def start(
+    recipe: Path,
+    *changes: str,
+    ranks: int = 1,
+    profile: str = "",
+    before: Callable | None = None,
+    command: str = "pretrain",
+    **env: str,
+):
+    """Start a command in one process, or in one for each rank, and return the processes; output: `*.out`."""
     run_dir = next((c.partition("=")[2] for c in changes if c.startswith("run_dir=")), str(recipe.parent / "run"))
     processes = []
     _ensure_server()
     shared = profile_env(profile, ranks) if profile else {}
     for rank in range(ranks):
         mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if profile else {}
-        arguments = (["pretrain", str(recipe), *changes], f"{run_dir}.{rank}.out", shared | mine | env, before)
+        arguments = ([command, str(recipe), *changes], f"{run_dir}.{rank}.out", shared | mine | env, before)
         process = SERVER.Process(target=_child, args=arguments)
         process.start()
         processes.append(process)

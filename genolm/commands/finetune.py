@@ -7,11 +7,12 @@ One path for all methods: the same rows, the same splits, the same measures, the
 
 import json
 import shutil
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -59,7 +60,12 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     from genolm.training.run import open_run
 
     run_dir = Path(recipe.run_dir)
-    training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)} | recipe.training
+    training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)}
+    if recipe.method is None:
+        training["bf16"] = False  # small, and float32 as published: a count of k-mers has more digits than bf16
+    if recipe.method in (None, "lora"):
+        training["ddp_find_unused_parameters"] = False  # all that is trained is used: a baseline, or maps that learn
+    training |= recipe.training
     options = {"deterministic": recipe.deterministic, "fit_batch": recipe.fit_batch}
     arguments, state = open_run(run_dir, training, recipe.seed, held, **options)
     refuse_finished(run_dir)
@@ -69,9 +75,10 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     collator = make_collator(recipe, rows, encoder)
     for part in (rows.train, rows.valid, rows.test):
         check_lengths(encoder, part)
-    about = about_labels(recipe, collator, folder)
+    about = about_labels(recipe, collator, folder) | {"bf16": bool(arguments.bf16)}
     began = time.perf_counter()
     if recipe.method == "probe":
+        model.backbone.requires_grad_(False)
         describe(recipe, rows, model, arguments, 1)
         numbers = probe(recipe, rows, model, tokenizer, collator, about)
     else:
@@ -203,9 +210,15 @@ def train(
     peak = running.train(trainer, found, manifest, recipe.fit_batch)
     if not len(rows.valid):
         write()
-    elif trainer.state.global_step % every:
-        best(trainer.model)
-    return {"parameters": {"total": total, "trained": trained}, "peak_memory_bytes": peak}
+    elif trainer.state.global_step % every and not best.done:
+        log.measure(arguments, trainer.state, cast(Any, trainer.model))
+    if len(rows.valid) and state.is_main_process:
+        print(best.told(arguments.max_steps), file=sys.stderr)
+    return {
+        "parameters": {"total": total, "trained": trained},
+        "peak_memory_bytes": peak,
+        "steps": {"trained": trainer.state.global_step, "best": best.best_step or trainer.state.global_step},
+    }
 
 
 def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +229,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     import torch
 
     from genolm.data.batches import for_rows
-    from genolm.evaluation.metrics import PRIMARY
+    from genolm.evaluation.metrics import LOWER_IS_BETTER, PRIMARY
     from genolm.labelled_parts import PER_BASE
     from genolm.training.best import measure, thresholds
     from genolm.training.checkpoint import write_checkpoint
@@ -225,6 +238,8 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     from genolm.training.probe import embed, fit_head, set_head
 
     run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
+    if recipe.imbalance == "focal":
+        raise SettingsError("imbalance is focal, which a probe's regression does not have; use weights")
     if kind in PER_BASE or recipe.pooling == "attention" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError(
             "method is probe, which fits one vector a sequence, pooled by mean or cls, in one process; for answers at "
@@ -233,7 +248,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
     write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
     device = torch.accelerator.current_accelerator()
     model.to(device or "cpu")
-    options = {"batch_size": 64, "both_strands": recipe.both_strands, "progress": True}
+    options = {"batch_size": 64, "both_strands": recipe.both_strands, "autocast": about["bf16"], "progress": True}
     key = about["base"]["sha256"]
     vectors = [
         embed(model, for_rows(collator, part), run_dir / "embeddings", key, **options)
@@ -247,7 +262,7 @@ def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[
         raw = torch.from_numpy(np.asarray(outputs, dtype=np.float64))
         values = list(raw.numpy() if kind == "regression" else in_units(kind, raw, plain).numpy())
         found = measure(labelled, values, thresholds(labelled, values))
-        return found[metric] * (-1 if metric in ("loss", "mse") else 1)
+        return found[metric] * (-1 if metric in {"loss", *LOWER_IS_BETTER} else 1)
 
     weighted = recipe.imbalance in ("weights", "sampling")
     weight, bias, strength = fit_head(rows.train, vectors[0], rows.valid, vectors[1], weighted, score, recipe.seed)
@@ -267,6 +282,7 @@ def finish(
     """Open the model that was kept, predict, measure, and write everything down."""
     import numpy as np
     import torch
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from genolm.data.batches import for_rows
     from genolm.evaluation.figures import learning_curve
@@ -278,9 +294,11 @@ def finish(
     from genolm.training.predictions import predict_rows
 
     run_dir = Path(recipe.run_dir)
+    unset_hf_deepspeed_config()  # ZeRO-3 would spread what is opened; to predict, each rank holds it whole
     model, read, _ = open_labelled(run_dir / "model")
     model.to(torch.accelerator.current_accelerator() or "cpu")
-    options = {"both_strands": recipe.both_strands, "rank": state.process_index, "num_ranks": state.num_processes}
+    options = {"both_strands": recipe.both_strands, "autocast": about["bf16"]}
+    options |= {"rank": state.process_index, "num_ranks": state.num_processes}
     began, predicted = time.perf_counter(), {}
     for name, part in (("valid", rows.valid), ("test", rows.test)):
         if len(part) and (name == "valid" or recipe.predict_test):
@@ -318,10 +336,10 @@ def finish(
     )
     if recipe.merge and recipe.method == "lora":
         write_merged(run_dir, model, about)
-    write_text(run_dir / "metrics.json", json.dumps(finite(metrics), indent=1))
     log = run_dir / "log.jsonl"
     if log.is_file():
         learning_curve([json.loads(line) for line in log.read_text().splitlines()], run_dir / "curves.png")
+    write_text(run_dir / "metrics.json", json.dumps(finite(metrics), indent=1))  # the last: with it a run is finished
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # the run is done: nothing goes on from them
     print_labelled(metrics)
     print(f"model: {run_dir / 'model'}   predictions: {run_dir / 'predictions.parquet'}")
@@ -364,6 +382,6 @@ def fingerprints(rows, about: dict[str, Any]) -> dict[str, str]:
     for name, part in (("train rows", rows.train), ("valid rows", rows.valid)):
         digest = hashlib.sha256()
         for identity, sequence, label in zip(part.ids, part.sequences, part.labels, strict=True):
-            digest.update(f"{identity}\t{sequence}\t{label}\n".encode())
+            digest.update(f"{identity}\t{sequence}\t".encode() + label.tobytes())
         found[name] = digest.hexdigest()
     return found | ({"model": about["base"]["sha256"]} if about["base"] else {})

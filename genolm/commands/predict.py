@@ -28,11 +28,14 @@ def predict(
     from genolm.data.labels import Labelled
     from genolm.data.rows import read_rows
     from genolm.labelled_parts import check_lengths, open_labelled
+    from genolm.training.precision import has_fast_bf16
     from genolm.training.predictions import predict_rows
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
     if sequences.endswith(FASTA):
+        if column or fasta:
+            raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
         ids, letters, source = records(sequences)
     else:
         pairs = [word.partition("=") for word in column or []]
@@ -45,7 +48,8 @@ def predict(
     model.to(torch.accelerator.current_accelerator() or "cpu")
     labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
     check_lengths(collator.rows, labelled)
-    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "progress": True}
+    bf16 = about.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
+    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "autocast": bf16, "progress": True}
     values = predict_rows(model, for_rows(collator, labelled), **options)
     write(out, labelled, values, threshold_of(run))
     typer.echo(f"{len(ids):,} predictions: {out}")
@@ -60,8 +64,10 @@ def threshold_of(run: str) -> Any:
     """Return the threshold that was chosen on the valid rows; None where there is none."""
     import json
 
-    path = Path(run) / "metrics.json"
-    return json.loads(path.read_text()).get("threshold") if path.is_file() else None
+    for path in (Path(run) / "metrics.json", Path(run).parent / "metrics.json"):  # or of its `model` or `merged`
+        if path.is_file():
+            return json.loads(path.read_text()).get("threshold")
+    return None
 
 
 def records(path: str) -> tuple[Any, list[str], Any]:
@@ -103,7 +109,8 @@ def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
     elif task.kind == "binary":
         positive = np.array(values)
         columns |= {f"probability_{task.names[1]}": positive}
-        columns["label"] = [task.names[int(value >= (threshold or 0.5))] for value in positive]
+        least = 0.5 if threshold is None else threshold
+        columns["label"] = [task.names[int(value >= least)] for value in positive]
     else:
         table = np.stack(values)
         prefix = "" if task.kind == "regression" else "probability_"

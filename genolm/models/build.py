@@ -1,8 +1,6 @@
 """Any transformers architecture, or our own, as a DNA language model sized from the tokenizer."""
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ from transformers import (
     AutoModelForMaskedLM,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
-from genolm.models.folder import ModelError, check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights, without_bars
 from genolm.models.genolm.configuration import GenoLMConfig
 
 VOCAB_MULTIPLE = 8
@@ -144,18 +141,6 @@ def load_model(folder: Path, objective: str) -> PreTrainedModel:
         remote = "trust_remote_code" in str(error)
         reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
         raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from showing bars of its own while weights are read or written."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def describe(model: PreTrainedModel) -> str:

@@ -1,9 +1,11 @@
 """What the folder of a model may hold: safetensors, and a configuration by which no code is fetched or run.
 
-No torch and no transformers here: it takes no time to import.
+No torch and no transformers here: it takes no time to import, and what registers with the Auto classes may import it.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ class ModelError(ValueError):
 _FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
 """Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
 _PLAIN = (None, False, {}, "eager", "sdpa")
+
+
+class ModelError(ValueError):
+    """A model block that names no model, or one that cannot learn the objective."""
 
 
 def check_config(path: Path) -> None:
@@ -60,3 +66,21 @@ def check_weights(folder: Path) -> None:
     missing = sorted(shards - {path.name for path in found})
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)[:200]}, which {index.name} names; it was copied in part")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from showing bars of its own while weights are read or written, and tables of their names."""
+    from logging import ERROR
+
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()

@@ -8,6 +8,8 @@ are averaged before the head.
 """
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.folder import ModelError, check_config, check_weights
+from genolm.models.folder import ModelError, check_config, check_weights, without_bars
 
 POOLING = ("mean", "cls", "attention")
 READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": ["out_proj"], "falcon_h1": ["out_proj"]}
@@ -95,21 +97,27 @@ class LabelModel(PreTrainedModel):
         if self.config.per_base:
             assert token_of_base is not None
             at = token_of_base.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            return SequenceClassifierOutput(logits=self.head(self.dropout(hidden.gather(1, at))))
-        return SequenceClassifierOutput(logits=self.head(self.dropout(self.pool(hidden, attention_mask, pieces))))
+            return SequenceClassifierOutput(logits=self.answer(hidden.gather(1, at)))
+        return SequenceClassifierOutput(logits=self.answer(self.pool(hidden, attention_mask, pieces)))
+
+    def answer(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return logits (…, outputs) of vectors (…, D), never rounded to bf16, where many rows would tie."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.head(self.dropout(vectors.to(self.head.weight.dtype)))
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, pieces: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return one vector a row, (B, D), of hidden states (P, L, D)."""
+        hidden = hidden.float()  # a mean of bf16 numbers would be rounded again
         keep = torch.ones_like(hidden[..., 0]) if attention_mask is None else attention_mask.to(hidden.dtype)
         if self.config.pooling == "cls":
             pooled = hidden[:, 0]
         elif self.weigh is None:
             pooled = (hidden * keep.unsqueeze(-1)).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
         else:
-            score = self.weigh(hidden).squeeze(-1).float().masked_fill(keep == 0, -torch.inf)
-            pooled = (hidden * score.softmax(1).unsqueeze(-1).to(hidden.dtype)).sum(1)
+            score = self.weigh(hidden.to(self.weigh.weight.dtype)).squeeze(-1).float()
+            pooled = (hidden * score.masked_fill(keep == 0, -torch.inf).softmax(1).unsqueeze(-1)).sum(1)
         return pooled if pieces is None else pieces.to(pooled.dtype) @ pooled
 
 
@@ -125,21 +133,43 @@ def open_backbone(folder: Path) -> PreTrainedModel:
     Raises:
         ModelError: there are no safetensors, or transformers cannot open them without code from elsewhere.
     """
-    from genolm.models.build import without_bars  # which the Auto classes are still being imported for, where this is
-
     try:
         check_weights(folder)
         check_config(folder / "config.json")
     except (ValueError, OSError) as error:
         raise ModelError(f"model: {error}") from None
-    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
-        with without_bars():
-            return _without_pooler(AutoModel.from_pretrained, folder, **options)
+        return opened(AutoModel, folder, _without_pooler)
+    except ModelError:
+        raise
     except Exception as error:  # as many kinds as there are things that a folder can hold
         remote = "trust_remote_code" in str(error)
         reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
         raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
+
+
+def opened(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
+    """Open a model whose every weight is in the folder; weights that it does not want, such as heads, are left there.
+
+    Args:
+        kind: an Auto class or a model class.
+        folder: as `check_weights` found it.
+        make: calls `from_pretrained`.
+
+    Raises:
+        ModelError: a weight is not there, and would be drawn afresh in silence.
+    """
+    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    with without_bars():
+        model, found = make(kind.from_pretrained, folder, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise ModelError(
+            f"{folder}: {len(missing):,} weights of its {model.config.model_type} are not there ({some}); config.json "
+            "and the weights are of different models, or the folder was copied in part"
+        )
+    return model
 
 
 def _without_pooler(make, *args, **kwargs) -> PreTrainedModel:
@@ -162,28 +192,44 @@ def on_backbone(backbone: PreTrainedModel, num_outputs: int, **settings) -> Labe
 
 
 def linear_maps(model: LabelModel) -> list[str]:
-    """Return the names of the backbone's linear maps that an adapter can sit on: those that are called, not read.
+    """Return the names of the backbone's linear maps that an adapter can learn on.
 
-    They are found by running a few tokens: of an implicit filter, say, only the weights are used, and an adapter on it
-    would learn nothing.
+    They are found by running a few tokens. A map must be called: of an implicit filter only the weights are used, and
+    an adapter would change nothing. And what it gives must reach the hidden states: that of BERT's pooler does not.
     """
     left_out = READS_WEIGHTS.get(model.config.backbone.get("model_type", ""), [])
-    called: list[str] = []
+    given: dict[str, Any] = {}
     hooks = [
-        module.register_forward_pre_hook(lambda *_, name=name: called.append(name))
+        module.register_forward_hook(lambda _, inputs, output, name=name: given.__setitem__(name, output))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and name.startswith("backbone.")
     ]
     training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
-        with torch.no_grad():
-            model.backbone(input_ids=torch.ones(1, 8, dtype=torch.int64, device=device))
+        with torch.enable_grad(), _gathered(model):
+            tokens = torch.ones(1, 8, dtype=torch.int64, device=device)
+            hidden = model.backbone(input_ids=tokens).last_hidden_state
+            reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return [name for name in dict.fromkeys(called) if name.rpartition(".")[2] not in left_out]
+    used = [name for name, gradient in zip(given, reached, strict=True) if gradient is not None]
+    return [name for name in used if name.rpartition(".")[2] not in left_out]
+
+
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[None]:
+    """Hold all weights on every rank meanwhile, where ZeRO-3 has spread them as they were read."""
+    spread = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not spread:
+        yield
+        return
+    import deepspeed  # type: ignore[import-not-found]
+
+    with deepspeed.zero.GatheredParameters(spread):
+        yield
 
 
 AutoConfig.register(LabelConfig.model_type, LabelConfig)

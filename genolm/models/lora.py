@@ -6,11 +6,16 @@ Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353; rsLoRA, arXiv:2312.03732
 import dataclasses
 import difflib
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from genolm.models.folder import ModelError
 from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
@@ -30,12 +35,15 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
         ModelError: an unknown field, or one that PEFT refuses.
     """
     check_fields(lora)
-    settings = DEFAULTS | lora
+    # GPT-2's maps hold their weight the other way round.
+    turned = any(isinstance(module, Conv1D) for module in model.backbone.modules())
+    settings = DEFAULTS | {"fan_in_fan_out": turned} | lora
     if settings["target_modules"] in ("auto", "all-linear"):
         settings["target_modules"] = linear_maps(model)
     heads = ["head"] if model.weigh is None else ["head", "weigh"]
     try:
-        return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
+        with _without_old_names():
+            return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
 
@@ -65,10 +73,36 @@ def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = 
     model.get_base_model().config.save_pretrained(folder)  # type: ignore[operator,union-attr]
 
 
+def named_as_in_model(model: nn.Module, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights that `save_adapter` wrote, by their names in the model that learns them.
+
+    Raises:
+        ModelError: they are not those that the model learns.
+    """
+    names = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            short = name.replace(".modules_to_save.default", "").replace(".default", "")
+            names[short.removesuffix(".weight") if "lora_magnitude_vector" in short else short] = name
+    if names.keys() != saved.keys():
+        differ = sorted(names.keys() ^ saved.keys())
+        raise ModelError(f"the adapter does not fit its model: {', '.join(differ[:3])}")
+    return {names[name]: value for name, value in saved.items()}
+
+
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """Keep to ourselves that PEFT asks a model for something by a name that transformers is about to drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def open_adapter(folder: Path, backbone: PreTrainedModel) -> PeftModel:
     """Put a saved adapter and its head on a pretrained backbone."""
     config = LabelConfig.from_pretrained(folder, local_files_only=True)
     try:
-        return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
+        with _without_old_names():
+            return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
     except Exception as error:  # KeyError, RuntimeError, ValueError: whatever does not fit
         raise ModelError(f"{folder}: the adapter does not fit its model: {' '.join(str(error).split())}") from error

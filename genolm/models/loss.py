@@ -53,5 +53,6 @@ def label_loss(
         loss = F.cross_entropy(logits.reshape(-1, classes), labels.flatten(), reduction="none", ignore_index=-100)
         loss = loss.view(weight.shape)
     if focal_gamma:
-        loss = loss * (1 - (-loss).exp()) ** focal_gamma
+        # Not below the smallest step of float32 under 1: the slope of x^gamma is infinite at 0 where gamma < 1.
+        loss = loss * (-torch.expm1(-loss)).clamp_min(2**-24) ** focal_gamma
     return (loss * weight).sum(), weight.sum()

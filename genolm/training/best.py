@@ -69,34 +69,52 @@ class Best(TrainerCallback):
         self.predict, self.valid, self.metric, self.patience, self.write, self.log = (
             predict, valid, metric, patience, write, log
         )  # fmt: skip
-        self.best, self.since = -math.inf, 0
+        self.best, self.since, self.best_step, self.step = -math.inf, 0, 0, 0
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been too long since a better one."""
+        return bool(self.patience) and self.since >= self.patience
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Learn from the log what was best before."""
-        self.best, self.since = -math.inf, 0
+        self.best, self.since, self.best_step, self.step = -math.inf, 0, 0, state.global_step
         lines = self.log.read_text().splitlines() if self.log.is_file() else []
         for row in map(json.loads, lines):
-            if f"eval_{self.metric}" in row:
-                self._note(self._signed(row[f"eval_{self.metric}"]))
+            if any(name.startswith("eval_") for name in row):  # a metric that was not defined was not written
+                self._note(self._signed(row.get(f"eval_{self.metric}", math.nan)), row["step"])
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Note the step that is about to be taken."""
+        self.step = state.global_step + 1
 
     def __call__(self, model) -> dict[str, float]:
         """Return the measures of a model on the valid rows; keep it if it is the best so far."""
         predictions = self.predict(model)
         found = measure(self.valid, predictions, thresholds(self.valid, predictions))
-        if self._note(self._signed(round(found[self.metric], 5))):
+        if self._note(self._signed(round(found[self.metric], 5)), self.step):
             self.write()
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def on_step_end(self, args, state, control, **kwargs):
         """Stop when it has been too long."""
-        if self.patience and self.since >= self.patience:
+        if self.done:
             control.should_training_stop = True
 
     def _signed(self, value: float) -> float:
         return -value if self.metric in LOWER_IS_BETTER or self.metric == "loss" else value
 
-    def _note(self, value: float) -> bool:
+    def told(self, max_steps: int) -> str:
+        """Return which model is kept and, where training stopped early, why."""
+        value = "not defined" if math.isinf(self.best) else f"{self._signed(self.best):.4f}"
+        why = f"; stopped after step {self.step:,} of {max_steps:,}: none better in {self.since} evaluations"
+        return f"best       step {self.best_step:,}, {self.metric} {value}{why if self.done else ''}"
+
+    def _note(self, value: float, step: int) -> bool:
         value = value if math.isfinite(value) else -math.inf  # one class only among the valid rows, say
         better = value > self.best or self.best == -math.inf
-        self.best, self.since = (value, 0) if better else (self.best, self.since + 1)
+        if better:
+            self.best, self.since, self.best_step = value, 0, step
+        else:
+            self.since += 1
         return better

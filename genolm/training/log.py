@@ -85,11 +85,16 @@ class RunLog(TrainerCallback):
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
         if self.held_out is not None and self.every_steps and state.global_step % self.every_steps == 0:
-            began = time.perf_counter()
-            found = {f"eval_{name}": round(value, 5) for name, value in self.held_out(kwargs["model"]).items()}
-            self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
-            if state.is_world_process_zero:
-                self._write(args, state, {"epoch": state.epoch, **found})
+            self.measure(args, state, kwargs["model"])
+
+    def measure(self, args, state, model: torch.nn.Module) -> None:
+        """Measure held-out data, and write a line of it; every rank must call it."""
+        assert self.held_out is not None
+        began = time.perf_counter()
+        found = {f"eval_{name}": round(value, 5) for name, value in self.held_out(model).items()}
+        self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
+        if state.is_world_process_zero:
+            self._write(args, state, {"epoch": state.epoch, **found})
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""

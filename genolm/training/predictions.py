@@ -10,7 +10,6 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from genolm.data.batches import LabelCollator
-from genolm.training.precision import has_fast_bf16
 
 Answer = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
@@ -21,7 +20,7 @@ def predict_rows(
     *,
     batch_size: int = 64,
     both_strands: bool = False,
-    autocast: bool | None = None,
+    autocast: bool = False,
     progress: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
@@ -36,7 +35,7 @@ def predict_rows(
         collator: holds the rows.
         batch_size: rows in a forward pass.
         both_strands: read the other strand too.
-        autocast: run in bf16; by default where that is fast.
+        autocast: run in bf16, as the model was trained, or is faster.
         progress: show a bar.
         rank: of this process.
         num_ranks: processes that share the work; each must call this, and gets the same result.
@@ -55,7 +54,6 @@ def predict_rows(
     # Every rank runs as many forward passes: under ZeRO-3 they gather weights together.
     mine += [len(batches) - 1] * (-(-len(batches) // num_ranks) - len(mine))
     device = next(model.parameters()).device
-    bf16 = has_fast_bf16(device.type == "cpu") if autocast is None else autocast
     found: dict[int, list[np.ndarray]] = {}
     training = model.training
     model.eval()
@@ -67,7 +65,7 @@ def predict_rows(
             rows = batches[number]
             strands = []
             for flip in (False, True)[: 1 + both_strands]:
-                strands.append(one_strand(collator, rows, flip, device, bf16, answer))
+                strands.append(one_strand(collator, rows, flip, device, autocast, answer))
             found[number] = [np.mean(pair, axis=0) for pair in zip(*strands, strict=True)]
     finally:
         model.train(training)

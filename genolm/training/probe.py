@@ -4,6 +4,7 @@ The strength of regularisation is the one of `STRENGTHS` that is best on the val
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,8 @@ def embed(model: LabelModel, collator: LabelCollator, cache: Path, key: str, **o
         key: says which model it is.
         options: of `predict_rows`.
     """
-    digest = hashlib.sha256(f"{key} {model.config.pooling} {options.get('both_strands', False)}".encode())
+    how = f"{key} {model.config.pooling} {options.get('both_strands')} {options.get('autocast')}"
+    digest = hashlib.sha256(how.encode())
     for sequence in collator.labelled.sequences:
         digest.update(sequence.encode() + b"\n")
     path = cache / f"{digest.hexdigest()[:16]}.npy"
@@ -65,7 +67,7 @@ def fit_head(
     Args:
         labelled: train rows; `vectors` (n, D) are theirs.
         vectors: see there.
-        valid: rows that choose the strength; with no rows it is 1.
+        valid: rows that choose the strength; with none, or where the score is not defined on them, it is 1.
         valid_vectors: (m, D).
         weighted: classes weigh alike.
         measure: valid rows and their logits or numbers (m, outputs) → a score, the higher the better.
@@ -77,16 +79,19 @@ def fit_head(
     centre, scale = vectors.mean(0), vectors.std(0)
     scale = np.where(scale > 1e-8, scale, 1.0)
     x = ((vectors - centre) / scale).astype(np.float64)
-    best: tuple[float, float, np.ndarray, np.ndarray] | None = None
-    for strength in STRENGTHS if len(valid) else (1.0,):
+
+    def fit(strength: float) -> tuple[np.ndarray, np.ndarray, float]:
         weight, bias = _fit(labelled, x, strength, weighted, seed)
         weight = weight / scale
-        bias = bias - weight @ centre
-        score = measure(valid, valid_vectors @ weight.T + bias) if len(valid) else 0.0
-        if best is None or score > best[0]:
-            best = (score, strength, weight, bias)
-    assert best is not None
-    return best[2], best[3], best[1]
+        return weight, bias - weight @ centre, strength
+
+    best, most = None, -math.inf
+    for strength in STRENGTHS if len(valid) else ():
+        fitted = fit(strength)
+        score = measure(valid, valid_vectors @ fitted[0].T + fitted[1])
+        if score > most:  # never where it is not defined, as with one class among the valid rows
+            best, most = fitted, score
+    return best or fit(1.0)
 
 
 def _fit(
@@ -111,7 +116,9 @@ def _fit(
         rows = []
         for target in labels.T:
             known = np.isfinite(target)
-            if kind == "regression":
+            if not known.any():
+                rows.append((np.zeros(x.shape[1]), 0.0))
+            elif kind == "regression":
                 fitted = Ridge(alpha=strength * known.sum() / 10).fit(x[known], target[known])
                 rows.append((np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])))
             elif len(set(target[known])) < 2:

@@ -360,12 +360,17 @@ class WeightedTrainer(Trainer):
         if not self.is_fsdp_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         state: dict[str, Any] = {}
+        adapter = Path(resume_from_checkpoint) / "adapter_model.safetensors"
         if self.is_world_process_zero():
             for path in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
                 state |= load_file(path)
+            if adapter.is_file():  # nothing else is saved of a model that learns one
+                from genolm.models.lora import named_as_in_model
+
+                state = named_as_in_model(cast(torch.nn.Module, model or self.model), load_file(adapter))
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
         found = set_model_state_dict(cast(torch.nn.Module, model or self.model), state, options=options)
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and not adapter.is_file():
             self._issue_warnings_after_load(found)
 
     def _manifest(self, losses: list[float]) -> dict[str, Any]:

@@ -63,13 +63,18 @@ class Baseline(PreTrainedModel):
         """
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_of_base: torch.Tensor | None = None,
+        **_,
     ) -> SequenceClassifierOutput | TokenClassifierOutput:
         """Return logits (B, num_labels), or (B, L, num_labels) where `config.per_base`.
 
         Args:
             input_ids: (B, L), tokens of single nucleotides.
             attention_mask: (B, L), 0 at padding, on the right; None where nothing is padded.
+            token_of_base: (B, W), each base its own token; only W is of use: the bases to answer for, L where None.
 
         Raises:
             ValueError: a row is longer than `config.length`.
@@ -87,7 +92,8 @@ class Baseline(PreTrainedModel):
             one_hot, keep = F.pad(one_hot, (0, missing)), F.pad(keep, (0, missing))
         logits = self.logits(one_hot, keep)
         if self.config.per_base:
-            return TokenClassifierOutput(logits=logits[:, :, :length].transpose(1, 2))
+            width = length if token_of_base is None else token_of_base.shape[1]
+            return TokenClassifierOutput(logits=logits[:, :, :width].transpose(1, 2))
         return SequenceClassifierOutput(logits=logits)
 
     def wide(self, units: int | float) -> int:
