@@ -21,10 +21,6 @@ _FETCHES = ("attn_implementation", "experts_implementation", "quantization_confi
 _PLAIN = (None, False, {}, "eager", "sdpa")
 
 
-class ModelError(ValueError):
-    """A model block that names no model, or one that cannot learn the objective."""
-
-
 def check_config(path: Path) -> None:
     """Raise ValueError where a `config.json` names code that transformers would fetch and run."""
     try:
