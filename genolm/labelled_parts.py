@@ -178,11 +178,10 @@ def longest(backbone: PreTrainedModel) -> int | None:
 
 
 def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
-    """Refuse a row that is longer than the model, by its file and line, before anything is spent."""
-    if encoder.max_tokens is None or encoder.cut or not len(part):
-        return
+    """Refuse a row that is too long or too short for the model, by its file and line, before anything is spent."""
     # Of fixed-width tokens the longest row has most; of BPE one of the longest, nearly always.
-    for row in sorted(range(len(part)), key=lambda i: -len(part.sequences[i]))[:64]:
+    order = sorted(range(len(part)), key=lambda row: -len(part.sequences[row]))
+    for row in dict.fromkeys([*order[:64], *order[-1:]]):
         try:
             encoder([part.sequences[row]])
         except ValueError as error:

@@ -172,7 +172,8 @@ def train(
     metric = recipe.stopping.metric or PRIMARY[kind]
     predict = partial(predict_rows, collator=for_rows(collator, rows.valid), **options)
     best = Best(predict, rows.valid, metric, recipe.stopping.patience, write, run_dir / "log.jsonl")
-    log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), best if len(rows.valid) else None, every)
+    held_out = best if len(rows.valid) else None
+    log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), held_out, every, len(rows.train))
     gamma = recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
     saving = Saving(
         root=run_dir / "checkpoints",

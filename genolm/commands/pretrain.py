@@ -211,7 +211,8 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
     run_dir, per_step = Path(recipe.run_dir), samples_per_step(arguments)
     measure_valid = valid_bits(recipe, store, regions["valid"], corpus, arguments)
     show = bits_and_speed(per_step * corpus.length_tokens, bases_per_token(corpus), recipe.objective.kind)
-    run_log = RunLog(run_dir / "log.jsonl", show, measure_valid, recipe.evaluation.every_steps)
+    every, epoch = recipe.evaluation.every_steps, corpus.windows_per_epoch
+    run_log = RunLog(run_dir / "log.jsonl", show, measure_valid, every, epoch)
     saving = Saving(
         root=run_dir / "checkpoints",
         tokenizer=tokenizer,

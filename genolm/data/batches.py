@@ -56,14 +56,17 @@ class RowEncoder:
             flip_rows(letters, lengths, flip)
         prefix, suffix = (self.encoder.prefix_ids, self.encoder.suffix_ids) if self.special_tokens else ((), ())
         encoded = self.encoder.encode_batch(letters, lengths, special_tokens=False)
-        count = np.maximum((encoded.end > encoded.start).sum(1), 1)
+        count = (encoded.end > encoded.start).sum(1)
+        if not count.all():
+            shortest = int(lengths[count == 0].min())
+            raise ValueError(f"a sequence of {shortest} bp has no token: the tokenizer's are {self.encoder.k} bp long")
         room = None if self.max_tokens is None else self.max_tokens - len(prefix) - len(suffix)
         parts = np.ones_like(count) if room is None else -(-count // room)
         if (parts > 1).any() and not self.cut:
             row = int(np.argmax(parts))
             raise ValueError(
-                f"a sequence of {lengths[row]:,} bp has {count[row]:,} tokens; the model takes {room:,}. Set "
-                "long_inputs: windows to read it in pieces whose vectors are averaged, or shorten it"
+                f"a sequence of {lengths[row]:,} bp has {count[row]:,} tokens; the model takes {room:,}. "
+                "Shorten it, or learn with long_inputs: windows, which reads it in pieces and averages their vectors"
             )
         row = np.repeat(np.arange(len(parts)), parts)
         part = np.arange(len(row)) - np.repeat(np.cumsum(parts) - parts, parts)

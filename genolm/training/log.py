@@ -57,6 +57,7 @@ class RunLog(TrainerCallback):
         held_out: model → what is measured on held-out data, written with `eval_` before the names; called on every
             rank.
         every_steps: steps from one such measurement to the next; 0 for none.
+        samples_per_epoch: where known, `epoch` counts them; Trainer knows no epochs but the whole run.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class RunLog(TrainerCallback):
         show: Show,
         held_out: Callable[[torch.nn.Module], dict[str, float]] | None = None,
         every_steps: int = 0,
+        samples_per_epoch: int | None = None,
     ):
         self.path, self.show, self.held_out, self.every_steps = path, show, held_out, every_steps
+        self.samples_per_epoch = samples_per_epoch
         self._last = (0, 0.0)
         self._bar: tqdm | None = None
 
@@ -94,7 +97,7 @@ class RunLog(TrainerCallback):
         found = {f"eval_{name}": round(value, 5) for name, value in self.held_out(model).items()}
         self._last = (self._last[0], self._last[1] + time.perf_counter() - began)
         if state.is_world_process_zero:
-            self._write(args, state, {"epoch": state.epoch, **found})
+            self._write(args, state, found)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""
@@ -114,7 +117,10 @@ class RunLog(TrainerCallback):
         self._write(args, state, logs)
 
     def _write(self, args, state, values: dict[str, Any]) -> None:
-        row = {"step": state.global_step, "samples": state.global_step * samples_per_step(args), **values}
+        samples = state.global_step * samples_per_step(args)
+        row = {"step": state.global_step, "samples": samples, **values}
+        if self.samples_per_epoch:
+            row["epoch"] = round(samples / self.samples_per_epoch, 4)
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

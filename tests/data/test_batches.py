@@ -178,3 +178,10 @@ def test_padding_of_rows_of_one_and_of_many_lengths():
     assert (found["input_ids"][1, 1:] == encoder().pad_id).all()
     upper, lower = rows(["ACGTN"])["input_ids"], rows(["acgtn"])["input_ids"]
     np.testing.assert_array_equal(upper, lower)
+
+
+def test_a_row_without_a_token_is_refused():
+    encoder = RowEncoder(make_encoder(build_tokenizer(load_spec("kmer6-overlapping"))))
+    for rows in (["ACG"], ["ACG", "ACGTACGT"]):
+        with pytest.raises(ValueError, match="a sequence of 3 bp has no token: the tokenizer's are 6 bp long"):
+            encoder(rows)
