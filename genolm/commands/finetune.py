@@ -136,20 +136,15 @@ def train(
     recipe: FinetuneRecipe, arguments, state, rows, model, tokenizer, collator, about: dict[str, Any], stop
 ) -> dict[str, Any]:
     """Train, keep in `model` what is best on the valid rows, and return what is known of it."""
-    from transformers import PrinterCallback
-
     from genolm.data.batches import for_rows
     from genolm.evaluation.metrics import PRIMARY
-    from genolm.models.loss import label_loss
     from genolm.training import run as running
-    from genolm.training.arguments import resolved, set_length
+    from genolm.training.arguments import set_length
     from genolm.training.best import Best
     from genolm.training.checkpoint import write_checkpoint
     from genolm.training.log import RunLog, rows_and_speed, samples_per_step
     from genolm.training.predictions import predict_rows
-    from genolm.training.profiles import asked
     from genolm.training.resume import on_all_ranks
-    from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
 
     run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
     if recipe.method == "lora":
@@ -174,34 +169,7 @@ def train(
     best = Best(predict, rows.valid, metric, recipe.stopping.patience, write, run_dir / "log.jsonl")
     held_out = best if len(rows.valid) else None
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), held_out, every, len(rows.train))
-    gamma = recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
-    saving = Saving(
-        root=run_dir / "checkpoints",
-        tokenizer=tokenizer,
-        about=lambda model: about,
-        manifest={
-            "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
-            "recipe_hash": recipe_hash(recipe),
-            "fingerprints": fingerprints(rows, about),
-            "versions": versions(),
-        },
-        log=run_dir / "log.jsonl",
-    )
-    trainer = WeightedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=SampleNumbers(arguments.max_steps * per_step),
-        data_collator=collator,
-        loss=partial(label_loss, kind, focal_gamma=gamma),
-        saving=saving,
-        stop=stop,
-        asked=asked(),
-        callbacks=[log, best],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.callback_handler.callbacks[:0] = [log, best]  # first, so that trackers are given what they add
-    trainer.callback_handler.callbacks = list(dict.fromkeys(trainer.callback_handler.callbacks))
+    trainer = make_trainer(recipe, arguments, rows, model, tokenizer, collator, about, stop, [log, best])
     found, manifest = on_all_ranks(lambda: running.find_checkpoint(trainer, recipe.resume), main=state.is_main_process)
     total, trained = parameters(model)
     if state.is_main_process:
@@ -220,6 +188,50 @@ def train(
         "peak_memory_bytes": peak,
         "steps": {"trained": trainer.state.global_step, "best": best.best_step or trainer.state.global_step},
     }
+
+
+def make_trainer(
+    recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, about: dict[str, Any], stop, callbacks: list
+):
+    """Return the trainer, ready to run."""
+    from transformers import PrinterCallback
+
+    from genolm.models.loss import label_loss
+    from genolm.training.arguments import resolved
+    from genolm.training.log import samples_per_step
+    from genolm.training.profiles import asked
+    from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
+
+    run_dir, gamma = Path(recipe.run_dir), recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
+    saving = Saving(
+        root=run_dir / "checkpoints",
+        tokenizer=tokenizer,
+        about=lambda model: about,
+        manifest={
+            "recipe": to_dict(recipe),
+            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
+            "recipe_hash": recipe_hash(recipe),
+            "fingerprints": fingerprints(rows, about),
+            "versions": versions(),
+        },
+        log=run_dir / "log.jsonl",
+    )
+    trainer = WeightedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=SampleNumbers(arguments.max_steps * samples_per_step(arguments)),
+        data_collator=collator,
+        loss=partial(label_loss, rows.train.task.kind, focal_gamma=gamma),
+        saving=saving,
+        stop=stop,
+        asked=asked(),
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    # Ours go first, so that trackers are given what they add.
+    others = [callback for callback in trainer.callback_handler.callbacks if callback not in callbacks]
+    trainer.callback_handler.callbacks = [*callbacks, *others]
+    return trainer
 
 
 def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -10,7 +11,7 @@ from transformers.utils import logging
 from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe, without_bars
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.loss import weighted_token_loss
-from genolm.recipe import PretrainRecipe
+from genolm.recipe import FinetuneRecipe, PretrainRecipe
 from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -120,9 +121,12 @@ def shipped(project_dir):
 
 
 def test_every_shipped_recipe_builds_on_the_meta_device(project_dir):
-    built = 0
+    built, finetuned = 0, []
     for path in shipped(project_dir):
-        if path.parent.name == "accelerate":
+        if path.parent.name in ("accelerate", "benchmarks"):
+            continue
+        if "objective" not in yaml.safe_load(path.read_text()):
+            finetuned.append(path.stem)
             continue
         recipe = load_settings(PretrainRecipe, path, ["data.fasta=genome.fa"])
         tokenizer = build_tokenizer(load_spec(recipe.tokenizer), ["ACGT" * 100])
@@ -138,7 +142,13 @@ def test_every_shipped_recipe_builds_on_the_meta_device(project_dir):
         assert stated, f"{path} does not say how large its model is"
         assert model.num_parameters() / 1e6 == pytest.approx(float(stated[1]), abs=0.06)
         built += 1
-    assert built >= 2
+    assert built == 36 and sorted(finetuned) == ["baseline", "full", "lora", "probe", "sweep"]
+
+
+def test_every_quickstart_of_labels_is_a_recipe(project_dir):
+    for name in ("baseline", "full", "lora", "probe"):
+        recipe = load_settings(FinetuneRecipe, project_dir / "recipes" / "quickstart" / f"{name}.yaml")
+        assert recipe.labels.table == "labels.csv" and recipe.method == (None if name == "baseline" else name)
 
 
 def words(number: int, **special: str) -> PreTrainedTokenizerFast:
