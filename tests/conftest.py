@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread in every process, whatever the machine is set to: tests compare what one process computed with what another
+# did, bit for bit, and sums over another number of threads differ in the last one. Workers fill the cores anyway.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

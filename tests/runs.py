@@ -61,14 +61,11 @@ def write_recipe(folder: Path, architecture: str = "bert", name: str = "recipe",
 
 
 def _child(arguments: list[str], out: str, env: dict[str, str], before: Callable | None) -> None:
-    os.environ.update({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | env)
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | env)
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", 1)
-    import torch
-
-    torch.set_num_threads(1)
     if before is not None:
         before()
     from genolm.cli import main

@@ -92,7 +92,7 @@ def test_checkpointing_runs_the_layers_forward_again():
     assert 0.9 * layers < again.flops - once.flops <= layers  # the last product of a layer need not be
 
 
-def test_flops_are_those_that_torch_counts_in_a_real_step(one_thread):
+def test_flops_are_those_that_torch_counts_in_a_real_step():
     step = real_step("roformer", 2, 128, False, False)  # its attention is plain matrix products
     with FlopCounterMode(display=False) as counter:
         step()
@@ -108,14 +108,6 @@ def test_convolutions_are_counted_by_hand(groups):
     assert tally.flops == 3 * (2 * 3 * 50 * 12 * 5 * 8 // groups)  # forward, to the input, to the weight
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a step of a tiny model waits for other threads longer than it takes
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("name", "autocast", "checkpointing"),
     [
@@ -127,7 +119,7 @@ def one_thread():
         ("genolm", False, True),
     ],
 )
-def test_memory_is_that_of_a_real_step(one_thread, name, autocast, checkpointing):
+def test_memory_is_that_of_a_real_step(name, autocast, checkpointing):
     step = real_step(name, 4, 256, autocast, checkpointing)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()

@@ -14,14 +14,6 @@ EPOCHS = 15
 SLOW = ("basenji", "basset", "deepsea", "deepsite", "enformer", "gru", "resnet")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def simulate(rows, seed):
     """Random rows, half of which hold the motif somewhere."""
     generator = torch.Generator().manual_seed(seed)
