@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from genolm.data.tables import HUB_NAME, SUFFIXES, suffix
+from genolm.data.targets import PER_BASE
 from genolm.evaluation.metrics import METRICS
-from genolm.labelled_parts import PER_BASE, may_be_hub_name, model_folder
 from genolm.models.baselines import build_baseline
+from genolm.models.labelled_folder import may_be_hub_name, model_folder
 from genolm.recipe import FinetuneRecipe
 from genolm.settings import SettingsError
 from genolm.training.arguments import training_arguments

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer  # 
 import genolm.commands.pretrain
 import genolm.evaluation.figures
 import genolm.evaluation.tables
+import genolm.labelled_fit
 import genolm.labelled_parts
 import genolm.models.lora
 import genolm.training.best

@@ -25,7 +25,8 @@ ALLOWED = {
 }
 ALLOWED["parts"] = {"provenance", "recipe", "genome", "tokenizers", "data", "models", "training"} | LEAVES
 ALLOWED["labelled_parts"] = ALLOWED["parts"] | {"evaluation"}
-ALLOWED["recipe_check"] = ALLOWED["labelled_parts"] | {"labelled_parts"}
+ALLOWED["recipe_check"] = ALLOWED["labelled_parts"]
+ALLOWED["labelled_fit"] = ALLOWED["labelled_parts"] | {"recipe_check"}
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

@@ -8,19 +8,9 @@ import pytest
 from labelled_runs import BERT, GENOLM, finetune, pretrain, write_recipe, write_table
 
 from genolm.data.labels import Task
-from genolm.labelled_parts import (
-    base_of,
-    check_lengths,
-    longest,
-    make_collator,
-    make_model,
-    model_folder,
-    num_outputs,
-    open_labelled,
-    open_rows,
-    weights_sha256,
-)
+from genolm.labelled_parts import check_lengths, longest, make_collator, make_model, num_outputs, open_rows
 from genolm.models.folder import ModelError
+from genolm.models.labelled_folder import base_of, model_folder, open_labelled, weights_sha256
 from genolm.recipe import FinetuneRecipe
 from genolm.settings import load_settings
 

@@ -73,7 +73,7 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
     """Run what is left, and return the runs that failed with their last words."""
     import yaml
 
-    from genolm.labelled_parts import model_folder
+    from genolm.models.labelled_folder import model_folder
     from genolm.provenance import write_text
     from genolm.recipe import to_dict
     from genolm.training.processes import Job, last_line, run_jobs, visible_gpus

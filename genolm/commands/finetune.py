@@ -7,18 +7,16 @@ One path for all methods: the same rows, the same splits, the same measures, the
 
 import json
 import shutil
-import sys
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 import genolm
-from genolm.provenance import versions, write_provenance, write_text
-from genolm.recipe import FinetuneRecipe, flat, recipe_hash, to_dict
+from genolm.provenance import write_text
+from genolm.recipe import FinetuneRecipe
 from genolm.settings import SettingsError, load_settings
 
 LEARNING_RATE = {"lora": 3e-4, "full": 5e-5, "scratch": 5e-4, "baseline": 1e-3}
@@ -56,6 +54,7 @@ def run(recipe: FinetuneRecipe) -> dict[str, Any]:
 
 def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     """Read rows, fit, predict, measure."""
+    from genolm.labelled_fit import probe, train
     from genolm.labelled_parts import about_labels, check_lengths, make_collator, make_model, open_rows
     from genolm.training.run import open_run
 
@@ -78,9 +77,7 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     about = about_labels(recipe, collator, folder) | {"bf16": bool(arguments.bf16)}
     began = time.perf_counter()
     if recipe.method == "probe":
-        model.backbone.requires_grad_(False)
-        describe(recipe, rows, model, arguments, 1)
-        numbers = probe(recipe, rows, model, tokenizer, collator, about)
+        numbers = probe(recipe, arguments, rows, model, tokenizer, collator, about)
     else:
         numbers = train(recipe, arguments, state, rows, model, tokenizer, collator, about, stop)
     numbers["seconds"] = {"train": round(time.perf_counter() - began, 2)}
@@ -106,189 +103,6 @@ def check_metric(recipe: FinetuneRecipe, kind: str) -> None:
         )
 
 
-def describe(recipe: FinetuneRecipe, rows, model, arguments, num_ranks: int) -> None:
-    """Print what is about to be learnt, before anything is spent."""
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    for note in rows.notes:
-        console.print(note)
-    task = rows.train.task
-    names = ", ".join(task.names[:8]) + (" …" if len(task.names) > 8 else "")
-    parts = (("train", rows.train), ("valid", rows.valid), ("test", rows.test))
-    console.print(f"task       {task.kind}: {names}")
-    console.print("rows       " + ", ".join(f"{name} {len(part):,}" for name, part in parts))
-    total, trained = parameters(model)
-    how = recipe.method or recipe.model["baseline"]
-    console.print(f"model      {how}: {total:,} parameters, {trained:,} of them trained")
-    if recipe.method != "probe":
-        size = arguments.train_batch_size * arguments.gradient_accumulation_steps * num_ranks
-        console.print(f"steps      {arguments.max_steps:,} of {size:,} rows; {num_ranks} on {arguments.device.type}")
-
-
-def parameters(model) -> tuple[int, int]:
-    """Return how many parameters a model has, and how many of them are trained."""
-    total = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    return total, sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
-
-
-def train(
-    recipe: FinetuneRecipe, arguments, state, rows, model, tokenizer, collator, about: dict[str, Any], stop
-) -> dict[str, Any]:
-    """Train, keep in `model` what is best on the valid rows, and return what is known of it."""
-    from genolm.data.batches import for_rows
-    from genolm.evaluation.metrics import PRIMARY
-    from genolm.training import run as running
-    from genolm.training.arguments import set_length
-    from genolm.training.best import Best
-    from genolm.training.checkpoint import write_checkpoint
-    from genolm.training.log import RunLog, rows_and_speed, samples_per_step
-    from genolm.training.predictions import predict_rows
-    from genolm.training.resume import on_all_ranks
-
-    run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
-    if recipe.method == "lora":
-        from genolm.models.lora import with_adapter
-
-        model = with_adapter(model, recipe.lora)
-    set_length(arguments, len(rows.train))
-    per_step = samples_per_step(arguments)
-    every = -(-arguments.max_steps // recipe.stopping.evaluations)
-    size = min(64, arguments.per_device_train_batch_size * 2)
-    options = {"batch_size": size, "autocast": bool(arguments.bf16), "rank": arguments.process_index}
-    options |= {"num_ranks": arguments.world_size, "both_strands": recipe.both_strands}
-
-    def write() -> None:
-        weights = trainer.full_state()
-        if trainer.is_world_process_zero():
-            write_checkpoint(run_dir / "model", trainer.whole_model(), tokenizer, about, weights)
-        trainer.accelerator.wait_for_everyone()
-
-    metric = recipe.stopping.metric or PRIMARY[kind]
-    predict = partial(predict_rows, collator=for_rows(collator, rows.valid), **options)
-    best = Best(predict, rows.valid, metric, recipe.stopping.patience, write, run_dir / "log.jsonl")
-    held_out = best if len(rows.valid) else None
-    log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), held_out, every, len(rows.train))
-    trainer = make_trainer(recipe, arguments, rows, model, tokenizer, collator, about, stop, [log, best])
-    found, manifest = on_all_ranks(lambda: running.find_checkpoint(trainer, recipe.resume), main=state.is_main_process)
-    total, trained = parameters(model)
-    if state.is_main_process:
-        write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
-        describe(recipe, rows, model, arguments, arguments.world_size)
-    state.wait_for_everyone()
-    peak = running.train(trainer, found, manifest, recipe.fit_batch)
-    if not len(rows.valid):
-        write()
-    elif trainer.state.global_step % every and not best.done:
-        log.measure(arguments, trainer.state, cast(Any, trainer.model))
-    if len(rows.valid) and state.is_main_process:
-        print(best.told(arguments.max_steps), file=sys.stderr)
-    return {
-        "parameters": {"total": total, "trained": trained},
-        "peak_memory_bytes": peak,
-        "steps": {"trained": trainer.state.global_step, "best": best.best_step or trainer.state.global_step},
-    }
-
-
-def make_trainer(
-    recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, about: dict[str, Any], stop, callbacks: list
-):
-    """Return the trainer, ready to run."""
-    from transformers import PrinterCallback
-
-    from genolm.models.loss import label_loss
-    from genolm.training.arguments import resolved
-    from genolm.training.log import samples_per_step
-    from genolm.training.profiles import asked
-    from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
-
-    run_dir, gamma = Path(recipe.run_dir), recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
-    saving = Saving(
-        root=run_dir / "checkpoints",
-        tokenizer=tokenizer,
-        about=lambda model: about,
-        manifest={
-            "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
-            "recipe_hash": recipe_hash(recipe),
-            "fingerprints": fingerprints(rows, about),
-            "versions": versions(),
-        },
-        log=run_dir / "log.jsonl",
-    )
-    trainer = WeightedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=SampleNumbers(arguments.max_steps * samples_per_step(arguments)),
-        data_collator=collator,
-        loss=partial(label_loss, rows.train.task.kind, focal_gamma=gamma),
-        saving=saving,
-        stop=stop,
-        asked=asked(),
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)
-    # Ours go first, so that trackers are given what they add.
-    others = [callback for callback in trainer.callback_handler.callbacks if callback not in callbacks]
-    trainer.callback_handler.callbacks = [*callbacks, *others]
-    return trainer
-
-
-def probe(recipe: FinetuneRecipe, rows, model, tokenizer, collator, about: dict[str, Any]) -> dict[str, Any]:
-    """Fit a linear head on frozen vectors, and return what is known of it."""
-    import os
-
-    import numpy as np
-    import torch
-
-    from genolm.data.batches import for_rows
-    from genolm.evaluation.metrics import LOWER_IS_BETTER, PRIMARY
-    from genolm.labelled_parts import PER_BASE
-    from genolm.training.best import measure, thresholds
-    from genolm.training.checkpoint import write_checkpoint
-    from genolm.training.memory import peak_bytes
-    from genolm.training.predictions import in_units
-    from genolm.training.probe import embed, fit_head, set_head
-
-    run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
-    if recipe.imbalance == "focal":
-        raise SettingsError("imbalance is focal, which a probe's regression does not have; use weights")
-    if kind in PER_BASE or recipe.pooling == "attention" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingsError(
-            "method is probe, which fits one vector a sequence, pooled by mean or cls, in one process; for answers at "
-            "every base, attention pooling or several ranks take lora or full"
-        )
-    write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
-    device = torch.accelerator.current_accelerator()
-    model.to(device or "cpu")
-    options = {"batch_size": 64, "both_strands": recipe.both_strands, "autocast": about["bf16"], "progress": True}
-    key = about["base"]["sha256"]
-    vectors = [
-        embed(model, for_rows(collator, part), run_dir / "embeddings", key, **options)
-        for part in (rows.train, rows.valid)
-    ]
-    metric = recipe.stopping.metric or PRIMARY[kind]
-    plain = for_rows(collator, rows.train)
-    about |= {"centre": None, "scale": None}
-
-    def score(labelled, outputs: np.ndarray) -> float:
-        raw = torch.from_numpy(np.asarray(outputs, dtype=np.float64))
-        values = list(raw.numpy() if kind == "regression" else in_units(kind, raw, plain).numpy())
-        found = measure(labelled, values, thresholds(labelled, values))
-        return found[metric] * (-1 if metric in {"loss", *LOWER_IS_BETTER} else 1)
-
-    weighted = recipe.imbalance in ("weights", "sampling")
-    weight, bias, strength = fit_head(rows.train, vectors[0], rows.valid, vectors[1], weighted, score, recipe.seed)
-    set_head(model, weight, bias)
-    write_checkpoint(run_dir / "model", model, tokenizer, about)
-    total, _ = parameters(model)
-    return {
-        "parameters": {"total": total, "trained": int(weight.size + np.size(bias))},
-        "peak_memory_bytes": peak_bytes(),
-        "strength": strength,
-    }
-
-
 def finish(
     recipe: FinetuneRecipe, state, rows, collator, about: dict[str, Any], numbers: dict[str, Any]
 ) -> dict[str, Any]:
@@ -298,11 +112,12 @@ def finish(
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from genolm.data.batches import for_rows
+    from genolm.data.targets import PER_BASE
     from genolm.evaluation.figures import learning_curve
     from genolm.evaluation.metrics import with_intervals
     from genolm.evaluation.predictions import write_predictions
     from genolm.evaluation.tables import print_labelled
-    from genolm.labelled_parts import open_labelled
+    from genolm.models.labelled_folder import open_labelled
     from genolm.training.best import measure, thresholds
     from genolm.training.predictions import predict_rows
 
@@ -338,7 +153,7 @@ def finish(
         "genolm_version": genolm.__version__,
     }
     for name, values in predicted.items():
-        stacked: Any = values if kind in ("per-base", "tracks") else np.stack(values)
+        stacked: Any = values if kind in PER_BASE else np.stack(values)
         names = task.names if kind in ("regression", "tracks") else None
         if name == "test":
             metrics[name] = with_intervals(kind, parts[name].labels, stacked, threshold, names)
@@ -375,26 +190,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and value != value else value
-
-
-def inputs_of(recipe: FinetuneRecipe) -> list[dict[str, Any]]:
-    """Return the files that a recipe names, each with its sha256."""
-    from genolm.labelled_parts import file_sha256
-    from genolm.recipe_check import files_of
-
-    block = recipe.labels
-    named = files_of(block.table) + (files_of(block.fasta) if block.fasta else [])
-    return [{"path": name, "sha256": file_sha256(Path(name))} for name in named if Path(name).is_file()]
-
-
-def fingerprints(rows, about: dict[str, Any]) -> dict[str, str]:
-    """Return sha256 of what is learnt from: train and valid rows with their labels, and the pretrained weights."""
-    import hashlib
-
-    found = {}
-    for name, part in (("train rows", rows.train), ("valid rows", rows.valid)):
-        digest = hashlib.sha256()
-        for identity, sequence, label in zip(part.ids, part.sequences, part.labels, strict=True):
-            digest.update(f"{identity}\t{sequence}\t".encode() + label.tobytes())
-        found[name] = digest.hexdigest()
-    return found | ({"model": about["base"]["sha256"]} if about["base"] else {})

@@ -27,7 +27,8 @@ def predict(
     from genolm.data.batches import for_rows
     from genolm.data.labels import Labelled
     from genolm.data.rows import read_rows
-    from genolm.labelled_parts import check_lengths, open_labelled
+    from genolm.labelled_parts import check_lengths
+    from genolm.models.labelled_folder import open_labelled
     from genolm.training.precision import has_fast_bf16
     from genolm.training.predictions import predict_rows
 

@@ -2,12 +2,16 @@
 
 recipe + space → trials, each a run of `genolm finetune` in a process of its own → best.yaml, trials.csv, sweep.png
 
-Trials are drawn by optuna's TPE, which learns from those before. The test rows are not predicted in any trial.
+Trials are drawn by optuna's TPE, which learns from those before; where a space is lists alone, and --trials are enough
+for all of it, each combination is tried once. The test rows are not predicted in any trial.
 """
 
 import csv
 import io
+import itertools
 import json
+import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -171,7 +175,7 @@ class Search:
 
     def jobs(self, trials: int):
         """Yield the runs that are left: first those that had begun, then new ones until there are `trials`."""
-        from optuna.samplers import TPESampler
+        from optuna.samplers import PartialFixedSampler, TPESampler
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -182,10 +186,16 @@ class Search:
                 self.tell(trial.number, "")
             elif job := self.job(trial.number, trial.params):
                 yield job
-        while len(self.study.get_trials(deepcopy=False)) < trials:
-            number = len(self.study.get_trials(deepcopy=False))
+        whole = combinations(self.space, trials)
+        while (number := len(begun := self.study.get_trials(deepcopy=False))) < trials:
             # A sampler a trial: what is drawn depends on the seed, the trial and those before, not on restarts.
-            self.study.sampler = TPESampler(seed=(self.seed * 1_000_003 + number) % 2**32)
+            sampler: Any = TPESampler(seed=(self.seed * 1_000_003 + number) % 2**32)
+            if whole:
+                left = [params for params in whole if params not in [trial.params for trial in begun]]
+                if not left:
+                    return
+                sampler = PartialFixedSampler(left[0], sampler)
+            self.study.sampler = sampler
             trial = self.study.ask(distributions(self.space))
             if job := self.job(trial.number, trial.params):
                 yield job
@@ -233,6 +243,9 @@ class Search:
             self.study.tell(number, state=TrialState.FAIL)
         else:
             self.study.tell(number, value)
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                if trial.number != self.study.best_trial.number:  # hundreds of models would fill a disk
+                    shutil.rmtree(self.folder(trial.number) / "model", ignore_errors=True)
         drawn = ", ".join(f"{key} {shown(v)}" for key, v in self.chosen(self.study.trials[number].params).items())
         told = f"{self.metric} {value:.4f}" if value is not None else f"failed: {reason}"
         self.console.print(f"trial {number}: {told}   {drawn}", markup=False)
@@ -299,6 +312,16 @@ def distributions(space: Space) -> dict[str, Any]:
         else:
             found[key] = FloatDistribution(float(entry.low), float(entry.high), log=entry.log, step=entry.step)
     return found
+
+
+def combinations(space: Space, trials: int) -> list[dict[str, Any]]:
+    """Return all there is to try, in optuna's words, where it is no more than `trials`; else nothing."""
+    if not all(isinstance(entry, list) for entry in space.values()):
+        return []
+    if math.prod(map(len, space.values())) > trials:
+        return []
+    places = [[str(i) for i in range(len(entry))] for entry in space.values()]
+    return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*places)]
 
 
 def shown(value: Any) -> str:

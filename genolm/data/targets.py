@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 KINDS = ("binary", "multiclass", "multilabel", "regression", "per-base", "tracks")
+PER_BASE = ("per-base", "tracks")
+"""Kinds with answers at every base."""
 MAX_NUMBERED_CLASSES = 20
 """Whole numbers of more values than this may be counts: the task must then be named."""
 MAX_NAMED_CLASSES = 100

@@ -10,6 +10,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from genolm.data.labels import Labelled
+from genolm.data.targets import PER_BASE
 from genolm.evaluation.metrics import LOWER_IS_BETTER, choose_threshold, metrics
 
 
@@ -27,13 +28,13 @@ def measure(
 ) -> dict[str, float]:
     """Return the metrics of predictions, and their mean loss: nats, or squared error."""
     kind, labels = labelled.task.kind, labelled.labels
-    values: Any = predictions if kind in ("per-base", "tracks") else np.stack(predictions)
+    values: Any = predictions if kind in PER_BASE else np.stack(predictions)
     names = labelled.task.names if kind in ("regression", "tracks") else None
     return {"loss": _loss(kind, labels, values), **metrics(kind, labels, values, threshold, names)}
 
 
 def _loss(kind: str, labels: Any, values: Any) -> float:
-    if kind in ("per-base", "tracks"):
+    if kind in PER_BASE:
         labels, values = np.concatenate(list(labels)), np.concatenate(list(values))
     if kind in ("regression", "tracks"):
         return float(np.nanmean((labels - values) ** 2))

@@ -121,7 +121,7 @@ def test_the_base_is_left_as_it_was_and_an_adapter_is_small(folder, both):
     assert {"adapter_model.safetensors", "adapter_config.json", "config.json", "genolm.json"} <= names
     assert "model.safetensors" not in names
     about = json.loads((both["binary"][0] / "model" / "genolm.json").read_text())
-    from genolm.labelled_parts import weights_sha256
+    from genolm.models.labelled_folder import weights_sha256
 
     assert weights_sha256(folder / "genolm" / "checkpoint") == about["base"]["sha256"]
 

@@ -124,6 +124,7 @@ def test_a_sweep_goes_on_and_leaves_the_test_rows_alone(tmp_path, capsys, monkey
         assert "test" not in about and about["valid"]["mcc"] is not None
         assert set(pq.read_table(trial / "predictions.parquet")["split"].to_pylist()) == {"valid"}
     best = max(rows[1:], key=lambda row: float(row[2]))
+    assert [path.parent.name for path in (out / "trials").glob("*/model")] == [f"{int(best[0]):04d}"]
     recipe = load_settings(FinetuneRecipe, out / "best.yaml")
     assert recipe.predict_test and recipe.model["kernel"] == int(best[4])
     assert recipe.training["learning_rate"] == float(best[5]) and recipe.run_dir == str(out / "best")
@@ -146,6 +147,9 @@ def test_a_failed_trial_counts_and_the_sweep_goes_on(tmp_path, monkeypatch):
         assert (row["state"] == "failed") == (row["training.learning_rate"] == "1e+30"), row
         assert row["reason"].startswith("ended: step") == (row["state"] == "failed")
     assert {row["state"] for row in rows} == {"done", "failed"}
+    run(path, tmp_path / "out", trials=9)  # there is no more to try
+    tried = list(csv.DictReader((tmp_path / "out" / "trials.csv").read_text().splitlines()))
+    assert tried == rows and len({(row["pooling"], row["training.learning_rate"]) for row in rows}) == 4
 
 
 @pytest.mark.slow
