@@ -21,7 +21,7 @@ from genolm.evaluation.metrics import LOWER_IS_BETTER, PRIMARY
 from genolm.models.labelled_folder import file_sha256
 from genolm.models.loss import label_loss
 from genolm.provenance import versions, write_provenance
-from genolm.recipe import FinetuneRecipe, flat, recipe_hash, to_dict
+from genolm.recipe import FinetuneRecipe, flat, recipe_hash, to_dict, without_effect
 from genolm.recipe_check import files_of
 from genolm.settings import SettingsError
 from genolm.training import run as running
@@ -177,6 +177,8 @@ def describe(recipe: FinetuneRecipe, rows, model, arguments, num_ranks: int) -> 
     total, trained = parameters(model)
     how = recipe.method or recipe.model["baseline"]
     console.print(f"model      {how}: {total:,} parameters, {trained:,} of them trained")
+    if idle := without_effect(recipe):
+        console.print(f"note       without effect on {recipe.method or 'a baseline'}: {', '.join(idle)}")
     if recipe.method != "probe":
         size = arguments.train_batch_size * arguments.gradient_accumulation_steps * num_ranks
         console.print(f"steps      {arguments.max_steps:,} of {size:,} rows; {num_ranks} on {arguments.device.type}")

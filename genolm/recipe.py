@@ -275,6 +275,21 @@ class FinetuneRecipe:
             raise SettingsError("model is a block without baseline; write model: {baseline: danq}, or name a folder")
 
 
+def without_effect(recipe: FinetuneRecipe) -> list[str]:
+    """Return the keys that a recipe sets and that change nothing with its method; a suite's defaults may be such."""
+    idle = set() if recipe.method == "lora" else {"lora", "merge"}
+    idle |= {"pooling", "long_inputs"} if recipe.method is None else set()
+    idle |= {"dropout", "reverse_complement", "fit_batch"} if recipe.method == "probe" else set()
+    idle |= set() if recipe.imbalance == "focal" else {"focal_gamma"}
+    plain = FinetuneRecipe(recipe.run_dir, recipe.model, recipe.labels, recipe.method)
+    found = [name for name in to_dict(recipe) if name in idle and getattr(recipe, name) != getattr(plain, name)]
+    if recipe.method == "probe":
+        found += [f"training.{name}" for name in recipe.training if name not in ("bf16", "use_cpu")]
+        stopping = StoppingRecipe(metric=recipe.stopping.metric)
+        found += [f"stopping.{x}" for x in vars(stopping) if getattr(stopping, x) != getattr(recipe.stopping, x)]
+    return found
+
+
 def to_dict(recipe: Any) -> dict[str, Any]:
     """Return a recipe as plain data, defaults included."""
     return dataclasses.asdict(recipe)

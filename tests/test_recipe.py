@@ -6,12 +6,16 @@ import yaml
 from genolm.recipe import (
     DataRecipe,
     EvaluationRecipe,
+    FinetuneRecipe,
+    LabelsRecipe,
     ObjectiveRecipe,
     PretrainRecipe,
     SamplingRecipe,
     SplitRecipe,
+    StoppingRecipe,
     recipe_hash,
     to_dict,
+    without_effect,
 )
 from genolm.settings import SettingsError, load_settings
 
@@ -276,3 +280,24 @@ def test_a_block_inside_itself_is_refused(read):
 def test_counts_have_bounds(read, override):
     with pytest.raises(SettingsError, match="allowed: at least"):
         read(override)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"method": "lora", "lora": {"r": 4}, "pooling": "cls", "merge": True}, []),
+        ({"method": "full", "lora": {"r": 4}, "focal_gamma": 1.0}, ["lora", "focal_gamma"]),
+        (
+            {"model": {"baseline": "danq"}, "method": None, "long_inputs": "windows", "merge": True},
+            ["long_inputs", "merge"],
+        ),
+        (
+            {"method": "probe", "dropout": 0.1, "training": {"learning_rate": 1e-3, "bf16": False}},
+            ["dropout", "training.learning_rate"],
+        ),
+        ({"method": "probe", "stopping": StoppingRecipe(evaluations=3, metric="loss")}, ["stopping.evaluations"]),
+    ],
+)
+def test_keys_without_effect_are_known(changes, found):
+    recipe = FinetuneRecipe(**{"run_dir": "x", "model": "y", "labels": LabelsRecipe("t.csv"), **changes})
+    assert without_effect(recipe) == found

@@ -40,11 +40,14 @@ def predict(
         ids, letters, source = records(sequences)
     else:
         pairs = [word.partition("=") for word in column or []]
-        names: dict[str, Any] = {key: value or None for key, _, value in pairs}
-        rows = read_rows(sequences, fasta, {"label": None} | names, need_labels=False)
+        names: dict[str, Any] = {key: value if value not in ("", "null") else None for key, _, value in pairs}
+        try:
+            rows = read_rows(sequences, fasta, {"label": None} | names, need_labels=False)
+        except ValueError as error:
+            raise ValueError(as_options(str(error))) from None
         ids, letters, source = rows.ids, rows.sequences, rows.source
         for note in rows.notes:
-            typer.echo(note, err=True)
+            typer.echo(as_options(note), err=True)
     model, collator, about = open_labelled(folder_of(run))
     model.to(torch.accelerator.current_accelerator() or "cpu")
     labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
@@ -54,6 +57,11 @@ def predict(
     values = predict_rows(model, for_rows(collator, labelled), **options)
     write(out, labelled, values, threshold_of(run))
     typer.echo(f"{len(ids):,} predictions: {out}")
+
+
+def as_options(message: str) -> str:
+    """Name what a user sets by this command's options, not by the keys of a recipe."""
+    return message.replace("labels.columns.", "--column ").replace("labels.fasta", "--fasta")
 
 
 def folder_of(run: str) -> Path:

@@ -175,7 +175,7 @@ class Search:
 
     def jobs(self, trials: int):
         """Yield the runs that are left: first those that had begun, then new ones until there are `trials`."""
-        from optuna.samplers import PartialFixedSampler, TPESampler
+        from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -187,15 +187,16 @@ class Search:
             elif job := self.job(trial.number, trial.params):
                 yield job
         whole = combinations(self.space, trials)
-        while (number := len(begun := self.study.get_trials(deepcopy=False))) < trials:
-            # A sampler a trial: what is drawn depends on the seed, the trial and those before, not on restarts.
-            sampler: Any = TPESampler(seed=(self.seed * 1_000_003 + number) % 2**32)
+        waiting, begun = (TrialState.WAITING,), (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
+        while (number := len(tried := self.study.get_trials(deepcopy=False, states=begun))) < trials:
             if whole:
-                left = [params for params in whole if params not in [trial.params for trial in begun]]
+                left = [params for params in whole if params not in [trial.params for trial in tried]]
                 if not left:
                     return
-                sampler = PartialFixedSampler(left[0], sampler)
-            self.study.sampler = sampler
+                if not self.study.get_trials(states=waiting):  # there is one where it was killed between these lines
+                    self.study.enqueue_trial(left[0])
+            # A sampler a trial: what is drawn depends on the seed, the trial and those before, not on restarts.
+            self.study.sampler = TPESampler(seed=(self.seed * 1_000_003 + number) % 2**32)
             trial = self.study.ask(distributions(self.space))
             if job := self.job(trial.number, trial.params):
                 yield job
@@ -316,11 +317,10 @@ def distributions(space: Space) -> dict[str, Any]:
 
 def combinations(space: Space, trials: int) -> list[dict[str, Any]]:
     """Return all there is to try, in optuna's words, where it is no more than `trials`; else nothing."""
-    if not all(isinstance(entry, list) for entry in space.values()):
+    lists = [entry for entry in space.values() if isinstance(entry, list)]
+    if len(lists) < len(space) or math.prod(map(len, lists)) > trials:
         return []
-    if math.prod(map(len, space.values())) > trials:
-        return []
-    places = [[str(i) for i in range(len(entry))] for entry in space.values()]
+    places = [[str(i) for i in range(len(entry))] for entry in lists]
     return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*places)]
 
 

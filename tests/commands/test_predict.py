@@ -110,6 +110,9 @@ def test_mistakes_are_one_line(folder, sequences, tmp_path, capfd):
     long.write_text(f">a\n{sequences[0]}\n>b\n{'ACGT' * 50}\n")
     bad.write_text(">a\nACGT\n>b\nACQT\n")
     empty.write_text("")
+    twice, bed = tmp_path / "twice.csv", tmp_path / "x.bed"
+    twice.write_text(f"id,sequence\na,{sequences[0]}\na,{sequences[1]}\n")
+    bed.write_text("one\t0\t40\n")
     out = tmp_path / "out.csv"
     cases = [
         ((folder / "binary", long, "--out", out), "long.fa:3: a sequence of 200 bp"),
@@ -121,6 +124,8 @@ def test_mistakes_are_one_line(folder, sequences, tmp_path, capfd):
         ((folder / "bert", good, "--out", out), "give a run of `genolm finetune`"),
         ((folder / "bert" / "checkpoint", good, "--out", out), "not what `genolm finetune` writes"),
         ((tmp_path / "nowhere", good, "--out", out), "holds no genolm.json; give a run of `genolm finetune`"),
+        ((folder / "binary", twice, "--out", out), "twice.csv:3: .*--column id=null numbers the rows"),
+        ((folder / "binary", bed, "--out", out), "x.bed: .*set --fasta"),
         (
             (folder / "binary", good, "--out", out, "--column", "seqence=x"),
             "is a FASTA; --column and",
@@ -130,6 +135,7 @@ def test_mistakes_are_one_line(folder, sequences, tmp_path, capfd):
         code, told = predict(capfd, *arguments)
         assert "Traceback" not in told and (code == 2) and re.search(message, told), (arguments, code, told)
     assert not out.exists()
+    assert predict(capfd, folder / "binary", twice, "--out", out, "--column", "id=null")[0] == 0
 
 
 def test_an_answer_does_not_depend_on_the_batch(folder, sequences, tmp_path, capfd):

@@ -132,9 +132,10 @@ def test_the_model_folder_predicts_what_scikit_learn_does(folder, tmp_path, kind
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
 
 
-def test_vectors_are_computed_once(folder, tmp_path, monkeypatch):
-    path = write_recipe(tmp_path, "run", folder / "bert", write_table(tmp_path), method="probe")
+def test_vectors_are_computed_once(folder, tmp_path, monkeypatch, capfd):
+    path = write_recipe(tmp_path, "run", folder / "bert", write_table(tmp_path), method="probe", dropout=0.5)
     finetune(path)
+    assert "without effect on probe: dropout, training." in capfd.readouterr().err
     (tmp_path / "run" / "metrics.json").rename(tmp_path / "first.json")
     kept = sorted((tmp_path / "run" / "embeddings").iterdir())
     assert len(kept) == 2
