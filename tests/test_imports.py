@@ -27,6 +27,7 @@ ALLOWED["parts"] = {"provenance", "recipe", "genome", "tokenizers", "data", "mod
 ALLOWED["labelled_parts"] = ALLOWED["parts"] | {"evaluation"}
 ALLOWED["recipe_check"] = ALLOWED["labelled_parts"]
 ALLOWED["labelled_fit"] = ALLOWED["labelled_parts"] | {"recipe_check"}
+ALLOWED["search"] = {"evaluation", "provenance", "recipe", "recipe_check", "space", "training"} | LEAVES
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}
