@@ -53,6 +53,7 @@ def score(
     """
     from datetime import timedelta
 
+    import torch
     from accelerate import PartialState
 
     from genolm.models.language import open_language_model
@@ -68,7 +69,8 @@ def score(
     parts = Parts(out.with_name(f"{out.name}.parts"))
     if out.exists() and not (parts.folder / "job.json").is_file():
         raise ValueError(f"--out {out} is there already; remove it, or name another file")
-    state = PartialState(timeout=timedelta(days=30))  # a rank that is done waits for those that are not
+    # A rank that is done waits for those that are not.
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
     with ExitStack() as held:
         if state.is_main_process:
             parts.folder.mkdir(parents=True, exist_ok=True)
