@@ -136,9 +136,7 @@ class LocalAttention(Attention):
             mixed = self.mix(F.pad(query, (0, 0, before, 0)), key, value, seen)[:, before:]
         return self.out_proj(mixed), key_after, value_after, seen_after
 
-    def _mix_few(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor
-    ) -> torch.Tensor:
+    def _mix_few(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """As `mix`, for queries of the last L tokens only, all at once; `seen` (B, W - 1 + L, 1) bool."""
         key, value = (x.repeat_interleave(self.num_key_value_groups, dim=1) for x in (key, value))
         place = torch.arange(query.shape[2], device=query.device).unsqueeze(1) + self.window - 1

@@ -98,9 +98,7 @@ class GenoLMBlock(GradientCheckpointingLayer):
             if part is not None:
                 part.out_proj.into_residual = True  # type: ignore[assignment]
 
-    def forward(
-        self, hidden: torch.Tensor, *state: torch.Tensor, **where
-    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def forward(self, hidden: torch.Tensor, *state: torch.Tensor, **where) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Map (B, L, D); where the mixer's state is given, return the one after too."""
         mixed, after = self.mixer(self.mixer_norm(hidden), state=state, **where), ()
         if state:
@@ -261,8 +259,12 @@ class GenoLMModel(GenoLMPreTrainedModel):
         Raises:
             ValueError: the past is of another model, or of another number of rows.
         """
-        if not isinstance(past, Past) or len(past.layers) != len(self.layers):
-            raise ValueError(f"past_key_values is a {type(past).__name__}; give what this model returned under that name")
+        if not isinstance(past, Past):
+            raise ValueError(
+                f"past_key_values is a {type(past).__name__}; give what this model returned under that name"
+            )
+        if len(past.layers) != len(self.layers):
+            raise ValueError(f"past_key_values is of {len(past.layers)} layers, and this model has {len(self.layers)}")
         if past.layers[0][0].shape[0] != len(input_ids):
             raise ValueError(
                 f"past_key_values has {past.layers[0][0].shape[0]} rows and input_ids {len(input_ids)}; see "

@@ -5,10 +5,10 @@
 
 A forward reads it and changes nothing in it: one may serve many suffixes.
 
-Memory a row and layer: `attention` holds keys and values of all tokens, `local_attention` of the last window, `hyena`
-the input of its long filter at all tokens; `fir`, `fir_medium` and `convolution` hold the inputs under their taps, `ssm`
-its state and the inputs under its short filter. Cost of a step: linear in the tokens before for `attention` and
-`hyena`, which lays out all its taps at each; the same at any length for all others.
+Memory a row and layer: `attention` holds keys and values of all tokens, `local_attention` those of the last window,
+`hyena` the input of its long filter at all tokens; `fir`, `fir_medium` and `convolution` hold the inputs under their
+taps, `ssm` its state and the inputs under its short filter. Cost of a step: linear in the tokens before for `attention`
+and for `hyena`, which lays out all its taps at each; the same at any length for all others.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ import torch
 
 @dataclass(eq=False)  # not frozen: `generate` marks those that a user gives it
 class Past:
-    """What a model keeps of the first tokens of rows; the result of a forward with `use_cache=True`.
+    """What a model keeps of the first tokens of rows: the result of a forward with `use_cache=True`.
 
     Attributes:
         length: tokens before, padding included.
@@ -31,6 +31,10 @@ class Past:
     layers: tuple[tuple[torch.Tensor, ...], ...]
     letters: torch.Tensor | None = None
     seen: torch.Tensor | None = None
+
+    # Asked by `generate`: the shapes of `attention` grow, and an earlier place cannot be gone back to.
+    is_compileable = False
+    is_croppable = False
 
     def rows(self, index: torch.Tensor) -> "Past":
         """Return that of other rows: row i is what row index[i] was."""
