@@ -47,7 +47,7 @@ class Convolution(nn.Module):
         if keep is not None:
             hidden = hidden * keep.to(hidden.dtype)
         if state:
-            hidden, after = carry(*state, hidden)
+            hidden, after = carry(state[0], hidden)
             return self._activated(self.conv(hidden.transpose(1, 2))), after
         return self._activated(self.conv(F.pad(hidden.transpose(1, 2), self.reach)))
 

@@ -9,7 +9,7 @@ the implicit filter three real FFTs of twice the row, about 15 · log2(2L) FLOP,
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -308,7 +308,7 @@ class GatedFilter(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width, bias=config.bias)
         self.short_filter = nn.Parameter(torch.empty(3 * width, config.short_filter_size))
         self.lookahead = lookahead_of(config.short_filter_size, config.causal)
-        self.filter = inner
+        self.filter: Any = inner
         self.out_proj = nn.Linear(width, width, bias=config.bias)
 
     @property

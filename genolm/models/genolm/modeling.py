@@ -228,21 +228,23 @@ class GenoLMModel(GenoLMPreTrainedModel):
         self, hidden: torch.Tensor, keep: torch.Tensor | None, mask: torch.Tensor | None, past: Past | None = None
     ) -> dict[str, Any]:
         """Return what tells the mixers where tokens stand, and which of them and of those before are padding."""
-        config, before = self.config, 0 if past is None else past.length
+        config, first = self.config, 0 if past is None else past.length
         where: dict[str, Any] = {"keep": keep}
         if set(config.layer_mixers) & {"attention", "local_attention"}:
             assert config.head_dim is not None
-            place = torch.arange(before, before + hidden.shape[1], device=hidden.device)
+            place = torch.arange(first, first + hidden.shape[1], device=hidden.device)
             where["cos_sin"] = rotary(place, config.head_dim, config.rope_theta)
         if "attention" in config.layer_mixers:
-            make = partial(create_causal_mask, past_key_values=past) if config.causal else create_bidirectional_mask
+            before: Any = past  # in all that is asked of it a Cache
+            make = partial(create_causal_mask, past_key_values=before) if config.causal else create_bidirectional_mask
             where["attention_mask"] = make(config=config, inputs_embeds=hidden, attention_mask=mask)
         return where
 
     def first_past(self, input_ids: torch.Tensor) -> Past:
         """Return what there is before the first token of rows (B, L): nothing."""
         hidden = self.embeddings.tokens(input_ids[:, :0])
-        layers = tuple(layer.mixer.first_state(hidden) for layer in self.layers)
+        mixers: list[Any] = [layer.mixer for layer in self.layers]
+        layers = tuple(mixer.first_state(hidden) for mixer in mixers)
         return Past(0, layers, self.embeddings.first_letters(len(input_ids)))
 
     def encode_after(
@@ -410,16 +412,15 @@ class GenoLMForCausalLM(GenoLMPreTrainedModel, GenerationMixin):
         logits = self.lm_head(states[-1][:, kept])
         loss = None if labels is None else token_loss(logits[:, :-1], labels[:, 1:])
         hidden = tuple(states) if wanted else None
-        output = CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=past if keeps else None, hidden_states=hidden
-        )
+        after: Any = past if keeps else None
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=after, hidden_states=hidden)
         return output if self.config.return_dict and return_dict is not False else output.to_tuple()
 
     def generate(self, inputs: torch.Tensor | None = None, generation_config=None, **kwargs):
         """As transformers' own, and with a cache unless `use_cache` or a given `generation_config` says otherwise."""
         if generation_config is None:  # the model's own says what a forward returns
             kwargs.setdefault("use_cache", True)
-        return super().generate(inputs, generation_config, **kwargs)
+        return super().generate(inputs, generation_config, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
