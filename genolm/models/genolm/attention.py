@@ -10,6 +10,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration import GenoLMConfig
+from .past import carry
 
 
 def rotary(position: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,15 +64,32 @@ class Attention(nn.Module):
         query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
         return rotate(query, *cos_sin), rotate(key, *cos_sin), value
 
+    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return keys and values before rows (B, L, D): none."""
+        shared = self.config.num_attention_heads // self.num_key_value_groups
+        none = hidden.new_zeros(hidden.shape[0], shared, 0, self.head_dim)
+        return none, none
+
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, cos_sin=None, **_
-    ) -> torch.Tensor:
-        """Mix (B, L, D); the mask is what the chosen implementation takes, None where nothing is padded."""
+        self,
+        hidden: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        cos_sin=None,
+        state: tuple[torch.Tensor, ...] = (),
+        **_,
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Mix (B, L, D); the mask is what the chosen implementation takes, None where nothing is padded.
+
+        Of causal rows that are gone on with, `state` holds keys and values before; all of them are returned too.
+        """
         query, key, value = self.heads(hidden, cos_sin)
+        if state:
+            key, value = (torch.cat([old.to(new), new], dim=2) for old, new in zip(state, (key, value), strict=True))
         chosen = self.config._attn_implementation or "sdpa"
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(chosen, sdpa_attention_forward)
         mixed, _ = attend(self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling)
-        return self.out_proj(mixed.reshape(*hidden.shape[:-1], -1))
+        mixed = self.out_proj(mixed.reshape(*hidden.shape[:-1], -1))
+        return (mixed, key, value) if state else mixed
 
 
 class LocalAttention(Attention):
@@ -85,11 +103,47 @@ class LocalAttention(Attention):
         self.window = config.attention_window
         self.reach = (self.window - 1, 0 if self.is_causal else self.window - 1)
 
+    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return keys and values of a window less one before rows (B, L, D), and which are seen (B, W - 1, 1): none."""
+        batch, before = hidden.shape[0], self.window - 1
+        shared = self.config.num_attention_heads // self.num_key_value_groups
+        none = hidden.new_zeros(batch, shared, before, self.head_dim)
+        return none, none, torch.zeros(batch, before, 1, dtype=torch.bool, device=hidden.device)
+
     def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, cos_sin=None, keep=None, **_
-    ) -> torch.Tensor:
-        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which is not seen."""
-        return self.out_proj(self.mix(*self.heads(hidden, cos_sin), keep))
+        self,
+        hidden: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        cos_sin=None,
+        keep=None,
+        state: tuple[torch.Tensor, ...] = (),
+        **_,
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which is not seen. `state`: see `first_state`."""
+        query, key, value = self.heads(hidden, cos_sin)
+        if not state:
+            return self.out_proj(self.mix(query, key, value, keep))
+        new = hidden.new_ones(*hidden.shape[:2], 1, dtype=torch.bool) if keep is None else keep > 0
+        seen, seen_after = carry(state[2], new)
+        (key, key_after), (value, value_after) = (
+            (both.transpose(1, 2) for both in carry(old.transpose(1, 2), new.transpose(1, 2)))
+            for old, new in zip(state, (key, value), strict=False)
+        )
+        if hidden.shape[1] <= self.window:
+            mixed = self._mix_few(query, key, value, seen)
+        else:  # with queries for the tokens before too, which are then left out
+            before = self.window - 1
+            mixed = self.mix(F.pad(query, (0, 0, before, 0)), key, value, seen)[:, before:]
+        return self.out_proj(mixed), key_after, value_after, seen_after
+
+    def _mix_few(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """As `mix`, for queries of the last L tokens only, all at once; `seen` (B, W - 1 + L, 1) bool."""
+        key, value = (x.repeat_interleave(self.num_key_value_groups, dim=1) for x in (key, value))
+        place = torch.arange(query.shape[2], device=query.device).unsqueeze(1) + self.window - 1
+        distance = place - torch.arange(key.shape[2], device=query.device)
+        within = (distance >= 0) & (distance < self.window) & seen.squeeze(-1)[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, key, value, within | (distance == 0))
+        return mixed.transpose(1, 2).flatten(2)
 
     def mix(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: torch.Tensor | None = None

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .configuration import GenoLMConfig
+from .past import carry
 
 
 class Convolution(nn.Module):
@@ -32,9 +33,23 @@ class Convolution(nn.Module):
         before = around if config.causal else around // 2  # as padding="same" of torch, for even sizes too
         self.reach = (before, around - before)
 
-    def forward(self, hidden: torch.Tensor, keep: torch.Tensor | None = None, **_) -> torch.Tensor:
-        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing."""
+    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the inputs before rows (B, L, D): nothing."""
+        return (hidden.new_zeros(hidden.shape[0], self.reach[0], hidden.shape[2]),)
+
+    def forward(
+        self, hidden: torch.Tensor, keep: torch.Tensor | None = None, state: tuple[torch.Tensor, ...] = (), **_
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing.
+
+        Of causal rows that are gone on with, `state` holds the inputs before; that after is returned too.
+        """
         if keep is not None:
             hidden = hidden * keep.to(hidden.dtype)
-        mixed = self.conv(F.pad(hidden.transpose(1, 2), self.reach))
+        if state:
+            hidden, after = carry(state[0], hidden)
+            return self._activated(self.conv(hidden.transpose(1, 2))), after
+        return self._activated(self.conv(F.pad(hidden.transpose(1, 2), self.reach)))
+
+    def _activated(self, mixed: torch.Tensor) -> torch.Tensor:
         return self.out_proj(F.gelu(mixed.transpose(1, 2)))

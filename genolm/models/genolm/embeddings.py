@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .configuration import GenoLMConfig
+from .past import carry
 
 UNKNOWN = 4
 """The fifth letter: a masked base, N, an end, padding, or outside the row."""
@@ -53,12 +54,16 @@ class KmerEmbedding(nn.Module):
             unknown = unknown | (letter == UNKNOWN)
         return torch.where(unknown, 4**k, row) if self.causal else row
 
-    def forward(self, input_ids: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Return (B, L, D) for token ids (B, L); `keep` (B, L, 1) is 0 at padding."""
-        letters = self.letters(input_ids, keep)
+    def forward(
+        self, input_ids: torch.Tensor, keep: torch.Tensor | None = None, before: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return (B, L, D) for token ids (B, L) after the letters `before` (B, N); `keep` (B, L, 1) is 0 at padding."""
+        letters, first = self.letters(input_ids, keep), 0
+        if before is not None:
+            letters, first = torch.cat([before, letters], dim=1), before.shape[1]
         total = None
         for k, table in zip(self.orders, self.tables, strict=True):
-            row = table(self.rows(letters, k))
+            row = table(self.rows(letters, k)[:, first:])
             if self.training and self.dropout:
                 row = row * (torch.rand(row.shape[:2], device=row.device) >= self.dropout).unsqueeze(-1).to(row.dtype)
                 row = row / (1 - self.dropout)
@@ -76,9 +81,26 @@ class Embedding(nn.Module):
         self.kmers = KmerEmbedding(config) if config.kmer_embeddings else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, input_ids: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Embed (B, L); `keep` (B, L, 1) is 0 at padding."""
+    def first_letters(self, num_rows: int) -> torch.Tensor | None:
+        """Return the letters before rows, which tables of k-mers look at: none is known."""
+        if self.kmers is None:
+            return None
+        size = (num_rows, max(self.kmers.orders) - 1)
+        return torch.full(size, UNKNOWN, dtype=torch.int64, device=self.tokens.weight.device)
+
+    def forward(
+        self, input_ids: torch.Tensor, keep: torch.Tensor | None = None, before: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed (B, L) after the letters `before`, as `first_letters`; `keep` (B, L, 1) is 0 at padding."""
         hidden = self.tokens(input_ids)
         if self.kmers is not None:
-            hidden = hidden + self.kmers(input_ids, keep)
+            hidden = hidden + self.kmers(input_ids, keep, before)
         return self.dropout(hidden)
+
+    def letters_after(
+        self, before: torch.Tensor | None, input_ids: torch.Tensor, keep: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Return the letters before what follows `input_ids` (B, L); arguments as `forward`."""
+        if self.kmers is None or before is None:
+            return None
+        return carry(before, self.kmers.letters(input_ids, keep))[1]

@@ -9,7 +9,7 @@ the implicit filter three real FFTs of twice the row, about 15 · log2(2L) FLOP,
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch.nn.grad import conv2d_weight
 from transformers import initialization as init
 
 from .configuration import GenoLMConfig
+from .past import carry
 
 
 def lookahead_of(size: int, causal: bool) -> int:
@@ -130,6 +131,23 @@ def grouped_filter(u: torch.Tensor, taps: torch.Tensor, lookahead: int = 0) -> t
     return y.reshape(batch, num * block, width)[:, :length]
 
 
+FEW = 32
+"""Outputs at the end of a row that are worked out as one product with their taps."""
+
+
+def last_outputs(u: torch.Tensor, taps: torch.Tensor, num: int) -> torch.Tensor:
+    """Return the last `num` outputs (B, num, D) of `grouped_filter(u, taps)` or `long_filter(u, taps)`, by one product.
+
+    Cost a token and channel: 2 · L FLOP.
+    """
+    (batch, length, width), groups = u.shape, taps.shape[0]
+    taps = F.pad(taps, (0, max(0, length - taps.shape[1])))[:, :length]
+    # Entry (r, s) is taps[length - num + r - s], and 0 where there is none.
+    rows = F.pad(taps.flip(1), (0, num - 1)).unfold(1, length, 1).flip(1).to(u.dtype)
+    y = rows @ u.view(batch, length, groups, width // groups).transpose(1, 2)
+    return y.transpose(1, 2).reshape(batch, num, width)
+
+
 def fft_size(length: int) -> int:
     """Return the smallest 2^a · 3^b · 5^c, b and c at most 1, that is at least `length`: FFTs of it are fast."""
     return min(factor << max(0, math.ceil(math.log2(length / factor))) for factor in (1, 3, 5, 15))
@@ -199,9 +217,16 @@ class ExplicitFilter(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.filter_groups, size))
         self.lookahead = lookahead_of(size, config.causal)
 
-    def forward(self, u: torch.Tensor) -> torch.Tensor:
-        """Filter (B, L, D)."""
-        return grouped_filter(u, self.weight, self.lookahead)
+    @property
+    def memory(self) -> int:
+        """Tokens before that a causal output sees."""
+        return self.weight.shape[1] - 1
+
+    def forward(self, u: torch.Tensor, num: int | None = None) -> torch.Tensor:
+        """Filter (B, L, D); return the last `num` outputs where so many are wanted, for a causal filter."""
+        if num is None:
+            return grouped_filter(u, self.weight, self.lookahead)
+        return last_outputs(u, self.weight, num) if num <= FEW else grouped_filter(u, self.weight)[:, -num:]
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -246,15 +271,21 @@ class ImplicitFilter(nn.Module):
         decay = torch.exp(-time * (rate if self.causal else rate.repeat(2)))
         return (x * decay).transpose(0, 1)
 
-    def forward(self, u: torch.Tensor) -> torch.Tensor:
-        """Filter (B, L, D) by taps over the whole row."""
+    memory = None
+
+    def forward(self, u: torch.Tensor, num: int | None = None) -> torch.Tensor:
+        """Filter (B, L, D) by taps over the whole row; `num` as `ExplicitFilter`."""
         length = u.shape[1]
         with torch.autocast(u.device.type, enabled=False):
             taps, lookahead = self.taps(length), 0
             if not self.causal:
                 past, future = taps.chunk(2)
                 taps, lookahead = torch.cat([future[:, 1:].flip(1), past], dim=1), length - 1
-        return long_filter(u, taps, lookahead) + u * self.skip.to(u.dtype)
+            if num is not None and num <= FEW:
+                wide = u.to(torch.promote_types(u.dtype, torch.float32))
+                return last_outputs(wide, taps, num).to(u.dtype) + u[:, -num:] * self.skip.to(u.dtype)
+        y = long_filter(u, taps, lookahead) + u * self.skip.to(u.dtype)
+        return y if num is None else y[:, -num:]
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -277,7 +308,7 @@ class GatedFilter(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width, bias=config.bias)
         self.short_filter = nn.Parameter(torch.empty(3 * width, config.short_filter_size))
         self.lookahead = lookahead_of(config.short_filter_size, config.causal)
-        self.filter = inner
+        self.filter: Any = inner
         self.out_proj = nn.Linear(width, width, bias=config.bias)
 
     @property
@@ -289,16 +320,37 @@ class GatedFilter(nn.Module):
         after = self.lookahead + self.filter.lookahead
         return others - after, after
 
-    def forward(self, hidden: torch.Tensor, keep: torch.Tensor | None = None, **_) -> torch.Tensor:
-        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing."""
-        projected = self.in_proj(hidden)
+    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the short and the other filter see before rows (B, L, D): nothing."""
+        batch, _, width = hidden.shape
+        return (
+            hidden.new_zeros(batch, self.short_filter.shape[1] - 1, 3 * width),
+            hidden.new_zeros(batch, self.filter.memory or 0, width),
+        )
+
+    def forward(
+        self, hidden: torch.Tensor, keep: torch.Tensor | None = None, state: tuple[torch.Tensor, ...] = (), **_
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing.
+
+        Of causal rows that are gone on with, `state` holds the inputs of both filters before, those of `hyena` all of
+        them; those after are returned too.
+        """
+        projected, num = self.in_proj(hidden), hidden.shape[1]
         if keep is not None:
             projected = projected * keep.to(projected.dtype)
-        query, key, value = per_channel_filter(projected, self.short_filter, self.lookahead).chunk(3, dim=-1)
+        if state:
+            projected, projected_after = carry(state[0], projected)
+        filtered = per_channel_filter(projected, self.short_filter, self.lookahead)
+        query, key, value = filtered[:, filtered.shape[1] - num :].chunk(3, dim=-1)
         signal = key * value
         if keep is not None:
             signal = signal * keep.to(signal.dtype)
-        return self.out_proj(query * self.filter(signal))
+        if not state:
+            return self.out_proj(query * self.filter(signal))
+        signal, signal_after = carry(state[1], signal)
+        mixed = self.out_proj(query * self.filter(signal, num))
+        return mixed, projected_after, signal if self.filter.memory is None else signal_after
 
     @torch.no_grad()
     def initialize(self) -> None:

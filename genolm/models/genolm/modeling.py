@@ -2,8 +2,9 @@
 
     tokens (+ k-mers) → [norm → mixer → +, norm → MLP → +] · num_hidden_layers → norm → head
 
-Every mixer maps (B, L, D) to (B, L, D), and none lets padding reach a token. Nothing is compiled; shapes depend on the
-input's shape alone, so that torch.compile takes it whole.
+Every mixer maps (B, L, D) to (B, L, D), and none lets padding reach a token. Given a state, a causal mixer goes on with
+a row and returns the state after: see past.py. Nothing is compiled; shapes depend on the input's shape alone, so that
+torch.compile takes it whole.
 """
 
 import math
@@ -27,7 +28,7 @@ from transformers.masking_utils import create_bidirectional_mask, create_causal_
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
-    CausalLMOutput,
+    CausalLMOutputWithPast,
     MaskedLMOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
@@ -38,6 +39,7 @@ from .configuration import GenoLMConfig
 from .convolution import Convolution
 from .embeddings import Embedding
 from .filters import ExplicitFilter, GatedFilter, ImplicitFilter
+from .past import Past
 from .ssm import StateSpace
 from .strands import Strands
 
@@ -96,16 +98,15 @@ class GenoLMBlock(GradientCheckpointingLayer):
             if part is not None:
                 part.out_proj.into_residual = True  # type: ignore[assignment]
 
-    def forward(
-        self, hidden: torch.Tensor, state: torch.Tensor | None = None, **where
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, L, D); where a mixer's state is given, return the one after too."""
-        mixed = self.mixer(self.mixer_norm(hidden), state=state, **where)
-        mixed, state = (mixed, None) if state is None else mixed
+    def forward(self, hidden: torch.Tensor, *state: torch.Tensor, **where) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Map (B, L, D); where the mixer's state is given, return the one after too."""
+        mixed, after = self.mixer(self.mixer_norm(hidden), state=state, **where), ()
+        if state:
+            mixed, *after = mixed
         hidden = hidden + self.dropout(mixed)
         if self.mlp is not None and self.mlp_norm is not None:
             hidden = hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))
-        return hidden if state is None else (hidden, state)
+        return (hidden, *after) if state else hidden
 
 
 def joined(pieces: list[torch.Tensor]) -> torch.Tensor:
@@ -116,15 +117,15 @@ def joined(pieces: list[torch.Tensor]) -> torch.Tensor:
 def run_layer(layer: nn.Module, pieces: list[torch.Tensor], where: dict[str, Any]) -> list[torch.Tensor]:
     """Run a layer over a row in pieces of PIECE tokens: the same results, with the activations of one piece at a time.
 
-    A piece is shown as many tokens around it as the mixer sees, and the state before it. A mixer that sees the whole
-    row takes it whole.
+    A piece is shown as many tokens around it as the mixer sees; that of `ssm`, the state before it. A mixer that sees
+    the whole row takes it whole.
     """
     mixer: Any = layer.mixer
     if len(pieces) == 1 or mixer.reach is None or max(mixer.reach) > PIECE:
         whole = layer(joined(pieces), **where)
         return [whole] if len(pieces) == 1 else list(whole.split(PIECE, dim=1))
     before, after = mixer.reach
-    state = mixer.first_state(pieces[0]) if isinstance(mixer, StateSpace) else None
+    state = mixer.first_state(pieces[0]) if isinstance(mixer, StateSpace) else ()
     outputs = []
     for i, piece in enumerate(pieces):
         past = [one[:, PIECE - before :] for one in pieces[max(0, i - 1) : i]]
@@ -137,8 +138,9 @@ def run_layer(layer: nn.Module, pieces: list[torch.Tensor], where: dict[str, Any
             "keep": None if keep is None else keep[:, here],
             "cos_sin": None if cos_sin is None else tuple(table[:, :, here] for table in cos_sin),
         }
-        hidden = layer(hidden, state, past=first, **local)
-        hidden, state = (hidden, None) if state is None else hidden
+        hidden = layer(hidden, *state, **local)
+        if state:
+            hidden, *state = hidden
         outputs.append(hidden[:, first : first + piece.shape[1]])
     return outputs
 
@@ -208,17 +210,9 @@ class GenoLMModel(GenoLMPreTrainedModel):
         Returns:
             One (B, L, D), or num_hidden_layers + 1 of them.
         """
-        config, length = self.config, input_ids.shape[1]
         keep = None if attention_mask is None else attention_mask.unsqueeze(-1)
         hidden = self.embeddings(input_ids, keep)
-        where: dict[str, Any] = {"keep": keep}
-        if set(config.layer_mixers) & {"attention", "local_attention"}:
-            assert config.head_dim is not None
-            place = torch.arange(length, device=hidden.device)
-            where["cos_sin"] = rotary(place, config.head_dim, config.rope_theta)
-        if "attention" in config.layer_mixers:
-            make = partial(create_causal_mask, past_key_values=None) if config.causal else create_bidirectional_mask
-            where["attention_mask"] = make(config=config, inputs_embeds=hidden, attention_mask=attention_mask)
+        where = self.where(hidden, keep, attention_mask)
         again = self.training and any(layer.gradient_checkpointing for layer in self.layers)
         pieces, states = list(hidden.split(PIECE, dim=1)) if again else [hidden], []
         for layer in self.layers:
@@ -229,6 +223,67 @@ class GenoLMModel(GenoLMPreTrainedModel):
             return [*states, self.norm(pieces[0])]
         norm = partial(self.layers[0]._gradient_checkpointing_func, self.norm)  # type: ignore[operator,arg-type]
         return [*states, joined([norm(piece) for piece in pieces])]
+
+    def where(
+        self, hidden: torch.Tensor, keep: torch.Tensor | None, mask: torch.Tensor | None, past: Past | None = None
+    ) -> dict[str, Any]:
+        """Return what tells the mixers where tokens stand, and which of them and of those before are padding."""
+        config, first = self.config, 0 if past is None else past.length
+        where: dict[str, Any] = {"keep": keep}
+        if set(config.layer_mixers) & {"attention", "local_attention"}:
+            assert config.head_dim is not None
+            place = torch.arange(first, first + hidden.shape[1], device=hidden.device)
+            where["cos_sin"] = rotary(place, config.head_dim, config.rope_theta)
+        if "attention" in config.layer_mixers:
+            before: Any = past  # in all that is asked of it a Cache
+            make = partial(create_causal_mask, past_key_values=before) if config.causal else create_bidirectional_mask
+            where["attention_mask"] = make(config=config, inputs_embeds=hidden, attention_mask=mask)
+        return where
+
+    def first_past(self, input_ids: torch.Tensor) -> Past:
+        """Return what there is before the first token of rows (B, L): nothing."""
+        hidden = self.embeddings.tokens(input_ids[:, :0])
+        mixers: list[Any] = [layer.mixer for layer in self.layers]
+        layers = tuple(mixer.first_state(hidden) for mixer in mixers)
+        return Past(0, layers, self.embeddings.first_letters(len(input_ids)))
+
+    def encode_after(
+        self, past: Past, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, all_layers: bool = False
+    ) -> tuple[list[torch.Tensor], Past]:
+        """Return hidden states of tokens that follow others, as `encode` does, and what those that follow these need.
+
+        Args:
+            past: what was kept of the tokens before; it is not changed.
+            input_ids: (B, L).
+            attention_mask: (B, L), or (B, past.length + L); 0 at padding on either side.
+            all_layers: as `encode`.
+
+        Raises:
+            ValueError: the past is of another model, or of another number of rows.
+        """
+        if not isinstance(past, Past):
+            raise ValueError(
+                f"past_key_values is a {type(past).__name__}; give what this model returned under that name"
+            )
+        if len(past.layers) != len(self.layers):
+            raise ValueError(f"past_key_values is of {len(past.layers)} layers, and this model has {len(self.layers)}")
+        if past.layers[0][0].shape[0] != len(input_ids):
+            raise ValueError(
+                f"past_key_values has {past.layers[0][0].shape[0]} rows and input_ids {len(input_ids)}; see "
+                "`past_key_values.repeat` and `.rows`"
+            )
+        seen = past.seen_with(input_ids, attention_mask)
+        keep = None if seen is None else seen[:, past.length :].unsqueeze(-1)
+        hidden = self.embeddings(input_ids, keep, past.letters)
+        letters = self.embeddings.letters_after(past.letters, input_ids, keep)
+        where = self.where(hidden, keep, seen, past)
+        states, after = [], []
+        for layer, state in zip(self.layers, past.layers, strict=True):
+            if all_layers:
+                states.append(hidden)
+            hidden, *state = layer(hidden, *state, **where)
+            after.append(tuple(state))
+        return [*states, self.norm(hidden)], Past(past.length + input_ids.shape[1], tuple(after), letters, seen)
 
     def encode_strands(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, all_layers: bool = False
@@ -312,6 +367,7 @@ class GenoLMForCausalLM(GenoLMPreTrainedModel, GenerationMixin):
     """A head that says the next token."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embeddings.tokens.weight"}
+    _is_stateful = True  # filters and `ssm` cannot be set back to an earlier token, as assisted generation would
 
     def __init__(self, config: GenoLMConfig):
         if not config.causal:
@@ -327,34 +383,54 @@ class GenoLMForCausalLM(GenoLMPreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        past_key_values: Past | None = None,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **_,
-    ) -> CausalLMOutput | tuple:
+    ) -> CausalLMOutputWithPast | tuple:
         """Return logits (B, L, V) for the token after each, and the mean loss in nats.
 
         Args:
             input_ids: (B, L).
-            attention_mask: (B, L), 0 at padding on either side.
+            attention_mask: (B, L), 0 at padding on either side; or that of the tokens before too.
             labels: (B, L), at their own place, as `input_ids`; -100 is not predicted.
             logits_to_keep: logits of the last so many tokens only, or of these; 0 for all.
+            past_key_values: what was kept of the tokens before `input_ids`; it is not changed.
+            use_cache: return as `past_key_values` what the tokens after `input_ids` need.
             output_hidden_states: as `GenoLMModel`.
             return_dict: False for a tuple.
         """
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        states = self.model.encode(input_ids, attention_mask, bool(wanted))
+        past, keeps = past_key_values, self.config.use_cache if use_cache is None else use_cache
+        if past is None and not keeps:
+            states = self.model.encode(input_ids, attention_mask, bool(wanted))
+        else:
+            before = self.model.first_past(input_ids) if past is None else past
+            states, past = self.model.encode_after(before, input_ids, attention_mask, bool(wanted))
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(states[-1][:, kept])
         loss = None if labels is None else token_loss(logits[:, :-1], labels[:, 1:])
-        output = CausalLMOutput(loss=loss, logits=logits, hidden_states=tuple(states) if wanted else None)
+        hidden = tuple(states) if wanted else None
+        after: Any = past if keeps else None
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=after, hidden_states=hidden)
         return output if self.config.return_dict and return_dict is not False else output.to_tuple()
 
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
-    ) -> dict[str, Any]:
-        """Return the whole row for every step: nothing is kept between steps, whatever `use_cache` says."""
-        kept = {"logits_to_keep": kwargs["logits_to_keep"]} if "logits_to_keep" in kwargs else {}
-        return {"input_ids": input_ids, "attention_mask": attention_mask, **kept}
+    def generate(self, inputs: torch.Tensor | None = None, generation_config=None, **kwargs):
+        """As transformers' own, and with a cache unless `use_cache` or a given `generation_config` says otherwise."""
+        if generation_config is None:  # the model's own says what a forward returns
+            kwargs.setdefault("use_cache", True)
+        return super().generate(inputs, generation_config, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Say that `generate` makes no cache of its own: the first forward returns one."""
+        return False
+
+    @staticmethod
+    def _reorder_cache(past_key_values: Past, beam_idx: torch.Tensor) -> Past:
+        """Return the past of the beams that are gone on with."""
+        return past_key_values.rows(beam_idx)
 
 
 class GenoLMForSequenceClassification(GenoLMPreTrainedModel):

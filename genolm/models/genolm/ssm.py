@@ -20,6 +20,7 @@ from transformers import initialization as init
 
 from .configuration import GenoLMConfig
 from .filters import per_channel_filter
+from .past import carry
 
 FAN = 32
 """Chunks, or groups of chunks, between which states pass in one product."""
@@ -156,8 +157,8 @@ class StateSpace(nn.Module):
         self.num_heads, self.head_dim = config.ssm_num_heads, config.ssm_head_dim
         self.num_groups, self.state_size = config.ssm_num_groups, config.ssm_state_size
         self.chunk, self.causal, self.eps = config.ssm_chunk_size, config.causal, config.norm_eps
-        # A segment of the row needs the few tokens before it, and the state there.
-        self.reach = (config.ssm_convolution_size - 1, 0) if self.causal else None
+        # A piece of a causal row needs no tokens around it, for it is given the state.
+        self.reach = (0, 0) if self.causal else None
         self.inner = self.num_heads * self.head_dim
         self.filtered = self.inner + 2 * self.num_groups * self.state_size
         self.in_proj = nn.Linear(config.hidden_size, self.inner + self.filtered + self.num_heads, bias=config.bias)
@@ -169,28 +170,25 @@ class StateSpace(nn.Module):
         self.norm_weight = nn.Parameter(torch.empty(self.inner))
         self.out_proj = nn.Linear(self.inner, config.hidden_size, bias=config.bias)
 
-    def first_state(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the state before rows (B, L, D): nothing."""
+    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the short filter sees before rows (B, L, D), and the state there: nothing."""
         size = (hidden.shape[0], self.num_heads, self.state_size * self.head_dim)
-        return torch.zeros(size, dtype=torch.float32, device=hidden.device)
+        return (
+            hidden.new_zeros(hidden.shape[0], self.short_filter.shape[1] - 1, self.filtered),
+            torch.zeros(size, dtype=torch.float32, device=hidden.device),
+        )
 
     def forward(
-        self,
-        hidden: torch.Tensor,
-        keep: torch.Tensor | None = None,
-        state: torch.Tensor | None = None,
-        past: int = 0,
-        **_,
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        self, hidden: torch.Tensor, keep: torch.Tensor | None = None, state: tuple[torch.Tensor, ...] = (), **_
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then leaves the state as it is.
 
-        A piece of a row, causal, is given the state before it and says that after it; its first `past` tokens are those
-        of the piece before.
+        A piece of a row, causal, is given what `first_state` says of the place before it, and says that after it.
         """
         projected = self.in_proj(hidden)
         if self.causal:
-            mixed, state = self._run(projected, keep, state, past)
-            return self.out_proj(mixed) if state is None else (self.out_proj(mixed), state)
+            mixed, *after = self._run(projected, keep, state)
+            return (self.out_proj(mixed), *after) if after else self.out_proj(mixed)
         there, back = self._both_ways(projected), None if keep is None else self._both_ways(keep)
         forward, backward = self._run(there, back)[0].chunk(2)
         return self.out_proj(forward + backward.flip(1))
@@ -200,24 +198,29 @@ class StateSpace(nn.Module):
         return torch.cat([tensor, tensor.flip(1)])
 
     def _run(
-        self, projected: torch.Tensor, keep: torch.Tensor | None, state: torch.Tensor | None = None, past: int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self, projected: torch.Tensor, keep: torch.Tensor | None, state: tuple[torch.Tensor, ...] = ()
+    ) -> tuple[torch.Tensor, ...]:
         """Return gated and normalised outputs (B, L, inner) of projections (B, L, ·), and the state if one is given."""
         gate, filtered, step = projected.split([self.inner, self.filtered, self.num_heads], dim=-1)
         if keep is not None:
             filtered = filtered * keep.to(filtered.dtype)
-        filtered = per_channel_filter(filtered, self.short_filter, 0) + self.short_filter_bias.to(filtered.dtype)
+        inputs, recurrent, num = None, None, filtered.shape[1]
+        if state:
+            filtered, inputs = carry(state[0], filtered)
+            recurrent = state[1]
+        filtered = per_channel_filter(filtered, self.short_filter, 0)
+        filtered = filtered[:, filtered.shape[1] - num :] + self.short_filter_bias.to(filtered.dtype)
         x, b, c = F.silu(filtered).split([self.inner, *2 * [self.num_groups * self.state_size]], dim=-1)
         x = x.unflatten(-1, (self.num_heads, self.head_dim))
         b, c = (tensor.unflatten(-1, (self.num_groups, self.state_size)) for tensor in (b, c))
         step = F.softplus(step.float() + self.step_bias.float())
         if keep is not None:
             step = step * keep.float()
-        step = F.pad(step[:, past:], (0, 0, past, 0))
-        y = state_space(x, step, -self.log_rate.float().exp(), b, c, self.chunk, state)
-        y, state = (y, None) if isinstance(y, torch.Tensor) else y
+        y = state_space(x, step, -self.log_rate.float().exp(), b, c, self.chunk, recurrent)
+        y, recurrent = (y, None) if isinstance(y, torch.Tensor) else y
         y = y + self.skip.to(x.dtype).unsqueeze(-1) * x
-        return self._gated_norm(y.flatten(2), gate), state
+        mixed = self._gated_norm(y.flatten(2), gate)
+        return (mixed,) if inputs is None or recurrent is None else (mixed, inputs, recurrent)
 
     def _gated_norm(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """Normalise y · silu(gate) within each group, in float32."""

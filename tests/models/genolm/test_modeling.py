@@ -196,7 +196,7 @@ def test_greedy_generation_is_the_argmax_step_by_step(pattern):
             expected.append(row[len(prompt) :])
     ids = torch.tensor([[tiny.PAD] * (9 - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (9 - len(p)) + [1] * len(p) for p in prompts])
-    for use_cache in (False, True):  # there is none to use
+    for use_cache in (False, True):
         out = model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False, use_cache=use_cache)
         assert out[:, 9:].tolist() == expected
     assert len({token for row in expected for token in row}) > 1
