@@ -320,7 +320,12 @@ def test_two_processes_write_the_same_bytes(folder, tmp_path, many, project_dir)
         ("masked", {"architecture": "esm"}, "nucleotide-transformer-v2", 32),
         ("masked", {"architecture": "modernbert"}, "char", 64),
         ("causal", {"architecture": "llama", "num_key_value_heads": 2}, "kmer3", 32),
-        ("causal", {"architecture": "mamba2", "num_heads": 4, "head_dim": 8, "state_size": 8, "n_groups": 1}, "hyenadna", 64),
+        (
+            "causal",
+            {"architecture": "mamba2", "num_heads": 4, "head_dim": 8, "state_size": 8, "n_groups": 1},
+            "hyenadna",
+            64,
+        ),
     ],
 )
 def test_models_of_transformers_are_read_by_their_files(folder, tmp_path, objective, block, tokenizer, tokens):
