@@ -318,6 +318,7 @@ def test_estimators_that_a_model_does_not_have(machines):
 @pytest.mark.parametrize("kind", ["char", "kmer3", "hyenadna"])
 def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch, block, kind):
     tokenizer = build_tokenizer(load_spec(kind))
+    block = {key: value for key, value in block.items() if kind != "kmer3" or key != "kmer_embeddings"}
     torch.manual_seed(0)
     size = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 16}
     model = build_model(size | block, tokenizer, "causal", 64).double().eval()
