@@ -114,8 +114,9 @@ class Contigs:
             self._by_name.setdefault(contig.name, []).append(number)
             self._by_chromosome.setdefault(_chromosome(contig.name)[0], []).append(number)
         if self._aliases and not any(name in self._by_name for name in self._aliases.values()):
+            first = next(iter(self._aliases.values()))
             raise ValueError(
-                f"the FASTA has none of the contigs in the table of names, such as {next(iter(self._aliases.values()))!r}; "
+                f"the FASTA has none of the contigs in the table of names, such as {first!r}; "
                 "its first column is the name in the VCF, its second the name in the FASTA"
             )
         self._known: dict[str, int | None] = {}
@@ -191,8 +192,8 @@ def read_aliases(path: str | Path) -> dict[str, str]:
         columns = [word.strip() for word in line.split("\t")]
         if len(columns) != 2 or not all(columns):
             raise ValueError(f"{path}:{number}: two columns parted by a tab are needed, got {line[:60]!r}")
-        if aliases.setdefault(columns[0], columns[1]) != columns[1]:
-            raise ValueError(f"{path}:{number}: {columns[0]!r} is {columns[1]!r} here and {aliases[columns[0]]!r} above")
+        if (before := aliases.setdefault(*columns)) != columns[1]:
+            raise ValueError(f"{path}:{number}: {columns[0]!r} is {columns[1]!r} here and {before!r} above")
     if not aliases:
         raise ValueError(f"{path}: no names in it; it holds two columns, name in the VCF and name in the FASTA")
     return aliases

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 TABLE_NAMES = {
@@ -162,8 +162,8 @@ class Records:
         if b"\0" in start:
             raise ValueError(f"{self.path}: not text, and not BCF; a VCF, a BCF or a table of variants is needed")
 
-    def _binary(self) -> io.BufferedIOBase:
-        return gzip.open(self.path) if self._zipped else self.path.open("rb")  # type: ignore[return-value]
+    def _binary(self) -> IO[bytes]:
+        return cast(IO[bytes], gzip.open(self.path) if self._zipped else self.path.open("rb"))
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Yield number and text of every line that is not empty, without its end, be it LF or CRLF."""
@@ -174,6 +174,8 @@ class Records:
                     line = line.rstrip("\r\n")
                     if number == 1:
                         line = line.removeprefix("\ufeff")
+                    if "\0" in line:
+                        raise ValueError(f"{self.path}:{number}: zero bytes; the file is damaged, copy it again")
                     if line:
                         yield number, line
             except _BROKEN as error:
@@ -184,9 +186,7 @@ class Records:
 
     def _open_text(self) -> None:
         if self._zipped and _lacks_end(self.path):
-            last = 0
-            for last, _ in self._lines():
-                pass
+            last = max((number for number, _ in self._lines()), default=0)
             raise self._truncated(last, "bgzip without its end-of-file block")
         first = None
         for number, line in self._lines():
@@ -269,11 +269,10 @@ class Records:
         fields = line.split("\t", 8)
         if self.drop_samples:
             del fields[8:]
-        if len(fields) < 5:
-            chrom, pos, name, ref, alts = [*fields, "", "", "", "", ""][:5]
-            return Record(number, line_number, chrom, None, name or ".", ref, alts.split(",") if alts else ["."], fields)
-        chrom, pos, name, ref, alts = fields[:5]
-        return Record(number, line_number, chrom, _place(pos), name, ref, alts.split(",") if alts else ["."], fields)
+        whole = len(fields) >= 5
+        chrom, pos, name, ref, alt = fields[:5] if whole else [*fields, "", "", "", ""][:5]
+        alts = alt.split(",") if alt else ["."]
+        return Record(number, line_number, chrom, _place(pos) if whole else None, name or ".", ref, alts, fields)
 
     def _of_table(self, number: int, line_number: int, line: str) -> Record:
         fields = next(csv.reader([line])) if self._commas else line.split("\t")

@@ -275,25 +275,29 @@ def _legal(name: str) -> str:
 
 
 def _vcf_body(records: Records, rows, names: list[str], num_samples: int, chroms, survey: _Survey) -> Iterator[str]:
+    """Yield the records of a VCF; values of the same fields that an earlier run left are replaced."""
+    shared = os.path.commonprefix([*names, "GENOLM_LINE"])
     for record, words in rows:
         fields, mended = _vcf_fields(records, record, num_samples, chroms)
-        ours = [
-            f"{name}={','.join(values)}"
-            for name, values in zip(names, words, strict=True)
-            if any(word != "." for word in values)
-        ]
+        ours = []
+        for name, values in zip(names, words, strict=True):
+            word = values[0] if len(values) == 1 else ",".join(values)
+            if word.strip(".,"):
+                ours.append(f"{name}={word}")
         if mended:
             survey.mended += 1
             ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
         info = fields[7]
-        if "GENOLM_" in info or any(name in info for name in names):
+        if shared in info:
             older = {*names, "GENOLM_LINE"} if mended else set(names)
             info = ";".join(entry for entry in info.split(";") if entry.partition("=")[0] not in older) or "."
         fields[7] = ";".join(ours if info == "." else [info.rstrip(";"), *ours]) or "."
         yield "\t".join(fields)
 
 
-def _vcf_fields(records: Records, record: Record, num_samples: int, chroms: Mapping[str, str]) -> tuple[list[str], bool]:
+def _vcf_fields(
+    records: Records, record: Record, num_samples: int, chroms: Mapping[str, str]
+) -> tuple[list[str], bool]:
     """Return the columns of a VCF's line as htslib can read them, and whether they had to be mended."""
     if records.kind == "table":
         place = "0" if record.pos is None else str(record.pos)
@@ -403,7 +407,7 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
     import pysam
 
     with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb") if zipped else path.open("wb"))
+        file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb", None) if zipped else path.open("wb"))
         held: list[str] = []
         for line in lines:
             held.append(line)
@@ -415,15 +419,28 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
 
 
 def _to_bcf(path: Path) -> None:
-    """Turn a VCF into a BCF, which must find every field, filter and contig declared in the header."""
+    """Turn a VCF into a BCF; fields and filters that its header lacks are declared as htslib takes them to be."""
+    import pysam
     import pysam.bcftools
 
     made = path.with_name(path.name + ".bcf")
+    whole = path.with_name(path.name + ".vcf")
+    said = pysam.set_verbosity(0)
     try:
-        pysam.bcftools.view("--no-version", "-Ob", "-o", str(made), str(path), catch_stdout=False)
-    except pysam.SamtoolsError as error:
+        with pysam.VariantFile(str(path)) as file:
+            for _ in file:
+                pass
+            header = str(file.header)
+        with path.open("rb") as old, whole.open("wb") as new:
+            new.write(header.encode())
+            new.writelines(line for line in old if not line.startswith(b"#"))
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(made), str(whole), catch_stdout=False)
+    except (pysam.SamtoolsError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[-200:]
         raise ValueError(f"BCF cannot hold these records ({reason}); write a .vcf.gz instead") from None
+    finally:
+        pysam.set_verbosity(said)
+        whole.unlink(missing_ok=True)
     os.replace(made, path)
 
 
@@ -438,11 +455,9 @@ def _index(aside: Path, survey: _Survey, bcf: bool, notes: list[str], out: Path)
     said = pysam.set_verbosity(0)
     for suffix in [".csi"] if csi else [".tbi", ".csi"]:
         index = aside.with_name(aside.name + suffix)
+        options: dict[str, Any] = {"preset": "bcf" if bcf else "vcf", "csi": suffix == ".csi", "index": str(index)}
         try:
-            pysam.tabix_index(
-                str(aside), preset="bcf" if bcf else "vcf", force=True, csi=suffix == ".csi", index=str(index),
-                keep_original=True,
-            )  # fmt: skip
+            pysam.tabix_index(str(aside), force=True, keep_original=True, **options)
         except (OSError, ValueError):
             index.unlink(missing_ok=True)
             continue
