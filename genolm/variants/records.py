@@ -6,10 +6,12 @@ by its bytes, not by its name; only a table parted by commas is known by `.csv`.
 Cost: about 2 us a record without samples. Memory: one line.
 """
 
+import contextlib
 import csv
 import gzip
 import io
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,7 +207,7 @@ class Records:
         if _is_column_line(line):
             if "\t" not in line:
                 raise ValueError(f"{self.path}: columns of the #CHROM line are parted by spaces; VCF needs tabs")
-            self.names = line.split("\t")[9:]
+            self.names = line.rstrip("\t").split("\t")[9:]  # tabs at the end name no samples
             return True
         return self._read_table(line)
 
@@ -355,23 +357,36 @@ class Records:
 
     def _open_bcf(self) -> None:
         if self._zipped and _lacks_end(self.path):
-            with self._bcf() as file:
-                last = sum(1 for _ in self._of_bcf(file))
+            with _quiet(), self._bcf(ignore_truncation=True) as file:
+                last = self._count_bcf(file)
             raise ValueError(f"{self.path}: truncated after record {last} (bgzip without its end-of-file block)")
         with self._bcf() as file:
             self.header = str(file.header).splitlines()
             self.names = list(file.header.samples)
 
-    def _bcf(self):
+    @contextlib.contextmanager
+    def _bcf(self, **options):
         import pysam
 
-        said = pysam.set_verbosity(0)  # htslib would print that there is no index
         try:
-            return pysam.VariantFile(str(self.path), "rb", drop_samples=self.drop_samples)
+            with _quiet():  # htslib would print that there is no index
+                file = pysam.VariantFile(str(self.path), "rb", drop_samples=self.drop_samples, **options)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path}: this BCF cannot be read ({error}); copy the file again") from None
+        try:
+            yield file
         finally:
-            pysam.set_verbosity(said)
+            with contextlib.suppress(OSError):  # closing a file that could not be read fails once more
+                file.close()
+
+    @staticmethod
+    def _count_bcf(file) -> int:
+        """Count records up to where a file breaks."""
+        count = 0
+        with contextlib.suppress(OSError, ValueError):
+            for _ in file:
+                count += 1
+        return count
 
     def _from_bcf(self) -> Iterator[Record]:
         with self._bcf() as file:
@@ -389,6 +404,11 @@ class Records:
                 line = str(next(lines)).rstrip("\n")
             except StopIteration:
                 return
+            except UnicodeDecodeError:
+                raise ValueError(
+                    f"{self.path}:record {number + 1}: not UTF-8, which pysam cannot read from a BCF; give it as a VCF: "
+                    f"bcftools view -Oz {self.path}"
+                ) from None
             except (OSError, ValueError) as error:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
             yield self._of_vcf(number, None, line)
@@ -432,6 +452,19 @@ def _lacks_end(path: Path) -> bool:
         start = file.read(16)
         file.seek(-min(len(_BGZF_EOF), path.stat().st_size), io.SEEK_END)
         return len(start) == 16 and start[12:14] == b"BC" and bool(start[3] & 4) and file.read() != _BGZF_EOF
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep htslib and pysam from printing."""
+    import pysam
+
+    said = pysam.set_verbosity(0)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        pysam.set_verbosity(said)
 
 
 def _decoded(line: str) -> str:

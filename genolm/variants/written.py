@@ -23,6 +23,7 @@ STATUS = "GENOLM_STATUS"
 
 _ROW_GROUP = 1 << 16
 _TBI_LIMIT = 1 << 29
+_BCF_LIMIT = (1 << 31) - 1
 _ID = re.compile(r"##(\w+)=<(?:[^\"]*?,)?ID=([^,>]+)")
 _TYPE = re.compile(r"[<,]Type=(\w+)")
 _NAME = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
@@ -123,10 +124,13 @@ def write_records(
             _write_lines(aside, _table_lines(records, rows, types), suffix.endswith(".gz"))
         else:
             survey = _survey(records)
+            if suffix == ".bcf" and survey.largest > _BCF_LIMIT:
+                raise ValueError(f"--out {out}: BCF holds no places beyond {_BCF_LIMIT:,}; write a .vcf.gz instead")
             lines = _vcf_lines(records, rows, header, types, survey)
             _write_lines(aside, lines, zipped=suffix == ".vcf.gz")
             if survey.mended:
-                written.notes.append(f"{survey.mended:,} lines were mended; INFO/GENOLM_LINE names them")
+                were = "line was" if survey.mended == 1 else "lines were"
+                written.notes.append(f"{survey.mended:,} {were} mended, so that htslib can read them; see GENOLM_LINE")
             if suffix == ".bcf":
                 _to_bcf(aside)
         if suffix in (".vcf.gz", ".bcf"):
@@ -280,13 +284,13 @@ def _vcf_body(records: Records, rows, names: list[str], num_samples: int, chroms
     for record, words in rows:
         fields, mended = _vcf_fields(records, record, num_samples, chroms)
         ours = []
+        if mended:
+            survey.mended += 1
+            ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
         for name, values in zip(names, words, strict=True):
             word = values[0] if len(values) == 1 else ",".join(values)
             if word.strip(".,"):
                 ours.append(f"{name}={word}")
-        if mended:
-            survey.mended += 1
-            ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
         info = fields[7]
         if shared in info:
             older = {*names, "GENOLM_LINE"} if mended else set(names)

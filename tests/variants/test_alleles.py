@@ -146,8 +146,10 @@ def test_the_longest_allele_is_counted_once_trimmed(known):
 def test_alleles_are_equal_just_where_the_sequences_are(tmp_path, seed):
     """Every spelling of every change of a short sequence, rich in repeats, part soft-masked, in two parts by an N."""
     letters = random.Random(seed)
-    reference = "".join(letters.choice("AACca") for _ in range(6)) + "N" * (seed % 2) + "".join(
-        letters.choice("ACC") for _ in range(5)
+    reference = (
+        "".join(letters.choice("AACca") for _ in range(6))
+        + "N" * (seed % 2)
+        + "".join(letters.choice("ACC") for _ in range(5))
     )
     store = make_store(tmp_path, c=reference)
     contigs = Contigs(store)
@@ -281,7 +283,7 @@ def test_a_table_of_names_that_cannot_be_read(tmp_path, text, says):
 def test_what_is_done_about_another_reference(tmp_path):
     store = make_store(tmp_path, chr1="A" * 40, chr2="A" * 40)
     contigs = Contigs(store)
-    with pytest.raises(ValueError, match=r"^calls.vcf:9: REF is G but the FASTA has A at 1:1. VCF and FASTA may be diff"):
+    with pytest.raises(ValueError, match=r"^calls.vcf:9: REF is G but the FASTA has A at 1:1. VCF and FASTA may"):
         ReferenceCheck("exit").meet("calls.vcf:9", contigs, store, "1", 1, "G")
     for mode, said in (("warn", "not scored"), ("exclude", "left out")):
         check = ReferenceCheck(mode)
