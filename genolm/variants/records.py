@@ -8,14 +8,12 @@ Cost: about 2 us a record without samples. Memory: one line.
 
 import contextlib
 import csv
-import gzip
-import io
 import re
-import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
+
+from genolm.variants.contents import first_bytes, is_zipped, lacks_end, lines_of, quiet, truncated
 
 VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 TABLE_NAMES = {
@@ -27,33 +25,11 @@ TABLE_NAMES = {
 }
 """What is needed of a table → what its column may be called, whatever the case; `id` need not be there."""
 
-_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BOM = b"\xef\xbb\xbf"
 _LARGEST = 1 << 60
 _END = re.compile(r"(?:^|;)END=(\d+)")
 _CONTIG = re.compile(r"##contig=<(?:[^\"]*?,)?ID=([^,>]+)")
 _REF = re.compile("[ACGTUNRYSWKMBDHV.*]+", re.IGNORECASE)
 _REGION = re.compile(r"(.+?):([\d,]+)(-?)([\d,]*)")
-_FOREIGN = {
-    b"PK": "a zip archive or an Excel file; unpack it, or save the sheet as TSV",
-    b"BZh": "bzip2; unpack it, or compress with bgzip",
-    b"\xfd7zXZ": "xz; unpack it, or compress with bgzip",
-    b"\x28\xb5\x2f\xfd": "zstandard; unpack it, or compress with bgzip",
-    b"\x1f\x8b": "gzip within gzip; unpack it once",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
-    b"BCF\4": "BCF version 1; convert it with an old bcftools",
-    b"BAM\1": "BAM; variants are needed, not reads",
-    b"CRAM": "CRAM; variants are needed, not reads",
-    b"PAR1": "Parquet; save it as TSV with columns chrom, pos, ref, alt",
-    b"@HD\t": "SAM; variants are needed, not reads",
-    b"@SQ\t": "SAM; variants are needed, not reads",
-    b">": "FASTA; the genome goes into --fasta",
-    b"##gff": "GFF; variants are needed, not features",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
-    b"<": "HTML or XML, perhaps the error page of a download; download it again",
-}
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Record(NamedTuple):
@@ -112,13 +88,11 @@ class Records:
         self.notes: list[str] = []
         self.kind = "vcf"
         self._header_ends = 0
-        self._zipped = _check(self.path)
-        start = self._start()
-        if start.startswith(b"BCF\2"):
+        self._zipped = is_zipped(self.path)
+        if first_bytes(self.path).startswith(b"BCF\2"):
             self.kind = "bcf"
             self._open_bcf()
         else:
-            self._refuse_foreign(start)
             self._open_text()
         if drop_samples:
             self.names = []
@@ -145,53 +119,12 @@ class Records:
 
     # --- what the file is
 
-    def _start(self) -> bytes:
-        """Return the first bytes, decompressed."""
-        try:
-            with self._binary() as file:
-                start = file.read(1 << 16)
-        except _BROKEN as error:
-            raise ValueError(f"{self.path}: broken or truncated gzip ({error}); copy the file again") from None
-        start = start.removeprefix(_BOM)
-        if not start.strip():
-            raise ValueError(f"{self.path}: the file is empty; an empty VCF has at least its #CHROM line")
-        return start
-
-    def _refuse_foreign(self, start: bytes) -> None:
-        for magic, what in _FOREIGN.items():
-            if start.startswith(magic) and not start.startswith(b"<DEL"):
-                raise ValueError(f"{self.path}: this is {what}")
-        if b"\0" in start:
-            raise ValueError(f"{self.path}: not text, and not BCF; a VCF, a BCF or a table of variants is needed")
-
-    def _binary(self) -> IO[bytes]:
-        return cast(IO[bytes], gzip.open(self.path) if self._zipped else self.path.open("rb"))
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of every line that is not empty, without its end, be it LF or CRLF."""
-        number = 0
-        with self._binary() as raw, io.TextIOWrapper(raw, "utf-8", "surrogateescape", newline="\n") as file:
-            try:
-                for number, line in enumerate(file, 1):
-                    line = line.rstrip("\r\n")
-                    if number == 1:
-                        line = line.removeprefix("\ufeff")
-                    if "\0" in line:
-                        raise ValueError(f"{self.path}:{number}: zero bytes; the file is damaged, copy it again")
-                    if line:
-                        yield number, line
-            except _BROKEN as error:
-                raise self._truncated(number, str(error)) from None
-
-    def _truncated(self, line: int, reason: str) -> ValueError:
-        return ValueError(f"{self.path}: broken or truncated after line {line} ({reason}); copy the file again")
-
     def _open_text(self) -> None:
-        if self._zipped and _lacks_end(self.path):
-            last = max((number for number, _ in self._lines()), default=0)
-            raise self._truncated(last, "bgzip without its end-of-file block")
+        if self._zipped and lacks_end(self.path):
+            last = max((number for number, _ in lines_of(self.path)), default=0)
+            raise truncated(self.path, last, "bgzip without its end-of-file block")
         first = None
-        for number, line in self._lines():
+        for number, line in lines_of(self.path):
             if not line.startswith("#"):
                 first = line
                 break
@@ -231,10 +164,7 @@ class Records:
     def _without_column_line(self, first: str | None) -> None:
         """Find out what a file is that has no #CHROM line; `first` is its first line that is no comment."""
         if first is None:
-            if not self.header[0].startswith("##fileformat=VCF"):
-                raise ValueError(f"{self.path}: only comments, no records and no #CHROM line; a VCF is needed")
-            self.notes.append(f"{self.path} has no #CHROM line, and no records")
-            return
+            raise ValueError(f"{self.path}: only comments, no records and no #CHROM line; the file may be cut off")
         if self._read_table(first):
             self.header.append(first)
             return
@@ -254,7 +184,7 @@ class Records:
         table = self.kind == "table"
         number, repeated = 0, 0
         names = self.header[-1] if table else None
-        for line_number, line in self._lines():
+        for line_number, line in lines_of(self.path):
             if line[0] == "#":
                 repeated += line_number > self._header_ends
                 continue
@@ -356,8 +286,8 @@ class Records:
     # --- BCF
 
     def _open_bcf(self) -> None:
-        if self._zipped and _lacks_end(self.path):
-            with _quiet(), self._bcf(ignore_truncation=True) as file:
+        if self._zipped and lacks_end(self.path):
+            with quiet(), self._bcf(ignore_truncation=True) as file:
                 last = self._count_bcf(file)
             raise ValueError(f"{self.path}: truncated after record {last} (bgzip without its end-of-file block)")
         with self._bcf() as file:
@@ -369,7 +299,7 @@ class Records:
         import pysam
 
         try:
-            with _quiet():  # htslib would print that there is no index
+            with quiet():  # htslib would print that there is no index
                 file = pysam.VariantFile(str(self.path), "rb", drop_samples=self.drop_samples, **options)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path}: this BCF cannot be read ({error}); copy the file again") from None
@@ -406,8 +336,8 @@ class Records:
                 return
             except UnicodeDecodeError:
                 raise ValueError(
-                    f"{self.path}:record {number + 1}: not UTF-8, which pysam cannot read from a BCF; give it as a VCF: "
-                    f"bcftools view -Oz {self.path}"
+                    f"{self.path}:record {number + 1}: not UTF-8, which pysam cannot read from a BCF; "
+                    f"give it as a VCF: bcftools view -Oz {self.path}"
                 ) from None
             except (OSError, ValueError) as error:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
@@ -432,39 +362,6 @@ def open_records(path: str | Path, region: str | None = None, drop_samples: bool
             truncated, or has no contig of the region's name.
     """
     return Records(path, region, drop_samples)
-
-
-def _check(path: Path) -> bool:
-    """Refuse what is no file; say whether it is compressed."""
-    if path.is_dir():
-        raise ValueError(f"{path}: this is a folder; name the VCF in it")
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; check the path and the folder the command is run in")
-    if not path.is_file():
-        raise ValueError(f"{path}: this is a pipe or a device; write it to a file first, because it is read twice")
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _lacks_end(path: Path) -> bool:
-    """Say whether a file is bgzip, and cut off: its last block, which is empty, is not there."""
-    with path.open("rb") as file:
-        start = file.read(16)
-        file.seek(-min(len(_BGZF_EOF), path.stat().st_size), io.SEEK_END)
-        return len(start) == 16 and start[12:14] == b"BC" and bool(start[3] & 4) and file.read() != _BGZF_EOF
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep htslib and pysam from printing."""
-    import pysam
-
-    said = pysam.set_verbosity(0)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        pysam.set_verbosity(said)
 
 
 def _decoded(line: str) -> str:

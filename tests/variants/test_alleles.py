@@ -12,12 +12,11 @@ from genolm.variants.alleles import (
     CHECK_REF,
     STATUSES,
     Allele,
-    Contigs,
     ReferenceCheck,
-    read_aliases,
     resolve,
     spdi,
 )
+from genolm.variants.contigs import Contigs, read_aliases
 
 
 def make_store(folder, **contigs):

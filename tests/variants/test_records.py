@@ -11,7 +11,8 @@ import pysam
 import pytest
 
 from genolm.genome.store import prepare
-from genolm.variants.alleles import STATUSES, Contigs, resolve
+from genolm.variants.alleles import STATUSES, resolve
+from genolm.variants.contigs import Contigs
 from genolm.variants.records import open_records
 from genolm.variants.written import as_words, check_suffix, write_records
 
@@ -74,7 +75,9 @@ def nasty_lines():
         ("1\t8\t.\tA\tC\t.\t.\tDP=1;\tGT\t0/1\t1/1", "scored"),  # one sample too many
         ("1\t8\t.\tA", "malformed"),
         ("1\t8", "malformed"),
+        ("1\t8\t.\tA\tC\t.\t.\t.\t\t", "scored"),
         ("rubbish", "malformed"),
+        ('1\t8\t.\tA\tC\t.\tq<1>\t"AC=1,<2>;A B="x, y"\tGT\t0/1', "scored"),  # names that no header can declare
         ("1 8 . A C . . .", "malformed"),
         ("1\t8\trs1;rs2\tA\tC\t1e-3\tq10;s50\tGENOLM_LLR=7;END=9;GENOLM_STATUS=scored\tGT:DP\t./.:.", "scored"),
         ("1\t8\tµ\tA\tC\t.\t.\tNOTE=\udcff%20x;FLAG\tGT\t0/1", "scored"),
@@ -161,7 +164,7 @@ def test_a_bcf_holds_what_it_can(tmp_path, store):
     path.write_bytes(b"".join(x for x in nasty_vcf().splitlines(True) if b"4000000000" not in x))
     records = open_records(path)
     write_records(tmp_path / "o.bcf", records, scored(statuses(records, store)), HEADER)
-    with pytest.raises(ValueError, match=r"o.bcf:record 81: not UTF-8, .*: bcftools view -Oz "):
+    with pytest.raises(ValueError, match=r"o.bcf:record \d+: not UTF-8, .*: bcftools view -Oz "):
         list(open_records(tmp_path / "o.bcf"))
     path.write_bytes(path.read_bytes().replace(b"\xff", b"?"))
     write_records(tmp_path / "o.bcf", records, scored(statuses(records, store)), HEADER)
@@ -205,7 +208,7 @@ def test_what_can_be_kept_is_kept_to_the_letter(tmp_path, store):
         assert columns[:7] + columns[8:] == old[:7] + old[8:]
         assert info == kept
         assert columns[7].count("GENOLM_STATUS=") == 1 and columns[7].count("GENOLM_LLR=") <= 1
-    assert 15 <= mended <= 25
+    assert 15 <= mended <= 27
 
 
 def test_scoring_what_was_scored_gives_the_same_bytes(tmp_path, store):
@@ -379,6 +382,8 @@ def test_a_vcf_without_records(tmp_path):
         (bytes(range(256)), "x: not text"),
         (b"\xff\xfe#\0", "x: this is UTF-16"),
         (b"##gff-version 3\n", "x: this is GFF"),
+        (b"##fileformat=VCFv4.2\r##x\r", "x: lines end in CR alone"),
+        (b"##fileformat=VCFv4.2\n##x=1\n", "x: only comments, no records and no #CHROM line"),
         (b"# a comment\n", "x: only comments, no records"),
         (b"hello world\n", "x: neither VCF nor a table of variants; its first line is 'hello world'"),
         (b"chr1\t5\t9\tgene1\t0\t+\n", "x: neither VCF nor"),
