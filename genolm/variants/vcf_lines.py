@@ -12,10 +12,11 @@ from genolm.variants.records import VCF_COLUMNS, Record, Records
 
 HEADER_ID = re.compile(r"##(\w+)=<(?:[^\"]*?,)?ID=([^,>]+)")
 _NAME = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
-_ILLEGAL = re.compile(r"[<>,\"\\\s]")
-"""What no name of a field or filter may have: htslib declares names that the header lacks, and could not read them."""
-_KEY = re.compile("(?:^|;)[^=;]+")
-_BAD_KEY = re.compile(r"(?:^|;)[^=;<>,\"\\\s]*[<>,\"\\\s]")
+# Names of filters and fields that htslib cannot declare, where the header does not: with < > or a comma, with a space
+# at an end, or beginning with a quote or a bracket. One of them ends its reading of the file.
+_ODD = re.compile(r"[<>,]|^[\"\[]")
+_ODD_NAMES = re.compile(r"[<>,]|(?:^|[;:])[\"\[ ]| (?:$|[;:])")
+_ODD_KEY = re.compile(r"(?:^|;)(?:[\"\[ ]|[^=;<>,]*(?:[<>,]| (?:$|[;=])))")
 _LINE = (
     '##INFO=<ID=GENOLM_LINE,Number=1,Type=Integer,Description="Line of the input, which could not be kept: '
     'missing columns became ., a place that is no number 0, illegal characters _, surplus columns were left out">'
@@ -105,9 +106,10 @@ def _legal(name: str) -> str:
 
 def _body(records: Records, rows: Iterator, names: list[str], found: Survey) -> Iterator[str]:
     """Yield the records of a VCF; values of the same fields that an earlier run left are replaced."""
+    table = records.kind == "table"
     shared = os.path.commonprefix([*names, "GENOLM_LINE"])
     for record, words in rows:
-        fields, mended = _fields(records, record, found)
+        fields, mended = _fields(records, record, found) if found.mended or table else (list(record.fields), False)
         ours = []
         if mended:
             ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
@@ -143,17 +145,23 @@ def _fields(records: Records, record: Record, found: Survey) -> tuple[list[str],
     name = found.contigs[record.chrom]
     if name != record.chrom:
         fields[0], mended = name, True
-    if _ILLEGAL.search(fields[6]) or _BAD_KEY.search(fields[7]):
-        fields[6] = _ILLEGAL.sub("_", fields[6])
-        fields[7] = _KEY.sub(lambda key: _ILLEGAL.sub("_", key[0]), fields[7])
+    if _ODD_NAMES.search(fields[6]) or _ODD_KEY.search(fields[7]):
+        fields[6] = _even(fields[6], ";")
+        pairs = [entry.partition("=") for entry in fields[7].split(";")]
+        fields[7] = ";".join(_even(key, ";") + sign + value for key, sign, value in pairs)
         mended = True
     if len(fields) > 8 and ("\t\t" in fields[8] or fields[8][:1] in ("", "\t") or fields[8][-1:] == "\t"):
         fields[8] = "\t".join(word or "." for word in fields[8].split("\t"))
         mended = True
-    if len(fields) > 8 and _ILLEGAL.search(names := fields[8].partition("\t")[0]):
-        fields[8] = _ILLEGAL.sub("_", names) + fields[8][len(names) :]
+    if len(fields) > 8 and _ODD_NAMES.search(names := fields[8].partition("\t")[0]):
+        fields[8] = _even(names, ":") + fields[8][len(names) :]
         mended = True
     if "" in fields[:8]:
         fields[:8] = [word or "." for word in fields[:8]]
         mended = True
     return fields, mended
+
+
+def _even(names: str, separator: str) -> str:
+    """Return names of filters or fields as htslib can declare them."""
+    return separator.join(_ODD.sub("_", name.strip(" ")) for name in names.split(separator))

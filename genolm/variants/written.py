@@ -111,8 +111,8 @@ def write_records(
             lines = vcf_lines(records, rows, header, list(types), found)
             _write_lines(aside, lines, zipped=suffix == ".vcf.gz")
             if found.mended:
-                were = "line was" if found.mended == 1 else "lines were"
-                written.notes.append(f"{found.mended:,} {were} mended, so that htslib can read them; see GENOLM_LINE")
+                lines_that = f"{found.mended:,} line{'s' * (found.mended != 1)} that"
+                written.notes.append(f"{lines_that} htslib could not read had to be mended; see GENOLM_LINE")
             if suffix == ".bcf":
                 _to_bcf(aside)
         if suffix in (".vcf.gz", ".bcf"):

@@ -77,7 +77,7 @@ def nasty_lines():
         ("1\t8", "malformed"),
         ("1\t8\t.\tA\tC\t.\t.\t.\t\t", "scored"),
         ("rubbish", "malformed"),
-        ('1\t8\t.\tA\tC\t.\tq<1>\t"AC=1,<2>;A B="x, y"\tGT\t0/1', "scored"),  # names that no header can declare
+        ('1\t8\t.\tA\tC\t.\tq<1>; q2\t"AC=1,<2>;A B="x, y"; AF=1 ;[P\tGT\t0/1', "scored"),
         ("1 8 . A C . . .", "malformed"),
         ("1\t8\trs1;rs2\tA\tC\t1e-3\tq10;s50\tGENOLM_LLR=7;END=9;GENOLM_STATUS=scored\tGT:DP\t./.:.", "scored"),
         ("1\t8\tµ\tA\tC\t.\t.\tNOTE=\udcff%20x;FLAG\tGT\t0/1", "scored"),
@@ -208,6 +208,7 @@ def test_what_can_be_kept_is_kept_to_the_letter(tmp_path, store):
         assert columns[:7] + columns[8:] == old[:7] + old[8:]
         assert info == kept
         assert columns[7].count("GENOLM_STATUS=") == 1 and columns[7].count("GENOLM_LLR=") <= 1
+    assert any('\t.\tq_1_;q2\t_AC=1,<2>;A B="x, y";AF=1 ;_P;GENOLM_LINE=' in line for line in body)
     assert 15 <= mended <= 27
 
 
