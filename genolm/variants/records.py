@@ -147,7 +147,7 @@ class Records:
     def _read_table(self, line: str) -> bool:
         """Take a line as the names of a table's columns; say whether all four are there."""
         commas = ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
-        names = [name.strip() for name in (next(csv.reader([line])) if commas else line.split("\t"))]
+        names = [name.strip() for name in (_parted(line) if commas else line.split("\t"))]
         at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in TABLE_NAMES.items()}
         if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
             return False
@@ -207,7 +207,7 @@ class Records:
         return Record(number, line_number, chrom, _place(pos) if whole else None, name or ".", ref, alts, fields)
 
     def _of_table(self, number: int, line_number: int, line: str) -> Record:
-        fields = next(csv.reader([line])) if self._commas else line.split("\t")
+        fields = _parted(line) if self._commas else line.split("\t")
         whole = len(fields) == len(self.columns)
         fields += [""] * (len(self.columns) - len(fields))
         fields[len(self.columns) - 1 :] = [" ".join(fields[len(self.columns) - 1 :])]  # more values than names
@@ -257,31 +257,37 @@ class Records:
             raise ValueError(f"region {chrom}: {self.path} has no such contig; it has {names}")
 
     def _index(self) -> Path | None:
-        """Return the tabix or CSI index of a bgzip VCF, if there is one."""
+        """Return the tabix or CSI index of a bgzip VCF, if there is one and it is not older than its file."""
         if not self._zipped or self.kind != "vcf":
             return None
         for suffix in (".tbi", ".csi"):
             index = self.path.with_name(self.path.name + suffix)
             if index.is_file():
-                return index
+                if index.stat().st_mtime >= self.path.stat().st_mtime:
+                    return index
+                note = f"{index} is older than its file, and is not used; the whole file is read"
+                self.notes += [note] if note not in self.notes else []
         return None
 
     def _from_index(self, index: Path) -> Iterator[Record]:
         import pysam
 
         assert self.region is not None
-        # Latin-1 keeps every byte; what the bytes mean is decided as where the whole file is read.
-        with pysam.TabixFile(str(self.path), index=str(index), encoding="latin-1") as file:
-            if self.region.chrom not in file.contigs:
-                if self.region.chrom in self.declared:
+        chrom, start, end = self.region
+        try:
+            # Latin-1 keeps every byte; what the bytes mean is decided as where the whole file is read.
+            with quiet():
+                opened = pysam.TabixFile(str(self.path), index=str(index), encoding="latin-1")
+            with opened as file:
+                contigs = file.contigs
+                lines = file.fetch(chrom, start - 1, end) if chrom in contigs else iter(())
+                found = self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
+                if chrom in contigs or chrom in self.declared:
+                    yield from found
                     return
-                names = ", ".join(file.contigs[:5])
-                raise ValueError(f"region {self.region.chrom}: {self.path} has no such contig; it has {names}")
-            lines = file.fetch(self.region.chrom, self.region.start - 1, self.region.end)
-            try:
-                yield from self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
-            except OSError as error:
-                raise ValueError(f"{self.path}: could not be read by {index.name} ({error}); index it anew") from None
+        except OSError as error:
+            raise ValueError(f"{self.path}: could not be read by {index.name} ({error}); index it anew") from None
+        raise ValueError(f"region {chrom}: {self.path} has no such contig; it has {', '.join(contigs[:5])}")
 
     # --- BCF
 
@@ -362,6 +368,14 @@ def open_records(path: str | Path, region: str | None = None, drop_samples: bool
             truncated, or has no contig of the region's name.
     """
     return Records(path, region, drop_samples)
+
+
+def _parted(line: str) -> list[str]:
+    """Part a line at its commas, quotes heeded."""
+    try:
+        return next(csv.reader([line]))
+    except csv.Error:  # a value of more than 128 KiB
+        return line.split(",")
 
 
 def _decoded(line: str) -> str:

@@ -1,4 +1,5 @@
 import gzip
+import os
 import random
 import shutil
 import subprocess
@@ -520,12 +521,13 @@ def test_a_table_with_columns_in_any_order(tmp_path):
 
 
 def test_a_table_parted_by_commas(tmp_path):
-    (tmp_path / "x.csv").write_text('#chrom,pos,ref,alt,"a, note"\r\n1,8,A,"C,G","x, ""y"""\r\n')
+    long = f"2,8,A,{'C' * 140_000},z"
+    (tmp_path / "x.csv").write_text(f'#chrom,pos,ref,alt,"a, note"\r\n1,8,A,"C,G","x, ""y"""\r\n{long}\n')
     records = open_records(tmp_path / "x.csv")
-    assert squeezed(records) == [("1", 8, "A", ["C", "G"])]
-    write_records(tmp_path / "o.tsv.gz", records, some([1.0, 2.0]), HEADER)
+    assert squeezed(records) == [("1", 8, "A", ["C", "G"]), ("2", 8, "A", ["C" * 140_000])]
+    write_records(tmp_path / "o.tsv.gz", records, some([1.0, 2.0, 3.0]), HEADER)
     lines = gzip.decompress((tmp_path / "o.tsv.gz").read_bytes()).decode().splitlines()
-    assert lines[1:] == ['1\t8\tA\tC\tx, "y"\t1\tscored', '1\t8\tA\tG\tx, "y"\t2\tscored']
+    assert lines[1:3] == ['1\t8\tA\tC\tx, "y"\t1\tscored', '1\t8\tA\tG\tx, "y"\t2\tscored']
 
 
 def test_a_vcf_as_a_table(tmp_path, store):
@@ -612,6 +614,16 @@ def test_regions_that_are_none(regions, region, says):
     for name in ("plain.vcf", "i.vcf.gz"):
         with pytest.raises(ValueError, match=says):
             list(open_records(regions / name, region=region))
+
+
+def test_an_index_that_is_old_or_broken(regions):
+    os.utime(regions / "i.vcf.gz.tbi", (1, 1))
+    records = open_records(regions / "i.vcf.gz", region="1:30-")
+    assert [(r.pos, r.line) for r in records] == [(20, 9), (30, 10), (50, 11)]
+    assert records.notes == [f"{regions}/i.vcf.gz.tbi is older than its file, and is not used; the whole file is read"]
+    (regions / "i.vcf.gz.tbi").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match=r"i.vcf.gz: could not be read by i.vcf.gz.tbi \(.*; index it anew"):
+        list(open_records(regions / "i.vcf.gz", region="1:30-"))
 
 
 # --- real files
