@@ -82,12 +82,14 @@ def print_variants(found: dict[str, Any]) -> None:
         value = row["metrics"][keys[0]]["value"]
         return row["baseline"], float("inf") if value != value else -value
 
-    table = _plain("score", titles[keys[0]], "less best baseline", *(titles[key] for key in keys[1:]))
+    compared = ["less best baseline"] if any(row["difference"] for row in rows) else []
+    table = _plain("score", titles[keys[0]], *compared, *(titles[key] for key in keys[1:]))
     for row in sorted(rows, key=order):
         name = f"{escape(row['name'])}\n[dim]{'baseline' if row['baseline'] else ''}[/dim]"
         cells = [_two_lines(row["metrics"][key], 3) for key in keys]
         difference = row["difference"].get(keys[0])
-        table.add_row(name, cells[0], _two_lines(difference, 3, signed=True) if difference else "–", *cells[1:])
+        less = [_two_lines(difference, 3, signed=True) if difference else "–"] if compared else []
+        table.add_row(name, cells[0], *less, *cells[1:])
     console = Console(highlight=False)
     console.print(table)
     classes = f": {counts['positive']:,} positive, {counts['negative']:,} negative" if "positive" in counts else ""

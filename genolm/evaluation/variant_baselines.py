@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from genolm.evaluation.markov import MarkovLadder, fit
-from genolm.evaluation.variant_table import Variants, canonical
+from genolm.evaluation.variant_keys import canonical
+from genolm.evaluation.variant_table import Variants
 from genolm.genome.alphabet import BASE_INDEX, letters, reverse_complement
 from genolm.genome.fasta import check_file, read_fasta
 
@@ -33,15 +34,15 @@ def contigs(path: str | Path, rename: bool = False) -> Iterator[tuple[str, np.nd
         rename: let records share a name.
     """
     check_file(Path(path))
-    name, held = None, []
+    name, held = "", []
     for block in read_fasta(path, rename=rename):
         if not block.opens:
             held.append(block.letters)
             continue
-        if name is not None:
+        if held:
             yield name, np.concatenate(held)
         name, held = block.name, []
-    if name is not None:
+    if held:
         yield name, np.concatenate(held)
 
 
@@ -95,7 +96,8 @@ def from_reference(
     found = {f"markov-{order}": np.full(num, np.nan) for order in (ladder.orders if ladder else ())}
     found["gc"] = np.full(num, np.nan)
     reasons = np.full(num, "contig not in --fasta", dtype=object)
-    names = np.array([canonical((aliases or {}).get(name, name)) for name in variants.chrom], dtype=object)
+    known = aliases or {}
+    names = np.array([canonical(known.get(str(name), str(name))) for name in variants.chrom], dtype=object)
     others: list[str] = []
     seen: dict[str, str] = {}
     example = ""
@@ -121,7 +123,9 @@ def from_reference(
             for order, values in markov_llr(ladder, sequence, variants, rows).items():  # pyright: ignore[reportArgumentType]
                 found[f"markov-{order}"][rows] = values
     if not seen:
-        asked, have = (", ".join(names[:3]) + " …" * (len(names) > 3) for names in (list(dict.fromkeys(names)), others))
+        asked, have = (
+            ", ".join(names[:3]) + " …" * (len(names) > 3) for names in (list(dict.fromkeys(variants.chrom)), others)
+        )
         raise ValueError(f"{fasta}: variants are on {asked}, its contigs are {have}; --aliases FILE says what is what")
     misfits = int(np.count_nonzero(reasons == "REF differs from --fasta"))
     if 2 * misfits > np.count_nonzero(reasons != "contig not in --fasta"):

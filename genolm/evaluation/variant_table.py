@@ -8,25 +8,27 @@ A row is used or left out for a reason that is counted; no row is dropped unsaid
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from genolm.data.tables import Table, read_table
+from genolm.data.tables import read_table
+from genolm.evaluation.variant_keys import (
+    Column,
+    columns_of,
+    join,
+    key_columns,
+    keys_of,
+    refuse_twice,
+    status_column,
+    text_of,
+)
 
-_KEY = {
-    "chrom": ("chrom", "#chrom", "chromosome", "chr", "contig"),
-    "pos": ("pos", "position"),
-    "ref": ("ref", "reference"),
-    "alt": ("alt", "alternate"),
-}
 _MISSING = {"", ".", "na", "nan", "none", "null"}
 _PREFIX = "genolm_"
 _NO_SCORE = re.compile(r"status|difference|flag|window|count", re.IGNORECASE)
-_ACCESSION = re.compile(r"NC_0000([0-2]\d)\.\d+")
 
 
 @dataclass(frozen=True)
@@ -73,19 +75,6 @@ class Variants:
         return replace(self, **columns, scores=scores, groups=groups, left_out=dict(left_out))
 
 
-def canonical(name: str) -> str:
-    """Return what spellings of one human chromosome share: chr1, 1 and NC_000001.11 are 1; chrM, M and MT are MT.
-
-    Other names stay as they are, but for a leading `chr`.
-    """
-    found = _ACCESSION.fullmatch(name)
-    if found and 1 <= int(found[1]) <= 24:
-        number = int(found[1])
-        return {23: "X", 24: "Y"}.get(number, str(number))
-    short = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return "MT" if short in ("M", "MT", "NC_012920.1") else short
-
-
 def read_variants(
     path: str | Path,
     label: str,
@@ -113,11 +102,11 @@ def read_variants(
             twice or without its partner in `other`, labels of one class only, or no row left.
     """
     table = read_table(path)
-    keys = _keys(table)
-    _refuse_twice(table, keys, None)
-    columns, notes = _owned(table, range(len(table))), []
+    keys = keys_of(table)
+    refuse_twice(table, keys, None)
+    columns, notes = columns_of(table, range(len(table))), []
     if other is not None:
-        joined, note = _join(table, keys, read_table(other))
+        joined, note = join(table, keys, read_table(other))
         columns |= {f"{name} of {Path(other).name}" if name in columns else name: joined[name] for name in joined}
         notes += [note] if note else []
     named = _score_columns(list(columns), scores)
@@ -125,7 +114,7 @@ def read_variants(
         if name not in columns:
             raise ValueError(f"{path}: no column {name!r}; there are {', '.join(columns)}")
     reasons = _unusable(columns, keys)
-    texts = [_text(value) for value in columns[label].values]
+    texts = [text_of(value) for value in columns[label].values]
     reasons = _first_reason(reasons, np.array([_is_missing(text) for text in texts]), "no label")
     labels, kind, other_word = _labels(columns[label], label, texts, positive, negative, reasons)
     reasons = _first_reason(reasons, other_word, "label neither positive nor negative")
@@ -134,11 +123,11 @@ def read_variants(
         reasons = _first_reason(reasons, np.isnan(values), f"no {name}")
     groups = None
     if group is not None:
-        words = np.array([_text(value) for value in columns[group].values], dtype=object)
+        words = np.array([text_of(value) for value in columns[group].values], dtype=object)
         reasons = _first_reason(reasons, np.array([_is_missing(word) for word in words]), f"no {group}")
         groups = np.unique(words.astype(str), return_inverse=True)[1]
     chrom, pos, ref, alt = (np.array(column, dtype=object) for column in zip(*keys, strict=True))
-    spelled = np.array([_text(value) for value in table.columns[_key_columns(table)["chrom"]]], dtype=object)
+    spelled = np.array([text_of(value) for value in table.columns[key_columns(table)["chrom"]]], dtype=object)
     start = pos.astype(np.int64) - 1
     read = Variants(spelled, start, ref, alt, labels, kind, numbers, groups, len(table), {}, tuple(notes)).keep(reasons)
     check_labels(read, f"{path}: {label!r}")
@@ -156,89 +145,6 @@ def check_labels(variants: Variants, what: str) -> None:
         raise ValueError(f"{what}: all {len(variants):,} rows have label {values[0]:g}; {hint}{why}")
 
 
-@dataclass(frozen=True)
-class _Column:
-    """Values of one column, and the place of each for messages."""
-
-    values: list[Any]
-    where: Callable[[int], str]
-
-
-def _owned(table: Table, rows: Sequence[int]) -> dict[str, _Column]:
-    return {
-        name: _Column([values[row] for row in rows], lambda i: table.where(rows[i]))
-        for name, values in table.columns.items()
-    }
-
-
-def _key_columns(table: Table) -> dict[str, str]:
-    """Return chrom, pos, ref and alt → the column that holds it."""
-    found = {}
-    for key, spellings in _KEY.items():
-        there = [name for name in table.columns if name.lower() in spellings]
-        if len(there) != 1:
-            got = f"columns {' and '.join(map(repr, there))} both name" if there else "no column names"
-            raise ValueError(f"{table.path}: {got} {key!r}; there are {', '.join(table.columns)}")
-        found[key] = there[0]
-    return found
-
-
-def _keys(table: Table) -> list[tuple[str, int, str, str]]:
-    """Return chrom (canonical), pos, ref and alt (upper case) of every row."""
-    named = _key_columns(table)
-    found = []
-    for row, (chrom, pos, ref, alt) in enumerate(zip(*(table.columns[name] for name in named.values()), strict=True)):
-        try:
-            place = int(pos)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{table.where(row)}: {named['pos']} is {pos!r}; give a whole number, 1 for the first base"
-            ) from None
-        alts = _text(alt)
-        if "," in alts:
-            raise ValueError(f"{table.where(row)}: {named['alt']} is {alts!r}; give each ALT a row of its own")
-        found.append((canonical(_text(chrom)), place, _text(ref).upper(), alts.upper()))
-    return found
-
-
-def _refuse_twice(table: Table, keys: Sequence[tuple], asked: set[tuple] | None) -> None:
-    seen: dict[tuple, int] = {}
-    again = 0
-    example = ""
-    for row, key in enumerate(keys):
-        if key in seen and (asked is None or key in asked):
-            again += 1
-            example = example or f"{_spell(key)} on lines {table.lines[seen[key]]} and {table.lines[row]}"
-        seen.setdefault(key, row)
-    if again:
-        raise ValueError(
-            f"{table.path}: {again:,} row{'s repeat a variant' if again > 1 else ' repeats a variant'} "
-            f"({example}); give each variant one row"
-        )
-
-
-def _join(table: Table, keys: list[tuple], other: Table) -> tuple[dict[str, _Column], str]:
-    """Return the columns of the other table in the order of this one, and a note on what else it holds."""
-    theirs, asked = _keys(other), set(keys)
-    _refuse_twice(other, theirs, asked)
-    row_of = {key: row for row, key in enumerate(theirs)}
-    absent = [row for row, key in enumerate(keys) if key not in row_of]
-    if absent:
-        raise ValueError(
-            f"{table.where(absent[0])}: {_spell(keys[absent[0]])} is not in {other.path}, nor are "
-            f"{len(absent) - 1:,} others of {len(keys):,}; alleles must be spelled alike in both files"
-        )
-    columns = _owned(other, [row_of[key] for key in keys])
-    for name in _key_columns(other).values():
-        del columns[name]
-    more = len(row_of) - len(keys)
-    return columns, f"{other.path}: {more:,} variants have no label and are not used" if more else ""
-
-
-def _spell(key: tuple) -> str:
-    return "{}:{} {}>{}".format(*key)
-
-
 def _score_columns(columns: list[str], asked: Sequence[str] | None) -> list[str]:
     if asked is not None:
         twice = [name for name, count in Counter(asked).items() if count > 1]
@@ -248,12 +154,12 @@ def _score_columns(columns: list[str], asked: Sequence[str] | None) -> list[str]
     return [name for name in columns if name.lower().startswith(_PREFIX) and not _NO_SCORE.search(name)]
 
 
-def _unusable(columns: dict[str, _Column], keys: list[tuple]) -> np.ndarray:
+def _unusable(columns: dict[str, Column], keys: list[tuple]) -> np.ndarray:
     """Return why a row is left out, or an empty text, shape (n,)."""
     reasons = np.full(len(keys), "", dtype=object)
-    status = next((name for name in columns if name.lower() == f"{_PREFIX}status"), None)
+    status = status_column(columns)
     for row, (_, pos, ref, alt) in enumerate(keys):
-        word = "scored" if status is None else _text(columns[status].values[row])
+        word = "scored" if status is None else text_of(columns[status].values[row])
         if word != "scored":
             reasons[row] = f"status {word or 'not known'}"
         elif pos < 1:
@@ -269,16 +175,6 @@ def _first_reason(reasons: np.ndarray, wrong: np.ndarray, reason: str) -> np.nda
     return np.where((reasons == "") & wrong, reason, reasons)
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
 def _is_missing(text: str) -> bool:
     return text.lower() in _MISSING
 
@@ -290,11 +186,11 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _numbers(column: _Column, name: str, reasons: np.ndarray) -> np.ndarray:
+def _numbers(column: Column, name: str, reasons: np.ndarray) -> np.ndarray:
     """Return a column as numbers, NaN where missing; only rows in use are held to it."""
     found = np.full(len(column.values), np.nan)
     for row, value in enumerate(column.values):
-        text = _text(value)
+        text = text_of(value)
         if reasons[row] or _is_missing(text):
             continue
         found[row] = _number(text)
@@ -304,7 +200,7 @@ def _numbers(column: _Column, name: str, reasons: np.ndarray) -> np.ndarray:
 
 
 def _labels(
-    column: _Column,
+    column: Column,
     name: str,
     texts: list[str],
     positive: Sequence[str],
