@@ -1,6 +1,7 @@
 """Labelled variants, their scores and the baselines, as files: metrics.json and curves.png (or scatter.png)."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from genolm.evaluation.variant_tracks import track_name, track_values
 from genolm.provenance import refuse_other, versions, write_text
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")
+_SIZE = re.compile(r"distance|influence|(?<![a-z])l2(?![a-z0-9])", re.IGNORECASE)
 HIGHER_IS = ("negative", "positive")
 TITLES = {
     "auroc": "AUROC",
@@ -58,8 +60,9 @@ def write_variant_evaluation(
         label: its column of labels.
         out: folder for metrics.json and a picture; made if need be.
         other: table to join, as in `variant_table.read_variants`.
-        scores: columns; `+name` where a greater value speaks for label 1, `-name` for label 0; without sign it is a
-            log-likelihood ratio: see `higher_is`. None: all genolm_ scores.
+        scores: columns; `+name` where a greater value speaks for label 1, `-name` for label 0. Without a sign it is a
+            size of change, against what `higher_is` says, if its name has distance, l2 or influence in it; else a
+            log-likelihood ratio. None: all genolm_ scores.
         higher_is: the label that a higher log-likelihood ratio speaks for. negative: label 1, or a greater number,
             means deleterious.
         positive: words that are label 1.
@@ -198,7 +201,7 @@ def _candidates(
     ratio = 1 if higher_is == "positive" else -1
     found = []
     for name, values in variants.scores.items():
-        sign = signs.get(name, ratio)
+        sign = signs.get(name, -ratio if _SIZE.search(name) else ratio)
         found.append(Candidate(name, sign * values, _direction(sign)))
         if name not in signs and values.min() < 0 < values.max():
             # A change of either direction may be the effect: its size speaks against what a higher ratio speaks for.

@@ -28,7 +28,7 @@ from genolm.evaluation.variant_keys import (
 
 _MISSING = {"", ".", "na", "nan", "none", "null"}
 _PREFIX = "genolm_"
-_NO_SCORE = re.compile(r"status|difference|flag|window|count", re.IGNORECASE)
+_NO_SCORE = re.compile(r"status|diff|flag|strand|window|count|edge|padded", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def read_variants(
         joined, note = join(table, keys, read_table(other))
         columns |= {f"{name} of {Path(other).name}" if name in columns else name: joined[name] for name in joined}
         notes += [note] if note else []
-    named = _score_columns(list(columns), scores)
+    named = _score_columns(columns, scores, notes)
     for name in (label, *named, *([group] if group else [])):
         if name not in columns:
             raise ValueError(f"{path}: no column {name!r}; there are {', '.join(columns)}")
@@ -145,13 +145,23 @@ def check_labels(variants: Variants, what: str) -> None:
         raise ValueError(f"{what}: all {len(variants):,} rows have label {values[0]:g}; {hint}{why}")
 
 
-def _score_columns(columns: list[str], asked: Sequence[str] | None) -> list[str]:
+def _score_columns(columns: dict[str, Column], asked: Sequence[str] | None, notes: list[str]) -> list[str]:
+    """Return the columns asked for, else all that are scores by their name and hold numbers."""
     if asked is not None:
         twice = [name for name, count in Counter(asked).items() if count > 1]
         if twice:
             raise ValueError(f"--scores names {twice[0]!r} twice")
         return list(asked)
-    return [name for name in columns if name.lower().startswith(_PREFIX) and not _NO_SCORE.search(name)]
+    found = []
+    for name in columns:
+        if not name.lower().startswith(_PREFIX) or _NO_SCORE.search(name):
+            continue
+        first = next((text for text in map(text_of, columns[name].values) if not _is_missing(text)), "")
+        if math.isnan(_number(first)):
+            notes.append(f"column {name!r} holds {first!r} and is taken for no score; --scores names columns")
+        else:
+            found.append(name)
+    return found
 
 
 def _unusable(columns: dict[str, Column], keys: list[tuple]) -> np.ndarray:

@@ -126,6 +126,16 @@ def test_directions(call, tmp_path, genome):
     assert wrong == pytest.approx(1 - first["genolm_llr"]["value"], abs=1e-12)
 
 
+def test_a_size_of_change_speaks_for_the_deleterious(call, tmp_path, genome):
+    columns = ("chrom", "pos", "ref", "alt", "label", "genolm_llr", "genolm_l2", "genolm_window_l2x")
+    write(tmp_path, [(*row, -row[5] + 9, row[5]) for row in genome], columns)
+    found = metrics_of(call)
+    assert found["genolm_l2"] == found["genolm_llr"] and "genolm_window_l2x" not in found
+    assert "|genolm_l2|" not in found  # it has one sign
+    below = metrics_of(call, "--scores", "genolm_l2,genolm_window_l2x", "--higher-is", "positive")
+    assert below["genolm_l2"]["value"] == below["genolm_window_l2x"]["value"] < 0.5
+
+
 def test_numbers_as_labels_and_two_files(call, tmp_path, genome):
     write(tmp_path, [(*row[:4], row[5] * 2 + row[1] % 3) for row in genome], ("chrom", "pos", "ref", "alt", "label"))
     columns = dict(zip(("chrom", "pos", "ref", "alt"), zip(*[row[:4] for row in genome], strict=True), strict=True))

@@ -47,6 +47,9 @@ def test_by_chromosome_by_hand():
     chrom = np.array(["1", "1", "1", "2", "2", "3", "3"], dtype=object)
     found = m.score_all("binary", labels, chrom, {"s": values}, num_replicates=1)["s"].values
     assert found["auprc_by_chrom"] == near((3 * 1 + 2 * 0.5) / 5)
+    each = m.by_chromosome(labels, values, chrom)
+    assert {name: row["variants"] for name, row in each.items()} == {"1": 3, "2": 2, "3": 2}
+    np.testing.assert_array_equal([row["auprc"] for row in each.values()], [1, 0.5, np.nan])
 
 
 def test_one_chromosome_is_the_plain_auprc():

@@ -176,3 +176,19 @@ def test_keep_counts_on(tmp_path):
     found = read_variants(table(tmp_path), "label").keep(np.array(["", "far", "far", ""], dtype=object))
     assert len(found) == 2 and found.left_out == {"far": 2} and list(found.labels) == [1, 0]
     assert found.keep(np.array(["far", "near"], dtype=object)).left_out == {"far": 3, "near": 1}
+
+
+def test_which_columns_are_scores_where_none_is_named(tmp_path):
+    names = ["GENOLM_MASKED_LLR", "genolm_l2", "GENOLM_STRAND_DIFF", "genolm_flags", "genolm_model", "cadd"]
+    rows = [row + "\t0.5\t.\t1\tedge\tsmall\t7" for row in ROWS]
+    path = table(
+        tmp_path,
+        [rows[0], *(row.replace("\t.\t1\tedge", "\t2\t1\t.") for row in rows[1:])],
+        HEAD.strip() + "\t" + "\t".join(names) + "\n",
+    )
+    found = read_variants(path, "label")
+    assert list(found.scores) == ["genolm_llr", "GENOLM_MASKED_LLR", "genolm_l2"] and found.left_out == {
+        "no genolm_l2": 1
+    }
+    assert found.notes == ("column 'genolm_model' holds 'small' and is taken for no score; --scores names columns",)
+    assert list(read_variants(path, "label", scores=["cadd"]).scores["cadd"]) == [7] * 4
