@@ -14,6 +14,7 @@ VERBS = {
     "compare": "fine-tuned models and baselines side by side: a table and a page",
     "benchmark": "tasks × methods × seeds from one YAML, to one page; goes on where it stopped",
     "sweep": "the best of many recipes by their valid rows: width, kernel, learning rate",
+    "score": "variants of a VCF → what a language model says of every ALT, zero-shot",
     "publish": "a run to the Hugging Face Hub, private by default",
     "demo": "a genome of known entropy, a model, and how close it came",
     "env": "versions and machine, for a bug report",

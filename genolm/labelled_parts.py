@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import set_seed
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig
 
 from genolm.data.batches import LabelCollator, RowEncoder, class_weights
 from genolm.data.labels import Labelled, Task, read_labels
@@ -18,6 +18,7 @@ from genolm.models.baselines import build_baseline
 from genolm.models.folder import check_config
 from genolm.models.labelled import fresh_backbone, on_backbone, open_backbone
 from genolm.models.labelled_folder import model_folder, weights_sha256
+from genolm.models.language import longest
 from genolm.recipe import FinetuneRecipe, LabelsRecipe
 from genolm.settings import SettingsError
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
@@ -129,21 +130,12 @@ def make_model(recipe: FinetuneRecipe, rows: Rows) -> tuple[Any, Any, RowEncoder
         raise SettingsError(
             "long_inputs is windows, which averages; answers at every base need rows that fit the model"
         )
-    return model, tokenizer, RowEncoder(make_encoder(tokenizer), longest(backbone), cut, per_base), folder
+    return model, tokenizer, RowEncoder(make_encoder(tokenizer), longest(backbone.config), cut, per_base), folder
 
 
 def tokenizer_has_first(tokenizer) -> bool:
     """Say whether a tokenizer puts a token of its own before every sequence."""
     return bool(make_encoder(tokenizer).prefix_ids)
-
-
-def longest(backbone: PreTrainedModel) -> int | None:
-    """Return the longest row that a model takes, in tokens; None for any.
-
-    Some position tables start after the padding id, and some models add two ends: these are never counted on.
-    """
-    positions = getattr(backbone.config, "max_position_embeddings", None)
-    return positions - (backbone.config.pad_token_id or 0) - 2 if isinstance(positions, int) and positions > 0 else None
 
 
 def check_lengths(encoder: RowEncoder, part: Labelled) -> None:

@@ -8,9 +8,10 @@ import pytest
 from labelled_runs import BERT, GENOLM, finetune, pretrain, write_recipe, write_table
 
 from genolm.data.labels import Task
-from genolm.labelled_parts import check_lengths, longest, make_collator, make_model, num_outputs, open_rows
+from genolm.labelled_parts import check_lengths, make_collator, make_model, num_outputs, open_rows
 from genolm.models.folder import ModelError
 from genolm.models.labelled_folder import base_of, model_folder, open_labelled, weights_sha256
+from genolm.models.language import longest
 from genolm.recipe import FinetuneRecipe
 from genolm.settings import load_settings
 
@@ -66,7 +67,7 @@ def test_the_longest_row_fits_the_model(folder, tmp_path):
         recipe = load(folder, tmp_path, method="lora", model=model)
         parts = open_rows(recipe)
         made, _, encoder, _ = make_model(recipe, parts)
-        assert encoder.max_tokens == longest(made.backbone)
+        assert encoder.max_tokens == longest(made.backbone.config)
         ends = len(encoder.encoder.prefix_ids) + len(encoder.encoder.suffix_ids)
         most = (encoder.max_tokens - ends) * encoder.encoder.k
         assert most >= 60

@@ -142,3 +142,42 @@ def _set_height(axes, bits: np.ndarray, lines: list[float]) -> None:
     bottom = float(shown.min())
     margin = max(0.05 * (top - bottom), 0.005)
     axes.set_ylim(bottom - margin, top + 3 * margin)
+
+
+def score_histogram(parts: Sequence[tuple[np.ndarray, np.ndarray]], name: str, out_png: str | Path) -> None:
+    """Draw how scores of variants are spread: substitutions, insertions and deletions apart.
+
+    Args:
+        parts: (n,) scores, NaN left out, and (n,) lengths: above 0 of insertions, below 0 of deletions, 0 of all else.
+        name: of the score.
+        out_png: file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    values = np.concatenate([np.zeros(0), *(scores for scores, _ in parts)])
+    lengths = np.concatenate([np.zeros(0, int), *(lengths for _, lengths in parts)])
+    known = np.isfinite(values)
+    figure = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    if known.any():
+        low, high = np.quantile(values[known], [0.001, 0.999])
+        edges = np.linspace(low, high if high > low else low + 1, 81)
+        kinds = (
+            ("substitutions", lengths == 0, _TRAIN),
+            ("insertions", lengths > 0, _FLOOR),
+            ("deletions", lengths < 0, _HELD_OUT),
+        )
+        for label, rows, colour in kinds:
+            shown = values[known & rows]
+            if len(shown):
+                axes.hist(np.clip(shown, low, high), edges, color=colour, alpha=0.55, label=f"{label}: {len(shown):,}")
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing was scored", ha="center", transform=axes.transAxes)
+    axes.axvline(0, color=_BASELINE, linewidth=1)
+    axes.set_xlabel(f"{name.replace('_', ' ')}" + (", nats" if "llr" in name or name == "likelihood" else ""))
+    axes.set_ylabel("ALTs")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out_png)

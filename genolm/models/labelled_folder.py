@@ -23,8 +23,13 @@ def may_be_hub_name(model: str) -> bool:
     return not Path(model).exists() and model.strip("/").count("/") == 1 and not model.startswith((".", "/", "~"))
 
 
-def model_folder(model: str) -> Path:
+def model_folder(model: str, revision: str | None = None, code: bool = False) -> Path:
     """Return the folder of a pretrained model: itself, the `checkpoint` of a run, or of a Hub name what is fetched.
+
+    Args:
+        model: which one.
+        revision: commit or branch of the Hub.
+        code: fetch Python files too.
 
     Raises:
         ModelError: there is none.
@@ -40,7 +45,8 @@ def model_folder(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        wanted = ["*.json", "*.safetensors", "*.txt"] + ["*.py"] * code
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except Exception as error:  # offline, not found, gated: each has its own
         raise ModelError(
             f"model {model}: no such folder, and the Hub gives none: {str(error).splitlines()[0]}"

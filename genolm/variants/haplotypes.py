@@ -1,0 +1,84 @@
+"""Alleles → windows of letters, one of REF and one of ALT, on either strand.
+
+A window of W bases starts W // 2 bases before the first changed base of the forward strand, so that a single base
+stands at index W // 2; on the other strand, where the same windows are read as reverse complements, it stands at
+W - 1 - W // 2, which is W // 2 - 1 for even W. Where the allele changes the length, both windows keep their left edge
+and both have W bases: the shorter haplotype shows more of its right flank. At the ends of a contig windows are shorter,
+as in training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from genolm.genome.alphabet import letters, reverse_complement
+from genolm.genome.store import Store
+from genolm.variants.alleles import Allele
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one haplotype of n alleles.
+
+    Attributes:
+        letters: (n, W) uint8; what lies beyond a row's length has no meaning.
+        length: (n,) int64, letters of each row.
+        start: (n,) int64, index of the first changed base.
+        end: (n,) int64, one past the last; equal to `start` where the haplotype lacks what the other has.
+    """
+
+    letters: np.ndarray
+    length: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    def on_other_strand(self) -> "Windows":
+        """Return the reverse complements, in which the changed bases are the same ones."""
+        turned = np.zeros_like(self.letters)
+        for length in np.unique(self.length):  # nearly always one
+            rows = self.length == length
+            turned[rows, :length] = reverse_complement(self.letters[rows, :length])
+        return Windows(turned, self.length, self.length - self.end, self.length - self.start)
+
+    def take(self, rows: np.ndarray) -> "Windows":
+        """Return some of them."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items()})
+
+
+def windows_of(
+    store: Store, alleles: Sequence[Allele], window_bp: int, shift: int = 0
+) -> tuple[Windows, Windows, np.ndarray]:
+    """Cut the windows of alleles out of a genome.
+
+    Args:
+        store: the genome.
+        alleles: n of them; none longer than window_bp // 2.
+        window_bp: W.
+        shift: bases by which windows start earlier, so that the changed base stands at W // 2 + shift: the phase of a
+            k-mer.
+
+    Returns:
+        Windows of REF; windows of ALT; and (n,) bool, which of them an end of the contig has cut short.
+    """
+    num = len(alleles)
+    ref, alt = (np.zeros((num, window_bp), dtype=np.uint8) for _ in range(2))
+    before = np.array([min(allele.start, window_bp // 2 + shift) for allele in alleles], dtype=np.int64)
+    lengths = np.zeros((2, num), dtype=np.int64)
+    changed = np.array([(len(allele.ref), len(allele.alt)) for allele in alleles], dtype=np.int64).reshape(num, 2)
+    for row, allele in enumerate(alleles):
+        first = allele.start - int(before[row])
+        contig_end = int(store.lengths[allele.contig])
+        reach = store.fetch(allele.contig, first, min(contig_end, first + window_bp + len(allele.ref)))
+        at = int(before[row])
+        shown = reach[:window_bp]
+        ref[row, : len(shown)] = shown
+        whole = np.concatenate([reach[:at], letters(allele.alt), reach[at + len(allele.ref) :]])[:window_bp]
+        alt[row, : len(whole)] = whole
+        lengths[:, row] = len(shown), len(whole)
+    cut = (before < window_bp // 2 + shift) | (lengths < window_bp).any(axis=0)
+    return (
+        Windows(ref, lengths[0], before, np.minimum(before + changed[:, 0], lengths[0])),
+        Windows(alt, lengths[1], before, np.minimum(before + changed[:, 1], lengths[1])),
+        cut,
+    )

@@ -1,0 +1,278 @@
+"""What a language model says of alleles: log-likelihood ratios and their kin, in nats; positive favours ALT.
+
+    masked_llr    masked models. All touched tokens hidden at once: Σ log p(ALT's) − Σ log p(REF's), each in its window.
+    likelihood    causal models: log p(window of ALT) − log p(window of REF), over tokens that spell bases. Masked
+                  models: the same of pseudo-likelihoods, touched tokens hidden one at a time.
+    unmasked_llr  masked models, substitutions: log p(ALT) − log p(REF) at the touched tokens, where REF is shown.
+    entropy       masked models, a token for each base, substitutions: nats of p(A, C, G, T) at the first changed base,
+                  hidden.
+    influence     the same models and alleles: how much ALT in place of REF moves the log-odds of a base elsewhere, the
+                  most of four bases, averaged over the window (GPN's run_vep_influence).
+    embedding     cosine, L2 distance and dot product of REF's and ALT's last hidden states: of the mean over touched
+                  tokens (site) and of the mean over all (window).
+
+What is touched is said in pairs.py.
+
+Every value is the mean over both strands. With non-overlapping k-mers it is also the mean over the k phases in which
+k-mers can hold the variant. A row of tokens that several alleles ask for, such as a masked site with its three ALTs, is
+computed once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from genolm.genome.store import Store
+from genolm.tokenizers.encode import Encoder
+from genolm.variants.alleles import Allele
+from genolm.variants.haplotypes import windows_of
+from genolm.variants.pairs import Pair, pair_of
+from genolm.variants.passes import Answers, Asked, run
+
+CAUSAL = ("likelihood", "embedding")
+MASKED = ("masked_llr", "likelihood", "unmasked_llr", "entropy", "influence", "embedding")
+SINGLE = ("entropy", "influence")
+"""Estimators that need one token a base."""
+TOKENS = 1 << 22
+"""Tokens of the rows that are held at once: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of n alleles.
+
+    Attributes:
+        values: column → (n,) float64; NaN where the estimator has no meaning for the allele.
+        strand_difference: column → (n,) float64, forward minus reverse; small where the model is sure of itself.
+        cut: (n,) bool, an end of the contig made the window shorter.
+    """
+
+    values: dict[str, np.ndarray]
+    strand_difference: dict[str, np.ndarray]
+    cut: np.ndarray
+
+
+def columns_of(estimators: Sequence[str]) -> list[str]:
+    """Return the columns that estimators fill."""
+    embedding = [f"embedding_{where}_{how}" for where in ("site", "window") for how in ("cosine", "l2", "dot")]
+    return [column for name in estimators for column in (embedding if name == "embedding" else [name])]
+
+
+def check_estimators(estimators: Sequence[str], encoder: Encoder, causal: bool) -> None:
+    """Refuse estimators that a model does not have.
+
+    Raises:
+        ValueError: unknown, or not of this objective or tokenizer.
+    """
+    allowed, what = (CAUSAL, "causal") if causal else (MASKED, "masked")
+    for name in estimators:
+        if name not in allowed:
+            raise ValueError(f"estimator {name!r} is none of a {what} model; allowed are {', '.join(allowed)}")
+        if name in SINGLE and encoder.kind != "char":
+            raise ValueError(f"estimator {name!r} needs a token for each base, and the tokenizer is of {encoder.kind}")
+    if not causal and encoder.mask_id is None:
+        raise ValueError("the model is masked, and its tokenizer has no mask token; is it the right tokenizer?")
+
+
+def score_alleles(
+    model: torch.nn.Module,
+    encoder: Encoder,
+    store: Store,
+    alleles: Sequence[Allele],
+    *,
+    causal: bool,
+    window_bp: int,
+    estimators: Sequence[str],
+    batch_size: int = 32,
+    autocast: bool = False,
+    max_tokens: int | None = None,
+) -> Scores:
+    """Score alleles.
+
+    Args:
+        model: a causal or masked language model, in evaluation mode, where it is to run.
+        encoder: letters → ids.
+        store: the genome.
+        alleles: n of them.
+        causal: whether the model reads from left to right.
+        window_bp: W, bases of a window; of k-mers a multiple of k.
+        estimators: see the module.
+        batch_size: rows of tokens in a forward pass.
+        autocast: run in bf16.
+        max_tokens: that a row may have.
+
+    Raises:
+        ValueError: a window of more tokens than `max_tokens`.
+    """
+    num, by_column = len(alleles), {column: [] for column in columns_of(estimators)}
+    cut = np.zeros(num, dtype=bool)
+    phases = encoder.k if encoder.kind == "kmer" else 1
+    held = max(1, TOKENS // (window_bp * phases * 8))
+    for first in range(0, num, held):
+        part = alleles[first : first + held]
+        asked = Asked(encoder, causal)
+        finished = []
+        for phase in range(phases):
+            ref, alt, short = windows_of(store, part, window_bp, phase)
+            cut[first : first + len(part)] |= short
+            for other in (False, True):
+                sides = (ref.on_other_strand(), alt.on_other_strand()) if other else (ref, alt)
+                pair = pair_of(encoder, *sides)
+                if max_tokens is not None and max(map(len, pair.ref.ids + pair.alt.ids)) > max_tokens:
+                    raise ValueError(
+                        f"a window of {window_bp} bp gives more than the {max_tokens} tokens that the model takes; set "
+                        "a smaller --window"
+                    )
+                finished.append([_ESTIMATORS[name](asked, pair) for name in estimators])
+        answers = run(model, asked, batch_size, autocast)
+        # (phase and strand, column) → (n,)
+        told = [[values for finish in row for values in finish(answers)] for row in finished]
+        for i, column in enumerate(by_column):
+            by_column[column].append(np.stack([np.mean([row[i] for row in told[side::2]], axis=0) for side in (0, 1)]))
+    strands = {
+        column: np.concatenate(parts, axis=1) if parts else np.zeros((2, 0)) for column, parts in by_column.items()
+    }
+    return Scores(
+        {column: values.mean(0) for column, values in strands.items()},
+        {column: values[0] - values[1] for column, values in strands.items()},
+        cut,
+    )
+
+
+Finish = Callable[[Answers], list[np.ndarray]]
+"""Answers → the columns of an estimator, each (n,)."""
+
+
+class Sum:
+    """Sums of signed terms, one for each of n alleles."""
+
+    def __init__(self, asked: Asked, num: int):
+        self.asked, self.num, self.first = asked, num, len(asked.terms)
+        self.alleles: list[int] = []
+        self.signs: list[int] = []
+
+    def add(self, allele: int, sign: int, row: int, position: int, token: int) -> None:
+        """Add one term."""
+        self.asked.terms.append((row, position, token))
+        self.alleles.append(allele)
+        self.signs.append(sign)
+
+    def finish(self, keep: np.ndarray | None = None) -> Finish:
+        """Return what adds up the answers; NaN where an allele is not to be kept."""
+        last = len(self.asked.terms)
+
+        def total(answers: Answers) -> list[np.ndarray]:
+            weights = answers.terms[self.first : last] * self.signs
+            sums = np.bincount(self.alleles, weights, minlength=self.num) if self.alleles else np.zeros(self.num)
+            return [sums if keep is None else np.where(keep, sums, np.nan)]
+
+        return total
+
+
+def masked_llr(asked: Asked, pair: Pair) -> Finish:
+    """All touched tokens hidden at once."""
+    found = Sum(asked, len(pair.differ))
+    for side, sign in ((pair.alt, 1), (pair.ref, -1)):
+        for allele, ids in enumerate(side.ids):
+            span = range(int(side.first[allele]), int(side.last[allele]))
+            row = asked.row(ids, span)
+            for position in span:
+                if asked.encoder.num_bases[ids[position]]:
+                    found.add(allele, sign, row, position, int(ids[position]))
+    return found.finish()
+
+
+def likelihood(asked: Asked, pair: Pair) -> Finish:
+    """The whole window from the first token that differs; of a masked model touched tokens, hidden one at a time."""
+    found = Sum(asked, len(pair.differ))
+    for side, sign in ((pair.alt, 1), (pair.ref, -1)):
+        for allele, ids in enumerate(side.ids):
+            if asked.causal:
+                found.add(allele, sign, asked.row(ids), int(pair.differ[allele]), 0)
+                continue
+            for position in range(int(side.first[allele]), int(side.last[allele])):
+                if asked.encoder.num_bases[ids[position]]:
+                    found.add(allele, sign, asked.row(ids, (position,)), position, int(ids[position]))
+    return found.finish()
+
+
+def unmasked_llr(asked: Asked, pair: Pair) -> Finish:
+    """Both alleles' tokens in the window of REF."""
+    found = Sum(asked, len(pair.differ))
+    for allele in np.flatnonzero(pair.substitution).tolist():
+        row, first = asked.row(pair.ref.ids[allele]), int(pair.ref.first[allele])
+        for side, sign in ((pair.alt, 1), (pair.ref, -1)):
+            for position in range(first, int(pair.ref.last[allele])):
+                token = int(side.ids[allele][position - first + int(side.first[allele])])
+                if asked.encoder.num_bases[token]:
+                    found.add(allele, sign, row, position, token)
+    return found.finish(pair.substitution)
+
+
+def entropy(asked: Asked, pair: Pair) -> Finish:
+    """Of the four bases at the first changed one, hidden."""
+    sums = [Sum(asked, len(pair.differ)) for _ in range(4)]
+    finishes = []
+    for found, token in zip(sums, asked.base_ids.tolist(), strict=True):
+        found.first = len(asked.terms)
+        for allele in np.flatnonzero(pair.substitution).tolist():
+            position = int(pair.ref.first[allele])
+            found.add(allele, 1, asked.row(pair.ref.ids[allele], (position,)), position, token)
+        finishes.append(found.finish(pair.substitution))
+
+    def finish(answers: Answers) -> list[np.ndarray]:
+        logs = np.stack([found(answers)[0] for found in finishes])
+        logs = logs - np.log(np.exp(logs).sum(0))
+        return [-(np.exp(logs) * logs).sum(0)]
+
+    return finish
+
+
+def influence(asked: Asked, pair: Pair) -> Finish:
+    """The greatest change of log-odds of a base, averaged over the places that are not touched."""
+    rows = [(asked.row(ref), asked.row(alt)) for ref, alt in zip(pair.ref.ids, pair.alt.ids, strict=True)]
+    asked.odds |= {row: None for two in rows for row in two}
+
+    def finish(answers: Answers) -> list[np.ndarray]:
+        found = np.full(len(rows), np.nan)
+        for allele in np.flatnonzero(pair.substitution).tolist():
+            moved = np.abs(answers.odds[rows[allele][0]] - answers.odds[rows[allele][1]]).max(1)
+            first, last = pair.ref.bases[allele]
+            place = np.arange(first, last)
+            found[allele] = moved[place[(place < pair.ref.first[allele]) | (place >= pair.ref.last[allele])]].mean()
+        return [found]
+
+    return finish
+
+
+def embedding(asked: Asked, pair: Pair) -> Finish:
+    """Cosine, L2 and dot product of REF's and ALT's vectors, of the site and of the window."""
+    start = len(asked.pools)
+    for spans in ("site", "window"):
+        for side in (pair.ref, pair.alt):
+            for allele, ids in enumerate(side.ids):
+                span = (int(side.first[allele]), int(side.last[allele])) if spans == "site" else side.bases[allele]
+                asked.pools.append((asked.row(ids), *span))
+
+    def finish(answers: Answers) -> list[np.ndarray]:
+        num = len(pair.differ)
+        vectors = answers.pools[start : start + 4 * num].reshape(2, 2, num, -1).astype(np.float64)
+        columns = []
+        for ref, alt in vectors:
+            dot, norms = (ref * alt).sum(-1), np.linalg.norm(ref, axis=-1) * np.linalg.norm(alt, axis=-1)
+            columns += [dot / np.maximum(norms, 1e-30), np.linalg.norm(ref - alt, axis=-1), dot]
+        return columns
+
+    return finish
+
+
+_ESTIMATORS: dict[str, Callable[[Asked, Pair], Finish]] = {
+    "masked_llr": masked_llr,
+    "likelihood": likelihood,
+    "unmasked_llr": unmasked_llr,
+    "entropy": entropy,
+    "influence": influence,
+    "embedding": embedding,
+}
