@@ -66,6 +66,7 @@ def evaluate(
         raise ValueError("--variants needs --label COLUMN and --out FOLDER")
     from genolm.evaluation.tables import print_variants
     from genolm.evaluation.variant_report import write_variant_evaluation
+    from genolm.variants.alleles import read_aliases
 
     found = write_variant_evaluation(
         variants,
@@ -78,7 +79,7 @@ def evaluate(
         negative=negative or [],
         group=group,
         fasta=fasta,
-        aliases=aliases,
+        aliases=read_aliases(aliases) if aliases else None,
         tracks=track or [],
         train_fasta=train_fasta or [],
         markov_orders=whole_numbers(markov_orders, "--markov-orders"),

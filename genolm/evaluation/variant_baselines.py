@@ -196,22 +196,3 @@ def _misfit(sequence: np.ndarray, variants: Variants, row: int) -> str:
     if variants.start[row] + len(variants.ref[row]) > len(sequence):
         return "beyond the end of its contig"
     return "" if _stretch(sequence, variants, row) == variants.ref[row] else "REF differs from --fasta"
-
-
-def read_aliases(path: str | Path) -> dict[str, str]:
-    """Read two columns, parted by a tab: name of a contig in the table of variants, and in the FASTA.
-
-    Raises:
-        ValueError: no such file, or a line of another number of columns, named by its number.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    found = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        words = line.rstrip().split("\t")
-        if not line.strip() or line.startswith("#"):
-            continue
-        if len(words) != 2:
-            raise ValueError(f"{path}:{number}: got {len(words)} columns; two are needed, parted by a tab")
-        found[words[0]] = words[1]
-    return found

@@ -59,7 +59,7 @@ def variant_scatter(
     figure, panels = _figure(-(-len(chosen) // columns), columns, (3.6 * columns, 3.2 * -(-len(chosen) // columns)))
     every = np.arange(0, len(labels), -(-len(labels) // _MOST_POINTS))
     for axes, k in zip(panels, chosen, strict=False):
-        rank = np.argsort(np.argsort(candidates[k].values, kind="stable"), kind="stable") / max(len(labels) - 1, 1)
+        rank = _ranks(candidates[k].values)
         colour = "#666666" if candidates[k].baseline else _COLOURS[0]
         axes.scatter(rank[every], labels[every], s=4, alpha=0.35, color=colour, linewidths=0)
         axes.set_title(f"{candidates[k].name}\nSpearman {rows[k]['metrics']['spearman']['value']:.3f}", fontsize=9)
@@ -67,6 +67,13 @@ def variant_scatter(
     for axes in panels[len(chosen) :]:
         axes.set_visible(False)
     figure.savefig(out_png)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks from 0 to 1, ties at their mean."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count + 1) / 2
+    return middle[place] / max(len(values) - 1, 1)
 
 
 def _figure(num_rows: int, num_columns: int, size: tuple[float, float]):

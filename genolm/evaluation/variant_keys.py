@@ -18,7 +18,7 @@ _ACCESSION = re.compile(r"NC_0000([0-2]\d)\.\d+")
 
 
 def canonical(name: str) -> str:
-    """Return what spellings of one human chromosome share: chr1, 1 and NC_000001.11 are 1; chrM, M and MT are MT.
+    """Return what spellings of one human chromosome share: chr1, 1 and NC_000001.11 are 1; chrM, MT and rCRS are MT.
 
     Other names stay as they are, but for a leading `chr`.
     """
@@ -27,7 +27,7 @@ def canonical(name: str) -> str:
         number = int(found[1])
         return {23: "X", 24: "Y"}.get(number, str(number))
     short = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return "MT" if short in ("M", "MT", "NC_012920.1") else short
+    return "MT" if short in ("M", "MT", "NC_012920.1", "rCRS") else short
 
 
 @dataclass(frozen=True)

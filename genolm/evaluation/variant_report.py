@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from genolm.evaluation import weighted
 from genolm.evaluation.comparison import without_nan
 from genolm.evaluation.metrics import CONFIDENCE, NUM_REPLICATES
 from genolm.evaluation.numbers import number, span
-from genolm.evaluation.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, read_aliases, transversions
+from genolm.evaluation.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.evaluation.variant_figure import variant_curves, variant_scatter
 from genolm.evaluation.variant_keys import canonical
 from genolm.evaluation.variant_metrics import Candidate, compare_scores
@@ -45,7 +45,7 @@ def write_variant_evaluation(
     negative: Sequence[str] = (),
     group: str | None = None,
     fasta: str | Path | None = None,
-    aliases: str | Path | None = None,
+    aliases: Mapping[str, str] | None = None,
     tracks: Sequence[str | Path] = (),
     train_fasta: Sequence[str | Path] = (),
     markov_orders: Sequence[int] = MARKOV_ORDERS,
@@ -69,7 +69,7 @@ def write_variant_evaluation(
         negative: words that are label 0; none: all others.
         group: column of rows to draw together.
         fasta: the reference, for the Markov and GC baselines.
-        aliases: two columns, contig name in the table and in the reference, where these differ.
+        aliases: contig name in the table → in the reference, where these differ.
         tracks: conservation tracks, a greater value being more conserved.
         train_fasta: letters that Markov models count; none: the reference.
         markov_orders: of these.
@@ -85,9 +85,9 @@ def write_variant_evaluation(
     """
     if higher_is not in HIGHER_IS:
         raise ValueError(f"--higher-is is {higher_is!r}; allowed: {', '.join(HIGHER_IS)}")
-    if (train_fasta or aliases) and not fasta:
-        option = "--train-fasta" if train_fasta else "--aliases"
-        raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
+    for option, value in (("--train-fasta", train_fasta), ("--aliases", aliases)):
+        if value and not fasta:
+            raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
     if num_replicates < 1:
         raise ValueError(f"--replicates is {num_replicates}; give at least 1")
     names = [track_name(track) for track in tracks]
@@ -165,7 +165,7 @@ def _signs(scores: Sequence[str] | None) -> tuple[list[str] | None, dict[str, in
 def _add_baselines(
     variants: Variants,
     fasta: str | Path | None,
-    aliases: str | Path | None,
+    aliases: Mapping[str, str] | None,
     tracks: Sequence[str | Path],
     names: Sequence[str],
     train_fasta: Sequence[str | Path],
@@ -179,7 +179,7 @@ def _add_baselines(
         ladder = fit_markov(train_fasta or [fasta], markov_orders) if markov_orders else None
         if ladder and not train_fasta:
             on_note("the Markov models were trained on --fasta itself and have seen every REF; see --train-fasta")
-        read, reasons = from_reference(variants, fasta, ladder, read_aliases(aliases) if aliases else None)
+        read, reasons = from_reference(variants, fasta, ladder, aliases)
         found |= read
     for track, name in zip(tracks, names, strict=True):
         if name in found:

@@ -28,7 +28,9 @@ from genolm.evaluation.variant_keys import (
 
 _MISSING = {"", ".", "na", "nan", "none", "null"}
 _PREFIX = "genolm_"
-_NO_SCORE = re.compile(r"status|diff|flag|strand|window|count|edge|padded", re.IGNORECASE)
+# What `genolm score` writes beside scores: the status, whether a window was cut, the difference between the strands,
+# and how an indel stands among random ones, which no SNV has.
+_NO_SCORE = re.compile(r"(status|cut|strands|_z)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

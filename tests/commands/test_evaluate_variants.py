@@ -127,13 +127,13 @@ def test_directions(call, tmp_path, genome):
 
 
 def test_a_size_of_change_speaks_for_the_deleterious(call, tmp_path, genome):
-    columns = ("chrom", "pos", "ref", "alt", "label", "genolm_llr", "genolm_l2", "genolm_window_l2x")
+    columns = ("chrom", "pos", "ref", "alt", "label", "genolm_llr", "genolm_l2", "genolm_l2x")
     write(tmp_path, [(*row, -row[5] + 9, row[5]) for row in genome], columns)
     found = metrics_of(call)
-    assert found["genolm_l2"] == found["genolm_llr"] and "genolm_window_l2x" not in found
+    assert found["genolm_l2"] == found["genolm_llr"]
     assert "|genolm_l2|" not in found  # it has one sign
-    below = metrics_of(call, "--scores", "genolm_l2,genolm_window_l2x", "--higher-is", "positive")
-    assert below["genolm_l2"]["value"] == below["genolm_window_l2x"]["value"] < 0.5
+    below = metrics_of(call, "--scores", "genolm_l2,genolm_l2x", "--higher-is", "positive")
+    assert below["genolm_l2"]["value"] == below["genolm_l2x"]["value"] < 0.5
 
 
 def test_numbers_as_labels_and_two_files(call, tmp_path, genome):
@@ -147,6 +147,14 @@ def test_numbers_as_labels_and_two_files(call, tmp_path, genome):
 
     assert found["mine"]["value"] == pytest.approx(spearmanr(label, columns["mine"]).statistic, abs=1e-12)
     assert (tmp_path / "out" / "scatter.png").exists() and not (tmp_path / "out" / "curves.png").exists()
+
+
+def test_contigs_by_a_table_of_names(call, tmp_path, genome):
+    write(tmp_path, [("old" + row[0], *row[1:]) for row in genome])
+    (tmp_path / "names").write_text("old1\tchr1\nold2\tchr2\n")
+    assert "markov-3" in metrics_of(call, "--fasta", "g.fa", "--aliases", "names", "--markov-orders", "3")
+    status, _, err = call("--variants", "v.tsv", "--label", "label", "--out", "out", "--fasta", "g.fa")
+    assert status == 2 and "variants are on old1, old2, its contigs are chr1, chr2; --aliases FILE" in err
 
 
 def test_drawn_by_group(call, tmp_path, genome):
@@ -215,11 +223,10 @@ def test_conservation_tells_common_from_unseen_mitochondrial_variants(call, tmp_
                 word = "common" if float(row["AF_hom"]) > 0.001 else "unseen" if unseen else "rare"
                 rows.append((row["chromosome"], row["position"], row["ref"], row["alt"], word))
     write(tmp_path, rows, ("chrom", "pos", "ref", "alt", "label"))
-    (tmp_path / "names").write_text("chrM\trCRS\n")
     genomes = data_dir / "genomes"
     found = metrics_of(
         call,
-        *("--positive", "unseen", "--negative", "common", "--aliases", "names"),
+        *("--positive", "unseen", "--negative", "common"),
         *("--fasta", genomes / "human_mt_rCRS_NC_012920.fa.gz", "--markov-orders", "9"),
         *("--track", data_dir / "variants" / "mt_chrM_phyloP100way.wigFix.gz"),
         *("--train-fasta", genomes / "mitogenomes_teleost_872.fa.gz"),

@@ -12,7 +12,6 @@ from genolm.evaluation.variant_baselines import (
     fit_markov,
     from_reference,
     gc_around,
-    read_aliases,
     transversions,
     trimmed,
 )
@@ -182,14 +181,8 @@ def test_names_that_need_a_table(tmp_path):
     rows = variants(("chrM", 1, "C", "T"), ("chrM", 2, "G", "T"))
     with pytest.raises(ValueError, match="variants are on chrM, its contigs are weird, more; --aliases FILE"):
         from_reference(rows, path, None)
-    (tmp_path / "names").write_text("# table\nchrM\tweird\n\n")
-    _, reasons = from_reference(rows, path, None, read_aliases(tmp_path / "names"))
+    _, reasons = from_reference(rows, path, None, {"chrM": "weird"})
     assert set(reasons) == {""}
-    (tmp_path / "bad").write_text("chrM\tweird\nchrX\n")
-    with pytest.raises(ValueError, match="bad:2: got 1 columns; two are needed"):
-        read_aliases(tmp_path / "bad")
-    with pytest.raises(ValueError, match="none: no such file"):
-        read_aliases(tmp_path / "none")
 
 
 def test_another_assembly_is_an_error(tmp_path):

@@ -36,7 +36,15 @@ def test_other_names_of_columns_and_lower_case_letters(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "same"),
-    [("chr1", "1"), ("NC_000001.11", "1"), ("NC_000023.10", "X"), ("chrM", "MT"), ("NC_012920.1", "MT"), ("chr", "chr")]
+    [
+        ("chr1", "1"),
+        ("NC_000001.11", "1"),
+        ("NC_000023.10", "X"),
+        ("chrM", "MT"),
+        ("NC_012920.1", "MT"),
+        ("rCRS", "MT"),
+        ("chr", "chr"),
+    ]
     + [("chrUn_1", "Un_1"), ("NC_000025.1", "NC_000025.1"), ("scaffold7", "scaffold7"), ("Chr5", "5"), ("chrmt", "mt")],
 )
 def test_canonical_names(name, same):
@@ -55,7 +63,7 @@ def test_every_row_that_is_left_out_is_counted_by_its_reason(tmp_path):
         "1\t10\tN\tC\t1\t3\tscored\t",
         "1\t11\tC\tC\t1\t3\tscored\t",
     ]
-    path = table(tmp_path, rows, HEAD.strip() + "\tGENOLM_STATUS\tgenolm_strand_difference\n")
+    path = table(tmp_path, rows, HEAD.strip() + "\tGENOLM_STATUS\tGENOLM_CUT\n")
     found = read_variants(path, "label")
     assert list(found.scores) == ["genolm_llr"]
     assert found.left_out == {
@@ -179,16 +187,13 @@ def test_keep_counts_on(tmp_path):
 
 
 def test_which_columns_are_scores_where_none_is_named(tmp_path):
-    names = ["GENOLM_MASKED_LLR", "genolm_l2", "GENOLM_STRAND_DIFF", "genolm_flags", "genolm_model", "cadd"]
-    rows = [row + "\t0.5\t.\t1\tedge\tsmall\t7" for row in ROWS]
-    path = table(
-        tmp_path,
-        [rows[0], *(row.replace("\t.\t1\tedge", "\t2\t1\t.") for row in rows[1:])],
-        HEAD.strip() + "\t" + "\t".join(names) + "\n",
-    )
+    names = ["GENOLM_MASKED_LLR", "GENOLM_EMBEDDING_WINDOW_L2", "GENOLM_MASKED_LLR_STRANDS", "GENOLM_MASKED_LLR_Z"]
+    names += ["GENOLM_CUT", "genolm_model", "cadd"]
+    ends = ["0.5\tNA", "0.5\t2", "0.5\t2", "0.5\t2"]
+    rows = [f"{row}\t{end}\t1\tNA\tNA\tsmall\t7" for row, end in zip(ROWS, ends, strict=True)]
+    path = table(tmp_path, rows, HEAD.strip() + "\t" + "\t".join(names) + "\n")
     found = read_variants(path, "label")
-    assert list(found.scores) == ["genolm_llr", "GENOLM_MASKED_LLR", "genolm_l2"] and found.left_out == {
-        "no genolm_l2": 1
-    }
+    assert list(found.scores) == ["genolm_llr", "GENOLM_MASKED_LLR", "GENOLM_EMBEDDING_WINDOW_L2"]
+    assert found.left_out == {"no GENOLM_EMBEDDING_WINDOW_L2": 1}
     assert found.notes == ("column 'genolm_model' holds 'small' and is taken for no score; --scores names columns",)
     assert list(read_variants(path, "label", scores=["cadd"]).scores["cadd"]) == [7] * 4
