@@ -136,6 +136,16 @@ def test_a_size_of_change_speaks_for_the_deleterious(call, tmp_path, genome):
     assert below["genolm_l2"]["value"] == below["genolm_l2x"]["value"] < 0.5
 
 
+@pytest.mark.parametrize("rich_is", [0, 1])
+def test_gc_is_given_its_better_direction(call, tmp_path, rich_is):
+    (tmp_path / "g.fa").write_text(f">chr1\n{'GC' * 500}{'AT' * 500}\n")
+    places = [*range(101, 901, 20), *range(1101, 1901, 20)]
+    rows = [("1", p, "GCAT"[2 * (p > 1000) + 1 - p % 2], "T" if p < 1000 else "G") for p in places]
+    write(tmp_path, [(*row, rich_is if row[1] < 1000 else 1 - rich_is, 0.5) for row in rows])
+    found = metrics_of(call, "--fasta", "g.fa", "--markov-orders", "0")
+    assert found["gc"]["value"] == 1 and found["genolm_llr"]["value"] == 0.5
+
+
 def test_numbers_as_labels_and_two_files(call, tmp_path, genome):
     write(tmp_path, [(*row[:4], row[5] * 2 + row[1] % 3) for row in genome], ("chrom", "pos", "ref", "alt", "label"))
     columns = dict(zip(("chrom", "pos", "ref", "alt"), zip(*[row[:4] for row in genome], strict=True), strict=True))

@@ -70,7 +70,7 @@ def test_numbers_equal_scipy():
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_replicate_is_the_metric_of_the_rows_drawn(grouped):
     labels, values, chrom = rows(60)
-    groups = np.arange(60) // 4 if grouped else None
+    groups = np.arange(60) * 7 % 15 if grouped else None  # four rows each, scattered
     scored = m.score_all("binary", labels, chrom, {"s": values}, groups, num_replicates=5, seed=2)["s"]
     counts = next(drawn_weights(15 if grouped else 60, 60, 5, 2)).astype(int)
     for r in range(5):

@@ -135,6 +135,15 @@ def test_a_join_refuses_what_it_would_lose(tmp_path):
     assert len(read_variants(labelled, "label", other=other)) == 4
 
 
+def test_a_scored_row_goes_before_one_that_could_not_be(tmp_path):
+    labelled = table(tmp_path, [row.rsplit("\t", 1)[0] for row in ROWS], HEAD.replace("\tgenolm_llr", ""))
+    rows = [f"{row}\tscored" for row in ROWS]
+    rows = [rows[0], "1\t5\tA\tG\t1\t.\tref_mismatch", "1\t6\tC\tT\t1\t.\tref_mismatch", *rows[1:]]
+    head = HEAD.replace("label", "other").strip() + "\tGENOLM_STATUS\n"
+    found = read_variants(labelled, "label", other=table(tmp_path, rows, head, "scored.tsv"))
+    assert found.left_out == {} and list(found.scores["genolm_llr"][:2]) == [-2.5, 0.5]
+
+
 def test_groups_are_numbered_among_the_rows_in_use(tmp_path):
     rows = ["1\t1\tA\tG\t1\t1\tz", "1\t2\tA\tG\t0\t.\tb", "1\t3\tA\tG\t0\t1\tc", "1\t4\tA\tG\t0\t1\tz"]
     rows.append("1\t5\tA\tG\t0\t1\t.")
