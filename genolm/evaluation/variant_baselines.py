@@ -6,7 +6,7 @@
     gc              share of G and C among the 101 bp around the first base of REF
 
 Cost: one pass over the training letters, one over the reference, one contig of it in memory at a time; the Markov
-ratios of a million SNVs take about a minute.
+ratios of a million SNVs take about half a minute.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

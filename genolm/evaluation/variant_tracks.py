@@ -4,7 +4,7 @@
     variableStep chrom=chr1 span=5             wig: 1-based position and value a line
     chr1  99  104  0.25                        bedGraph: 0-based, half-open
 
-Text is streamed once, about two million lines a second, and only the values that were asked for are kept. A place with
+Text is streamed once, some four million lines a second, and only the values that were asked for are kept. A place with
 two values keeps the later one. bigWig is read by pyBigWig, where that is installed.
 
 Source: the UCSC formats, genome.ucsc.edu/goldenPath/help/wiggle.html and bedgraph.html.
