@@ -8,7 +8,7 @@ A chromosome with one class has no AUPRC and is left out of that mean. Every sco
 value speaks for label 1 or a greater number; a value below 0.5, or 0 for correlations, is then worse than none.
 Intervals: bootstrap of rows, or of groups of rows, the same draws for every score; a difference is paired.
 
-Cost: one sort a score, then a few passes over the rows a replicate: 10 to 15 s a score of 300,000 rows and 1,000 replicates.
+Cost: one sort a score, then a few passes over the rows a replicate: 14 s a score of 300,000 rows and 1,000 of these.
 
 Source: TraitGym, github.com/songlab-cal/TraitGym, workflow/rules/model.smk (the weighted mean by chromosome; its
 standard error draws chromosomes, here that is a bootstrap by the group `chrom`); Benegas, Eraslan & Song (2025),
