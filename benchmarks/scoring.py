@@ -3,8 +3,8 @@
 The straight scorer does what TraitGym's scripts describe: for each variant windows of REF and of ALT around it, on both
 strands, one row of the model each; of a masked model the log-odds of ALT at the hidden site, of a causal model the
 difference of the windows' log-likelihoods. Its rows are batched as ours are. `dense` is the three ALTs of neighbouring
-sites, `isolated` one ALT a site, sites a thousand bases apart. Rounds go from one scorer to the other in one process, so
-that a noisy machine treats both alike; medians of a round's ratio count. Weights are random where no model is given.
+sites, `isolated` one ALT a site, sites a thousand bases apart. Rounds go from one scorer to the other in one process,
+so that a noisy machine treats both alike; the median of their ratios counts. Without a model weights are random.
 
     python benchmarks/scoring.py                             # recipes/genolm/small-{masked,causal}, 512 bp: 15 minutes
     python benchmarks/scoring.py --sites 512 --rounds 5
@@ -93,10 +93,9 @@ def main() -> None:
                 model.to(options.device).eval()
                 for kind in ("dense", "isolated"):
                     alleles = chosen(contig, kind, options.sites)
-                    row = measure(model, encoder, store, alleles, causal, window, options)
-                    print(
-                        f"{label:<16} {window:>6}  {kind:<9} {row[0]:>11.2f} {row[1]:>10.2f} {row[2]:>7.2f}   {row[3]:.1e}"
-                    )
+                    slow, fast, ratio, most = measure(model, encoder, store, alleles, causal, window, options)
+                    about = f"{label:<16} {window:>6}  {kind:<9} {slow:>11.2f} {fast:>10.2f}"
+                    print(f"{about} {ratio:>7.2f}   {most:.1e}", flush=True)
 
 
 def models(options, window: int):

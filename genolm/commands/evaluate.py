@@ -66,7 +66,7 @@ def evaluate(
         raise ValueError("--variants needs --label COLUMN and --out FOLDER")
     from genolm.evaluation.tables import print_variants
     from genolm.evaluation.variant_report import write_variant_evaluation
-    from genolm.variants.alleles import read_aliases
+    from genolm.variants.contigs import read_aliases
 
     found = write_variant_evaluation(
         variants,

@@ -58,7 +58,8 @@ def score(
 
     from genolm.models.language import open_language_model
     from genolm.training.run import locked
-    from genolm.variants.alleles import Contigs, ReferenceCheck, read_aliases
+    from genolm.variants.alleles import ReferenceCheck
+    from genolm.variants.contigs import Contigs, read_aliases
     from genolm.variants.likelihood import check_estimators
     from genolm.variants.parts import Parts, look_through
     from genolm.variants.records import open_records
@@ -109,7 +110,7 @@ def score(
             survey = parts.survey(lambda: look_through(records, contigs, store, longest, check))
         options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": estimators, "autocast": bf16}
         options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
-        language.model.to(state.device)
+        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         if state.is_main_process:
             describe(language, estimators, survey)
         began = time.perf_counter()

@@ -20,7 +20,8 @@ from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.language import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
-from genolm.variants.alleles import Allele, Contigs, resolve
+from genolm.variants.alleles import Allele, resolve
+from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles
 
 BASES = "ACGT"
