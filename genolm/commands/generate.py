@@ -191,9 +191,7 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
             raise ValueError(f"{bed}: {where} ends beyond {interval.contig}, which has {len(contig):,} bp in {fasta}")
         room = 2 * max(512, len(interval)) + len(interval) if most_bp is None else most_bp
         if len(interval) > room // 2:
-            raise ValueError(
-                f"{bed}: {where} has {len(interval):,} bp; of {room:,} that the model takes, half is context"
-            )
+            raise ValueError(f"{bed}: {where} has {len(interval):,} bp; the model takes {room:,}, and half is context")
         start = max(0, min(interval.start - (room - len(interval)) // 2, len(contig) - room))
         letters = contig[start : start + room]
         first, last = interval.start - start, interval.end - start
