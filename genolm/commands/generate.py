@@ -65,7 +65,7 @@ def generate(
     tokenizer = load_tokenizer(folder)
     encoder = make_encoder(tokenizer)
     # Of a vocabulary padded for speed, the logits beyond it are of no token.
-    spelling = Spelling.of(tokenizer, encoder, int(opened.get_output_embeddings().weight.shape[0]))
+    spelling = Spelling.of(tokenizer, encoder, opened.config.vocab_size)
     if infill is not None:
         asked = spans(infill, str(fasta), room_bp(opened, encoder))
     elif prompts is not None:
