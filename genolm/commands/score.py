@@ -22,9 +22,10 @@ from typing import Annotated, Any
 
 import typer
 
+from genolm.variants.columns import LLRS, MEANINGS, field
+
 CALIBRATED = ("masked_llr", "likelihood")
 """Estimators that sum over more tokens the longer an indel is."""
-LLRS = ("masked_llr", "likelihood", "unmasked_llr")
 
 
 def score(
@@ -62,6 +63,7 @@ def score(
     from genolm.variants.likelihood import check_estimators
     from genolm.variants.parts import Parts, look_through
     from genolm.variants.records import open_records
+    from genolm.variants.reference import open_genome
     from genolm.variants.written import check_suffix
 
     check_suffix(out)
@@ -125,15 +127,6 @@ def score(
             finish(out, parts, survey, records, language, estimators, background, check_ref, seconds)
         if not any(survey.scored) and survey.num_records:
             raise SystemExit(3)
-
-
-def open_genome(fasta: str, folder: Path):
-    """Return the store of a reference: a prepared one, or one prepared into `folder`."""
-    from genolm.genome.store import Store, prepare
-
-    if (Path(fasta) / "manifest.json").is_file():
-        return Store.open(fasta)
-    return prepare({"reference": [Path(fasta)]}, folder)
 
 
 def spooled(folder: Path, main: bool) -> Path:
@@ -302,20 +295,6 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
         f"{rate:,.1f} variants/s in this start",
         markup=False,
     )
-
-
-def field(column: str) -> str:
-    """Return the name of a column in the output."""
-    return f"GENOLM_{column.upper()}"
-
-
-MEANINGS = {
-    "masked_llr": "log p(ALT) - log p(REF) of touched tokens hidden at once, nats, mean of both strands",
-    "likelihood": "log p(window with ALT) - log p(window with REF), nats, mean of both strands",
-    "unmasked_llr": "log p(ALT) - log p(REF) where REF is shown, nats, mean of both strands",
-    "entropy": "entropy of A, C, G, T at the first changed base, nats, mean of both strands",
-    "influence": "mean greatest change of log-odds elsewhere in the window, mean of both strands",
-}
 
 
 def info_lines(language, columns: list[str], calibrated: dict, version: str) -> list[str]:
