@@ -116,7 +116,7 @@ def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
         ("evalute", "did you mean 'evaluate'?"),
         (
             "--verbose",
-            "verbs: prepare, tokenizer, pretrain, evaluate, finetune, predict, compare, benchmark, sweep, publish",
+            "verbs: prepare, tokenizer, pretrain, evaluate, finetune",
         ),
         ("os", "verbs: prepare, "),
         ("", "verbs: prepare, "),

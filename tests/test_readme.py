@@ -31,6 +31,14 @@ def test_every_command_of_the_readme_runs(project_dir, tmp_path):
     rows = [(np.random.default_rng(i).choice(list("ACGT" if i % 2 else "ACGTTT"), 120), i % 2) for i in range(80)]
     (tmp_path / "labels.csv").write_text("sequence,label\n" + "".join(f"{''.join(x)},{y}\n" for x, y in rows))
     (tmp_path / "new.fa").write_text(f">new\n{letters[:200]}\n")
+    variants = [
+        ("one", at, letters[at - 1], "ACGT"[("ACGT".index(letters[at - 1]) + 1) % 4]) for at in range(1000, 1020)
+    ]
+    columns = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    rows = [f"{chrom}\t{at}\t.\t{ref}\t{alt}\t.\t.\t.\n" for chrom, at, ref, alt in variants]
+    (tmp_path / "variants.vcf").write_text(columns + "".join(rows))
+    rows = [f"{chrom}\t{at}\t{ref}\t{alt}\t{at % 2}\n" for chrom, at, ref, alt in variants]
+    (tmp_path / "labelled.tsv").write_text("chrom\tpos\tref\talt\tpathogenic\n" + "".join(rows))
     (tmp_path / "recipes").symlink_to(project_dir / "recipes")
     env = os.environ | {"PYTHONPATH": str(project_dir), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
     lines = [line for block in blocks(readme, "bash") for line in block.splitlines() if line]

@@ -33,14 +33,16 @@ def score(
     fasta: Annotated[str, typer.Option(help="FASTA of the reference, or a folder of `genolm prepare`.")],
     model: Annotated[str, typer.Option(help="Run of `genolm pretrain`, a model folder, or a name on the Hub.")],
     out: Annotated[Path, typer.Option(help="File to write: .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet.")],
-    estimator: Annotated[list[str] | None, typer.Option(help="masked_llr, likelihood, … ; several at once.")] = None,
-    window: Annotated[int | None, typer.Option(help="Bases shown to the model. [default: those of training]")] = None,
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="masked_llr, likelihood, …; give it again for more.")
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Bases shown to the model, else as many as in training.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of tokens in a forward pass.", min=1)] = 32,
     check_ref: Annotated[str, typer.Option(help="Where REF is another: exit, warn, exclude, set-status.")] = "warn",
     aliases: Annotated[Path | None, typer.Option(help="Names of contigs: in the VCF, tab, in the FASTA.")] = None,
     region: Annotated[str | None, typer.Option(help="Only these records: chr20:1000001-2000000.")] = None,
     drop_samples: Annotated[bool, typer.Option("--drop-samples", help="Leave genotypes out.")] = False,
-    max_allele: Annotated[int | None, typer.Option(help="Longest allele. [default: a quarter of the window]")] = None,
+    max_allele: Annotated[int | None, typer.Option(help="Longest allele, else a quarter of the window.")] = None,
     background: Annotated[int, typer.Option(help="Random indels of each length, for z-scores; 0 for none.")] = 100,
     seed: Annotated[int, typer.Option(help="Of random indels.")] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Faster on GPUs; scores differ in the third digit.")] = False,
@@ -59,7 +61,8 @@ def score(
 
     from genolm.models.language import open_language_model
     from genolm.training.run import locked
-    from genolm.variants.alleles import Contigs, ReferenceCheck, read_aliases
+    from genolm.variants.alleles import ReferenceCheck
+    from genolm.variants.contigs import Contigs, read_aliases
     from genolm.variants.likelihood import check_estimators
     from genolm.variants.parts import Parts, look_through
     from genolm.variants.records import open_records
@@ -111,7 +114,7 @@ def score(
             survey = parts.survey(lambda: look_through(records, contigs, store, longest, check))
         options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": estimators, "autocast": bf16}
         options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
-        language.model.to(state.device)
+        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         if state.is_main_process:
             describe(language, estimators, survey)
         began = time.perf_counter()

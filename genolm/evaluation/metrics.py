@@ -137,7 +137,7 @@ def score(
     """
     num_rows, num_cells, statistic = prepare(kind, labels, predictions, threshold, names)
     values = {name: float(value[0]) for name, value in statistic(np.ones((1, num_rows))).items()}
-    parts = [statistic(weights) for weights in _drawn(num_rows, num_cells, num_replicates, seed)]
+    parts = [statistic(weights) for weights in drawn_weights(num_rows, num_cells, num_replicates, seed)]
     replicates = {name: np.concatenate([part[name] for part in parts] or [np.empty(0)]) for name in values}
     return Scores(values, replicates, num_rows, seed)
 
@@ -174,7 +174,7 @@ def interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENC
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _drawn(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
+def drawn_weights(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each row is drawn, shape (at most as many replicates as fit in memory, num_rows)."""
     rng = np.random.default_rng(seed)
     at_once = max(_CELLS_AT_ONCE // num_cells, 1)

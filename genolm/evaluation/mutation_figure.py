@@ -32,8 +32,7 @@ def mutation_figure(
     from matplotlib.path import Path as Outline
 
     limit, bits = limit or limit_of([drawn]), bits or bits_of([drawn])
-    colours = LinearSegmentedColormap.from_list("changes", [_MINUS, "#ffffff", _PLUS])
-    colours.set_bad(_EMPTY)
+    colours = LinearSegmentedColormap.from_list("changes", [_MINUS, "#ffffff", _PLUS]).with_extremes(bad=_EMPTY)
     outlines = {base: glyph(base) for base in COLOURS}
     lines, num_rows = list(drawn.lines()), drawn.scores.shape[1]
     longest = max(map(len, lines))

@@ -71,6 +71,37 @@ def print_labelled(metrics: dict[str, Any]) -> None:
     Console(highlight=False).print(table)
 
 
+def print_variants(found: dict[str, Any]) -> None:
+    """Print scores of variants and the baselines from best to worst, then rows left out, and what it says."""
+    rows, counts = found["scores"], found["rows"]
+    several = counts["chromosomes"] > 1
+    keys = [key for key in rows[0]["metrics"] if several or key != "auprc_by_chrom"]
+    titles = TITLES | {"auprc_by_chrom": "AUPRC by chrom"}
+
+    def order(row: dict[str, Any]) -> tuple[bool, float]:
+        value = row["metrics"][keys[0]]["value"]
+        return row["baseline"], float("inf") if value != value else -value
+
+    compared = ["less best baseline"] if any(row["difference"] for row in rows) else []
+    table = _plain("score", titles[keys[0]], *compared, *(titles[key] for key in keys[1:]))
+    for row in sorted(rows, key=order):
+        name = f"{escape(row['name'])}\n[dim]{'baseline' if row['baseline'] else ''}[/dim]"
+        cells = [_two_lines(row["metrics"][key], 3) for key in keys]
+        difference = row["difference"].get(keys[0])
+        less = [_two_lines(difference, 3, signed=True) if difference else "–"] if compared else []
+        table.add_row(name, cells[0], *less, *cells[1:])
+    console = Console(highlight=False)
+    console.print(table)
+    classes = f": {counts['positive']:,} positive, {counts['negative']:,} negative" if "positive" in counts else ""
+    console.print(f"{counts['used']:,} of {counts['read']:,} rows used{classes}", markup=False)
+    for reason, count in sorted(counts["left_out"].items(), key=lambda pair: -pair[1]):
+        console.print(f"  {count:,} left out: {reason}", markup=False)
+    if several and counts.get("chromosomes_of_one_class"):
+        named = ", ".join(counts["chromosomes_of_one_class"])
+        console.print(f"not in AUPRC by chrom, having one class only: {named}", markup=False)
+    console.print(found["finding"], markup=False)
+
+
 def _plain(*heads: str) -> Table:
     table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:

@@ -7,14 +7,14 @@ Cost: a fetch of REF for each allele; for an insertion or deletion also of the r
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from genolm.genome.alphabet import letters
 from genolm.genome.store import Store
+from genolm.variants.contigs import Contigs
 
 STATUSES = (
     "scored",
@@ -41,11 +41,6 @@ for _letter, _bits in _SETS.items():
 _BASES = re.compile("[ACGT]+", re.IGNORECASE)
 _LETTERS = re.compile("[ACGTNRYSWKMBDHV]+", re.IGNORECASE)
 _NO_REFERENCE = {"*", "<*>", "<NON_REF>"}
-_HUMAN = re.compile(r"NC_0000(\d\d)(?:\.(\d+))?")
-_HUMAN_T2T = re.compile(r"NC_0609(\d\d)(?:\.\d+)?")
-_MITOCHONDRION = {"M", "MT", "NC_012920", "NC_012920.1", "J01415.2", "rCRS"}
-# Version of NC_0000NN in GRCh38, chromosomes 1 to 22, X and Y; GRCh37 has the one before, of every chromosome.
-_GRCH38 = (11, 12, 12, 12, 10, 12, 14, 11, 12, 11, 10, 12, 11, 9, 10, 10, 11, 10, 10, 11, 9, 11, 11, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,122 +75,6 @@ class Allele:
 def spdi(allele: Allele, store: Store) -> str:
     """Return `contig:start:ref:alt`, start 0-based, the contig as the FASTA names it: equal for equal variants."""
     return f"{store.contigs[allele.contig].name}:{allele.start}:{allele.ref}:{allele.alt}"
-
-
-class Contigs:
-    """Names in a VCF → numbers of contigs in a store.
-
-    A name is looked for in the user's table, then among the store's names as it is, then as another name of the same
-    chromosome: `chr1`, `1`, and of human `NC_000001.11` (GRCh38), `NC_000001.10` (GRCh37) or `NC_060925.1` (T2T);
-    `chrM`, `M`, `MT`, `chrMT`, `NC_012920.1`, `rCRS`. Two accessions of one chromosome in different assemblies never
-    stand for each other.
-
-    Attributes:
-        used: name in the VCF → name in the FASTA, where they differ.
-        missing: names that the FASTA does not have.
-    """
-
-    def __init__(self, store: Store, aliases: Mapping[str, str] | None = None):
-        """Name the contigs of a store.
-
-        Args:
-            store: the genome.
-            aliases: the user's table, name in the VCF → name in the FASTA; it wins.
-
-        Raises:
-            ValueError: the FASTA has none of the table's contigs.
-        """
-        self._aliases = dict(aliases or {})
-        self._labels: list[tuple[str, str]] = []
-        self._by_name: dict[str, list[int]] = {}
-        self._by_chromosome: dict[str, list[int]] = {}
-        for number, contig in enumerate(store.contigs):
-            self._labels.append((contig.genome, contig.name))
-            self._by_name.setdefault(contig.name, []).append(number)
-            self._by_chromosome.setdefault(_chromosome(contig.name)[0], []).append(number)
-        if self._aliases and not any(name in self._by_name for name in self._aliases.values()):
-            raise ValueError(
-                f"the FASTA has none of the contigs in the table of names, such as {next(iter(self._aliases.values()))!r}; "
-                "its first column is the name in the VCF, its second the name in the FASTA"
-            )
-        self._known: dict[str, int | None] = {}
-        self.used: dict[str, str] = {}
-        self.missing: list[str] = []
-
-    def number(self, name: str) -> int | None:
-        """Return the number of a contig in the store, or None where the store does not have it.
-
-        Raises:
-            ValueError: the name fits two contigs.
-        """
-        if name not in self._known:
-            found = self._known[name] = self._find(name)
-            if found is None:
-                self.missing.append(name)
-            elif self._labels[found][1] != name:
-                self.used[name] = self._labels[found][1]
-        return self._known[name]
-
-    def _find(self, name: str) -> int | None:
-        wanted = self._aliases.get(name)
-        found = self._by_name.get(name if wanted is None else wanted, [])
-        if not found and wanted is None:
-            chromosome, assembly = _chromosome(name)
-            for number in self._by_chromosome.get(chromosome, []):
-                if assembly is None or _chromosome(self._labels[number][1])[1] in (None, assembly):
-                    found = [*found, number]
-        if len(found) > 1:
-            labels = [self._labels[number] for number in found[:2]]
-            same = labels[0][1] == labels[1][1]
-            first, second = (f"{label} of {genome}" if same else label for genome, label in labels)
-            raise ValueError(
-                f"contig {name!r} of the VCF fits two contigs of the FASTA, {first} and {second}; "
-                + ("give a FASTA of one genome" if same else "say which one in a table of names")
-            )
-        return found[0] if found else None
-
-
-def _chromosome(name: str) -> tuple[str, str | None]:
-    """Return the bare name of a chromosome, and the assembly that an accession names."""
-    if name in _MITOCHONDRION:
-        return "MT", None
-    if (match := _HUMAN.fullmatch(name)) and 1 <= (number := int(match[1])) <= 24:
-        version = match[2]
-        newest = _GRCH38[number - 1]
-        assembly = None if version is None else {newest: "GRCh38", newest - 1: "GRCh37"}.get(int(version), version)
-        return {23: "X", 24: "Y"}.get(number, str(number)), assembly
-    if (match := _HUMAN_T2T.fullmatch(name)) and 25 <= int(match[1]) <= 48:
-        number = int(match[1]) - 24
-        return {23: "X", 24: "Y"}.get(number, str(number)), "T2T-CHM13"
-    bare = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return ("MT" if bare in ("M", "MT") else bare), None
-
-
-def read_aliases(path: str | Path) -> dict[str, str]:
-    """Read a table of contig names: name in the VCF, tab, name in the FASTA; lines that start with # are comments.
-
-    Raises:
-        ValueError: no such file, a line without two columns, or a name with two meanings; file and line are named.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; it holds two columns, name in the VCF and name in the FASTA")
-    aliases: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text ({error}); it holds two columns, parted by a tab") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        columns = [word.strip() for word in line.split("\t")]
-        if len(columns) != 2 or not all(columns):
-            raise ValueError(f"{path}:{number}: two columns parted by a tab are needed, got {line[:60]!r}")
-        if aliases.setdefault(columns[0], columns[1]) != columns[1]:
-            raise ValueError(f"{path}:{number}: {columns[0]!r} is {columns[1]!r} here and {aliases[columns[0]]!r} above")
-    if not aliases:
-        raise ValueError(f"{path}: no names in it; it holds two columns, name in the VCF and name in the FASTA")
-    return aliases
 
 
 def resolve(

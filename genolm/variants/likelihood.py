@@ -187,11 +187,15 @@ def masked_llr(asked: Asked, pair: Pair) -> Finish:
 def likelihood(asked: Asked, pair: Pair) -> Finish:
     """The whole window from the first token that differs; of a masked model touched tokens, hidden one at a time."""
     found = Sum(asked, len(pair.differ))
+    if asked.causal:
+        for allele, differ in enumerate(pair.differ.tolist()):
+            ref, alt = asked.row(pair.ref.ids[allele]), asked.row(pair.alt.ids[allele])
+            asked.join(ref, alt, differ)
+            found.add(allele, 1, alt, differ, 0)
+            found.add(allele, -1, ref, differ, 0)
+        return found.finish()
     for side, sign in ((pair.alt, 1), (pair.ref, -1)):
         for allele, ids in enumerate(side.ids):
-            if asked.causal:
-                found.add(allele, sign, asked.row(ids), int(pair.differ[allele]), 0)
-                continue
             for position in range(int(side.first[allele]), int(side.last[allele])):
                 if asked.encoder.num_bases[ids[position]]:
                     found.add(allele, sign, asked.row(ids, (position,)), position, int(ids[position]))

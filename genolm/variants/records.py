@@ -6,14 +6,14 @@ by its bytes, not by its name; only a table parted by commas is known by `.csv`.
 Cost: about 2 us a record without samples. Memory: one line.
 """
 
+import contextlib
 import csv
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from genolm.variants.contents import first_bytes, is_zipped, lacks_end, lines_of, quiet, truncated
 
 VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 TABLE_NAMES = {
@@ -25,33 +25,11 @@ TABLE_NAMES = {
 }
 """What is needed of a table → what its column may be called, whatever the case; `id` need not be there."""
 
-_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BOM = b"\xef\xbb\xbf"
 _LARGEST = 1 << 60
 _END = re.compile(r"(?:^|;)END=(\d+)")
 _CONTIG = re.compile(r"##contig=<(?:[^\"]*?,)?ID=([^,>]+)")
 _REF = re.compile("[ACGTUNRYSWKMBDHV.*]+", re.IGNORECASE)
 _REGION = re.compile(r"(.+?):([\d,]+)(-?)([\d,]*)")
-_FOREIGN = {
-    b"PK": "a zip archive or an Excel file; unpack it, or save the sheet as TSV",
-    b"BZh": "bzip2; unpack it, or compress with bgzip",
-    b"\xfd7zXZ": "xz; unpack it, or compress with bgzip",
-    b"\x28\xb5\x2f\xfd": "zstandard; unpack it, or compress with bgzip",
-    b"\x1f\x8b": "gzip within gzip; unpack it once",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
-    b"BCF\4": "BCF version 1; convert it with an old bcftools",
-    b"BAM\1": "BAM; variants are needed, not reads",
-    b"CRAM": "CRAM; variants are needed, not reads",
-    b"PAR1": "Parquet; save it as TSV with columns chrom, pos, ref, alt",
-    b"@HD\t": "SAM; variants are needed, not reads",
-    b"@SQ\t": "SAM; variants are needed, not reads",
-    b">": "FASTA; the genome goes into --fasta",
-    b"##gff": "GFF; variants are needed, not features",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
-    b"<": "HTML or XML, perhaps the error page of a download; download it again",
-}
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Record(NamedTuple):
@@ -110,13 +88,11 @@ class Records:
         self.notes: list[str] = []
         self.kind = "vcf"
         self._header_ends = 0
-        self._zipped = _check(self.path)
-        start = self._start()
-        if start.startswith(b"BCF\2"):
+        self._zipped = is_zipped(self.path)
+        if first_bytes(self.path).startswith(b"BCF\2"):
             self.kind = "bcf"
             self._open_bcf()
         else:
-            self._refuse_foreign(start)
             self._open_text()
         if drop_samples:
             self.names = []
@@ -143,53 +119,12 @@ class Records:
 
     # --- what the file is
 
-    def _start(self) -> bytes:
-        """Return the first bytes, decompressed."""
-        try:
-            with self._binary() as file:
-                start = file.read(1 << 16)
-        except _BROKEN as error:
-            raise ValueError(f"{self.path}: broken or truncated gzip ({error}); copy the file again") from None
-        start = start.removeprefix(_BOM)
-        if not start.strip():
-            raise ValueError(f"{self.path}: the file is empty; an empty VCF has at least its #CHROM line")
-        return start
-
-    def _refuse_foreign(self, start: bytes) -> None:
-        for magic, what in _FOREIGN.items():
-            if start.startswith(magic) and not start.startswith(b"<DEL"):
-                raise ValueError(f"{self.path}: this is {what}")
-        if b"\0" in start:
-            raise ValueError(f"{self.path}: not text, and not BCF; a VCF, a BCF or a table of variants is needed")
-
-    def _binary(self) -> io.BufferedIOBase:
-        return gzip.open(self.path) if self._zipped else self.path.open("rb")  # type: ignore[return-value]
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of every line that is not empty, without its end, be it LF or CRLF."""
-        number = 0
-        with self._binary() as raw, io.TextIOWrapper(raw, "utf-8", "surrogateescape", newline="\n") as file:
-            try:
-                for number, line in enumerate(file, 1):
-                    line = line.rstrip("\r\n")
-                    if number == 1:
-                        line = line.removeprefix("\ufeff")
-                    if line:
-                        yield number, line
-            except _BROKEN as error:
-                raise self._truncated(number, str(error)) from None
-
-    def _truncated(self, line: int, reason: str) -> ValueError:
-        return ValueError(f"{self.path}: broken or truncated after line {line} ({reason}); copy the file again")
-
     def _open_text(self) -> None:
-        if self._zipped and _lacks_end(self.path):
-            last = 0
-            for last, _ in self._lines():
-                pass
-            raise self._truncated(last, "bgzip without its end-of-file block")
+        if self._zipped and lacks_end(self.path):
+            last = max((number for number, _ in lines_of(self.path)), default=0)
+            raise truncated(self.path, last, "bgzip without its end-of-file block")
         first = None
-        for number, line in self._lines():
+        for number, line in lines_of(self.path):
             if not line.startswith("#"):
                 first = line
                 break
@@ -205,14 +140,14 @@ class Records:
         if _is_column_line(line):
             if "\t" not in line:
                 raise ValueError(f"{self.path}: columns of the #CHROM line are parted by spaces; VCF needs tabs")
-            self.names = line.split("\t")[9:]
+            self.names = line.rstrip("\t").split("\t")[9:]  # tabs at the end name no samples
             return True
         return self._read_table(line)
 
     def _read_table(self, line: str) -> bool:
         """Take a line as the names of a table's columns; say whether all four are there."""
         commas = ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
-        names = [name.strip() for name in (next(csv.reader([line])) if commas else line.split("\t"))]
+        names = [name.strip() for name in (_parted(line) if commas else line.split("\t"))]
         at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in TABLE_NAMES.items()}
         if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
             return False
@@ -229,10 +164,7 @@ class Records:
     def _without_column_line(self, first: str | None) -> None:
         """Find out what a file is that has no #CHROM line; `first` is its first line that is no comment."""
         if first is None:
-            if not self.header[0].startswith("##fileformat=VCF"):
-                raise ValueError(f"{self.path}: only comments, no records and no #CHROM line; a VCF is needed")
-            self.notes.append(f"{self.path} has no #CHROM line, and no records")
-            return
+            raise ValueError(f"{self.path}: only comments, no records and no #CHROM line; the file may be cut off")
         if self._read_table(first):
             self.header.append(first)
             return
@@ -252,7 +184,7 @@ class Records:
         table = self.kind == "table"
         number, repeated = 0, 0
         names = self.header[-1] if table else None
-        for line_number, line in self._lines():
+        for line_number, line in lines_of(self.path):
             if line[0] == "#":
                 repeated += line_number > self._header_ends
                 continue
@@ -269,14 +201,13 @@ class Records:
         fields = line.split("\t", 8)
         if self.drop_samples:
             del fields[8:]
-        if len(fields) < 5:
-            chrom, pos, name, ref, alts = [*fields, "", "", "", "", ""][:5]
-            return Record(number, line_number, chrom, None, name or ".", ref, alts.split(",") if alts else ["."], fields)
-        chrom, pos, name, ref, alts = fields[:5]
-        return Record(number, line_number, chrom, _place(pos), name, ref, alts.split(",") if alts else ["."], fields)
+        whole = len(fields) >= 5
+        chrom, pos, name, ref, alt = fields[:5] if whole else [*fields, "", "", "", ""][:5]
+        alts = alt.split(",") if alt else ["."]
+        return Record(number, line_number, chrom, _place(pos) if whole else None, name or ".", ref, alts, fields)
 
     def _of_table(self, number: int, line_number: int, line: str) -> Record:
-        fields = next(csv.reader([line])) if self._commas else line.split("\t")
+        fields = _parted(line) if self._commas else line.split("\t")
         whole = len(fields) == len(self.columns)
         fields += [""] * (len(self.columns) - len(fields))
         fields[len(self.columns) - 1 :] = [" ".join(fields[len(self.columns) - 1 :])]  # more values than names
@@ -313,53 +244,72 @@ class Records:
             raise ValueError(f"region {chrom}: {self.path} has no such contig; it has {names}")
 
     def _index(self) -> Path | None:
-        """Return the tabix or CSI index of a bgzip VCF, if there is one."""
+        """Return the tabix or CSI index of a bgzip VCF, if there is one and it is not older than its file."""
         if not self._zipped or self.kind != "vcf":
             return None
         for suffix in (".tbi", ".csi"):
             index = self.path.with_name(self.path.name + suffix)
             if index.is_file():
-                return index
+                if index.stat().st_mtime >= self.path.stat().st_mtime:
+                    return index
+                note = f"{index} is older than its file, and is not used; the whole file is read"
+                self.notes += [note] if note not in self.notes else []
         return None
 
     def _from_index(self, index: Path) -> Iterator[Record]:
         import pysam
 
         assert self.region is not None
-        # Latin-1 keeps every byte; what the bytes mean is decided as where the whole file is read.
-        with pysam.TabixFile(str(self.path), index=str(index), encoding="latin-1") as file:
-            if self.region.chrom not in file.contigs:
-                if self.region.chrom in self.declared:
+        chrom, start, end = self.region
+        try:
+            # Latin-1 keeps every byte; what the bytes mean is decided as where the whole file is read.
+            with quiet():
+                opened = pysam.TabixFile(str(self.path), index=str(index), encoding="latin-1")
+            with opened as file:
+                contigs = file.contigs
+                lines = file.fetch(chrom, start - 1, end) if chrom in contigs else iter(())
+                found = self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
+                if chrom in contigs or chrom in self.declared:
+                    yield from found
                     return
-                names = ", ".join(file.contigs[:5])
-                raise ValueError(f"region {self.region.chrom}: {self.path} has no such contig; it has {names}")
-            lines = file.fetch(self.region.chrom, self.region.start - 1, self.region.end)
-            try:
-                yield from self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
-            except OSError as error:
-                raise ValueError(f"{self.path}: could not be read by {index.name} ({error}); index it anew") from None
+        except OSError as error:
+            raise ValueError(f"{self.path}: could not be read by {index.name} ({error}); index it anew") from None
+        raise ValueError(f"region {chrom}: {self.path} has no such contig; it has {', '.join(contigs[:5])}")
 
     # --- BCF
 
     def _open_bcf(self) -> None:
-        if self._zipped and _lacks_end(self.path):
-            with self._bcf() as file:
-                last = sum(1 for _ in self._of_bcf(file))
+        if self._zipped and lacks_end(self.path):
+            with quiet(), self._bcf(ignore_truncation=True) as file:
+                last = self._count_bcf(file)
             raise ValueError(f"{self.path}: truncated after record {last} (bgzip without its end-of-file block)")
         with self._bcf() as file:
             self.header = str(file.header).splitlines()
             self.names = list(file.header.samples)
 
-    def _bcf(self):
+    @contextlib.contextmanager
+    def _bcf(self, **options):
         import pysam
 
-        said = pysam.set_verbosity(0)  # htslib would print that there is no index
         try:
-            return pysam.VariantFile(str(self.path), "rb", drop_samples=self.drop_samples)
+            with quiet():  # htslib would print that there is no index
+                file = pysam.VariantFile(str(self.path), "rb", drop_samples=self.drop_samples, **options)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path}: this BCF cannot be read ({error}); copy the file again") from None
+        try:
+            yield file
         finally:
-            pysam.set_verbosity(said)
+            with contextlib.suppress(OSError):  # closing a file that could not be read fails once more
+                file.close()
+
+    @staticmethod
+    def _count_bcf(file) -> int:
+        """Count records up to where a file breaks."""
+        count = 0
+        with contextlib.suppress(OSError, ValueError):
+            for _ in file:
+                count += 1
+        return count
 
     def _from_bcf(self) -> Iterator[Record]:
         with self._bcf() as file:
@@ -377,6 +327,11 @@ class Records:
                 line = str(next(lines)).rstrip("\n")
             except StopIteration:
                 return
+            except UnicodeDecodeError:
+                raise ValueError(
+                    f"{self.path}:record {number + 1}: not UTF-8, which pysam cannot read from a BCF; "
+                    f"give it as a VCF: bcftools view -Oz {self.path}"
+                ) from None
             except (OSError, ValueError) as error:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
             yield self._of_vcf(number, None, line)
@@ -424,24 +379,12 @@ def open_records(path: str | Path, region: str | None = None, drop_samples: bool
     return Records(path, region, drop_samples)
 
 
-def _check(path: Path) -> bool:
-    """Refuse what is no file; say whether it is compressed."""
-    if path.is_dir():
-        raise ValueError(f"{path}: this is a folder; name the VCF in it")
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; check the path and the folder the command is run in")
-    if not path.is_file():
-        raise ValueError(f"{path}: this is a pipe or a device; write it to a file first, because it is read twice")
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _lacks_end(path: Path) -> bool:
-    """Say whether a file is bgzip, and cut off: its last block, which is empty, is not there."""
-    with path.open("rb") as file:
-        start = file.read(16)
-        file.seek(-min(len(_BGZF_EOF), path.stat().st_size), io.SEEK_END)
-        return len(start) == 16 and start[12:14] == b"BC" and bool(start[3] & 4) and file.read() != _BGZF_EOF
+def _parted(line: str) -> list[str]:
+    """Part a line at its commas, quotes heeded."""
+    try:
+        return next(csv.reader([line]))
+    except csv.Error:  # a value of more than 128 KiB
+        return line.split(",")
 
 
 def _decoded(line: str) -> str:

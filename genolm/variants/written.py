@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from genolm.variants.records import TABLE_NAMES, VCF_COLUMNS, Record, Records
+from genolm.variants.records import TABLE_NAMES, Record, Records
+from genolm.variants.vcf_lines import HEADER_ID, Survey, survey, vcf_lines
 
 SUFFIXES = (".vcf", ".vcf.gz", ".bcf", ".tsv", ".tsv.gz", ".parquet")
 STATUS = "GENOLM_STATUS"
@@ -23,13 +24,8 @@ STATUS = "GENOLM_STATUS"
 
 _ROW_GROUP = 1 << 16
 _TBI_LIMIT = 1 << 29
-_ID = re.compile(r"##(\w+)=<(?:[^\"]*?,)?ID=([^,>]+)")
+_BCF_LIMIT = (1 << 31) - 1
 _TYPE = re.compile(r"[<,]Type=(\w+)")
-_NAME = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
-_LINE = (
-    '##INFO=<ID=GENOLM_LINE,Number=1,Type=Integer,Description="Line of the input, which could not be kept as it is: '
-    'missing columns became ., a place that is no number became 0, columns beyond the samples were left out">'
-)
 
 
 @dataclass
@@ -49,20 +45,6 @@ class Written:
     num_excluded: int = 0
     index: Path | None = None
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Survey:
-    """What the header of a VCF must say of its records, and whether an index can be made.
-
-    `contigs` are those of records, in order; `width` the columns of samples of the first record.
-    """
-
-    contigs: dict[str, None] = field(default_factory=dict)
-    unsorted: str | None = None
-    largest: int = 0
-    mended: int = 0
-    width: int = 0
 
 
 def check_suffix(out: Path) -> str:
@@ -87,10 +69,11 @@ def write_records(
     """Write every record with the values of its ALTs.
 
     VCF: values of the ALTs are joined by commas, `.` where there is none; a field without any is left out. Contigs that
-    no line declares get one. Lines are ended by LF. A line that htslib could not read is mended, and GENOLM_LINE names
-    it: `.` for columns that are missing or empty, 0 for a place that is no number, `_` for characters that no contig's
-    name may have, `.` for samples that are missing, and columns beyond the samples left out. A `.vcf.gz` is bgzip, with
-    a .tbi index, or a .csi where places reach 2**29; without one where records are not sorted.
+    no line declares get one. Lines end in LF. A line that htslib could not read is mended, and GENOLM_LINE gives its
+    number in the input: `.` for columns and samples that are missing or empty, 0 for a place that is no number, `_` for
+    characters that a contig, filter or field may not have in its name; columns beyond the samples are left out. What
+    the samples hold is not looked at. A `.vcf.gz` is bgzip, with a .tbi index, or a .csi where places reach 2**29;
+    without one where records are not sorted.
     TSV and Parquet: a row for each ALT, with chrom, pos, id, ref and alt of a VCF, or all columns of a table; `NA`, or
     null, where there is no value.
     Numbers have five digits in each of them.
@@ -110,11 +93,11 @@ def write_records(
     suffix = check_suffix(out)
     if out.exists() and out.samefile(records.path):
         raise ValueError(f"--out {out} is the file that is read; name another")
-    types = {m[2]: (_TYPE.search(line) or ["", "String"])[1] for line in header if (m := _ID.match(line))}
+    types = {m[2]: (_TYPE.search(line) or ["", "String"])[1] for line in header if (m := HEADER_ID.match(line))}
     written = Written()
     rows = _rows(records, _Feed(results, types), exclude, written)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    aside = out.with_name(f"{out.name}.partial")
     indexes = [out.with_name(out.name + end) for end in (".tbi", ".csi")]
     try:
         if suffix == ".parquet":
@@ -122,15 +105,18 @@ def write_records(
         elif suffix.startswith(".tsv"):
             _write_lines(aside, _table_lines(records, rows, types), suffix.endswith(".gz"))
         else:
-            survey = _survey(records)
-            lines = _vcf_lines(records, rows, header, types, survey)
+            found = survey(records)
+            if suffix == ".bcf" and found.largest > _BCF_LIMIT:
+                raise ValueError(f"--out {out}: BCF holds no places beyond {_BCF_LIMIT:,}; write a .vcf.gz instead")
+            lines = vcf_lines(records, rows, header, list(types), found)
             _write_lines(aside, lines, zipped=suffix == ".vcf.gz")
-            if survey.mended:
-                written.notes.append(f"{survey.mended:,} lines were mended; INFO/GENOLM_LINE names them")
+            if found.mended:
+                lines_that = f"{found.mended:,} line{'s' * (found.mended != 1)} that"
+                written.notes.append(f"{lines_that} htslib could not read had to be mended; see GENOLM_LINE")
             if suffix == ".bcf":
                 _to_bcf(aside)
         if suffix in (".vcf.gz", ".bcf"):
-            made = _index(aside, survey, suffix == ".bcf", written.notes, out)
+            made = _index(aside, found, suffix == ".bcf", written.notes, out)
             for end in indexes:
                 end.unlink(missing_ok=True)  # an older one would be of another file
             os.replace(aside, out)
@@ -205,116 +191,6 @@ def _rows(records: Records, feed: _Feed, exclude: str | None, written: Written) 
         yield record, words
     feed.finish()
     written.notes += records.notes
-
-
-# --- VCF
-
-
-def _survey(records: Records) -> _Survey:
-    """Read all records once."""
-    found = _Survey()
-    chrom, before = "", 0
-    for record in records:
-        if not record.number and len(record.fields) > 8 and records.kind != "table":
-            found.width = record.fields[8].count("\t")
-        if record.chrom != chrom:
-            if record.chrom in found.contigs and found.unsorted is None:
-                found.unsorted = f"{records.where(record)}: {record.chrom} comes a second time"
-            chrom, before = record.chrom, 0
-            found.contigs[chrom] = None
-        pos = record.pos or 0
-        if pos < before and found.unsorted is None:
-            found.unsorted = f"{records.where(record)}: {chrom}:{pos} comes after {chrom}:{before}"
-        before = pos
-        found.largest = max(found.largest, pos + len(record.ref))
-    return found
-
-
-def _vcf_lines(records: Records, rows: Iterator, header: Sequence[str], types: Mapping[str, str], survey: _Survey):
-    """Yield the header and the records of a VCF."""
-    num_samples = len(records.names) if _has_names(records) else survey.width
-    declared = set(records.declared)
-    chroms = {name: name if name in declared else _legal(name) for name in survey.contigs}
-    body = _vcf_body(records, rows, list(types), num_samples, chroms, survey)
-    new = list(dict.fromkeys(name for name in chroms.values() if name not in declared))
-    yield from _vcf_header(records, [*header, _LINE], new, num_samples)
-    yield from body
-
-
-def _has_names(records: Records) -> bool:
-    return records.kind != "vcf" or any(line.startswith("#CHROM") for line in records.header)
-
-
-def _vcf_header(records: Records, ours: Sequence[str], contigs: Sequence[str], num_samples: int) -> Iterator[str]:
-    """Yield header lines: the input's own, less those that ours replace, then ours, then the columns."""
-    mine = {_identity(line) for line in ours}
-    kept = [line for line in records.header if line.startswith("##")] if records.kind != "table" else []
-    version = next((line for line in kept if line.startswith("##fileformat=VCF")), "##fileformat=VCFv4.2")
-    yield version
-    yield from (line for line in kept if line != version and _identity(line) not in mine)
-    yield from (f"##contig=<ID={name}>" for name in contigs)
-    yield from ours
-    columns = list(VCF_COLUMNS)
-    if num_samples:
-        names = records.names if _has_names(records) else [f"sample{i}" for i in range(1, num_samples + 1)]
-        columns += ["FORMAT", *names]
-    yield "\t".join(columns)
-
-
-def _identity(line: str) -> tuple[str, ...]:
-    """Tell header lines apart: by kind and ID where they have one, else by their key."""
-    match = _ID.match(line)
-    return (match[1], match[2]) if match else (line.split("=", 1)[0],)
-
-
-def _legal(name: str) -> str:
-    """Return a contig's name as a VCF may have it."""
-    if _NAME.fullmatch(name):
-        return name
-    return "".join(c if _NAME.fullmatch(f"a{c}") else "_" for c in name.replace("*", "_", 1)) or "_"
-
-
-def _vcf_body(records: Records, rows, names: list[str], num_samples: int, chroms, survey: _Survey) -> Iterator[str]:
-    for record, words in rows:
-        fields, mended = _vcf_fields(records, record, num_samples, chroms)
-        ours = [
-            f"{name}={','.join(values)}"
-            for name, values in zip(names, words, strict=True)
-            if any(word != "." for word in values)
-        ]
-        if mended:
-            survey.mended += 1
-            ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
-        info = fields[7]
-        if "GENOLM_" in info or any(name in info for name in names):
-            older = {*names, "GENOLM_LINE"} if mended else set(names)
-            info = ";".join(entry for entry in info.split(";") if entry.partition("=")[0] not in older) or "."
-        fields[7] = ";".join(ours if info == "." else [info.rstrip(";"), *ours]) or "."
-        yield "\t".join(fields)
-
-
-def _vcf_fields(records: Records, record: Record, num_samples: int, chroms: Mapping[str, str]) -> tuple[list[str], bool]:
-    """Return the columns of a VCF's line as htslib can read them, and whether they had to be mended."""
-    if records.kind == "table":
-        place = "0" if record.pos is None else str(record.pos)
-        fields = [record.chrom, place, record.id, record.ref, ",".join(record.alts), ".", ".", "."]
-        mended = record.pos is None
-    else:
-        fields = list(record.fields)
-        mended = record.pos is None or len(fields) < 8
-        fields += ["."] * (8 - len(fields))
-        if record.pos is None:
-            fields[1] = "0"
-        samples = fields[8].split("\t") if len(fields) > 8 and num_samples else []
-        if num_samples and len(samples) != num_samples + 1:
-            mended = True
-            fields[8:] = ["\t".join([*samples, *["."] * (num_samples + 1)][: num_samples + 1])]
-    if chroms[record.chrom] != record.chrom:
-        fields[0], mended = chroms[record.chrom], True
-    if "" in fields[:8]:
-        fields[:8] = [word or "." for word in fields[:8]]
-        mended = True
-    return fields, mended
 
 
 # --- tables
@@ -403,7 +279,7 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
     import pysam
 
     with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb") if zipped else path.open("wb"))
+        file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb", None) if zipped else path.open("wb"))
         held: list[str] = []
         for line in lines:
             held.append(line)
@@ -415,34 +291,45 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
 
 
 def _to_bcf(path: Path) -> None:
-    """Turn a VCF into a BCF, which must find every field, filter and contig declared in the header."""
+    """Turn a VCF into a BCF; fields and filters that its header lacks are declared as htslib takes them to be."""
+    import pysam
     import pysam.bcftools
 
     made = path.with_name(path.name + ".bcf")
+    whole = path.with_name(path.name + ".vcf")
+    said = pysam.set_verbosity(0)
     try:
-        pysam.bcftools.view("--no-version", "-Ob", "-o", str(made), str(path), catch_stdout=False)
-    except pysam.SamtoolsError as error:
+        with pysam.VariantFile(str(path)) as file:
+            for _ in file:
+                pass
+            header = str(file.header)
+        with path.open("rb") as old, whole.open("wb") as new:
+            new.write(header.encode())
+            new.writelines(line for line in old if not line.startswith(b"#"))
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(made), str(whole), catch_stdout=False)
+    except (pysam.SamtoolsError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[-200:]
         raise ValueError(f"BCF cannot hold these records ({reason}); write a .vcf.gz instead") from None
+    finally:
+        pysam.set_verbosity(said)
+        whole.unlink(missing_ok=True)
     os.replace(made, path)
 
 
-def _index(aside: Path, survey: _Survey, bcf: bool, notes: list[str], out: Path) -> Path | None:
+def _index(aside: Path, found: Survey, bcf: bool, notes: list[str], out: Path) -> Path | None:
     """Index a bgzip VCF or a BCF; where that cannot be, say why."""
     import pysam
 
-    if survey.unsorted is not None:
-        notes.append(f"{out} has no index, because the records are not sorted ({survey.unsorted})")
+    if found.unsorted is not None:
+        notes.append(f"{out} has no index, because the records are not sorted ({found.unsorted})")
         return None
-    csi = bcf or survey.largest >= _TBI_LIMIT
+    csi = bcf or found.largest >= _TBI_LIMIT
     said = pysam.set_verbosity(0)
     for suffix in [".csi"] if csi else [".tbi", ".csi"]:
         index = aside.with_name(aside.name + suffix)
+        options: dict[str, Any] = {"preset": "bcf" if bcf else "vcf", "csi": suffix == ".csi", "index": str(index)}
         try:
-            pysam.tabix_index(
-                str(aside), preset="bcf" if bcf else "vcf", force=True, csi=suffix == ".csi", index=str(index),
-                keep_original=True,
-            )  # fmt: skip
+            pysam.tabix_index(str(aside), force=True, keep_original=True, **options)
         except (OSError, ValueError):
             index.unlink(missing_ok=True)
             continue

@@ -20,7 +20,8 @@ from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.language import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
-from genolm.variants.alleles import Allele, Contigs, resolve
+from genolm.variants.alleles import Allele, resolve
+from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles
 
 BASES = "ACGT"
@@ -320,7 +321,12 @@ def test_two_processes_write_the_same_bytes(folder, tmp_path, many, project_dir)
         ("masked", {"architecture": "esm"}, "nucleotide-transformer-v2", 32),
         ("masked", {"architecture": "modernbert"}, "char", 64),
         ("causal", {"architecture": "llama", "num_key_value_heads": 2}, "kmer3", 32),
-        ("causal", {"architecture": "mamba2", "num_heads": 4, "head_dim": 8, "state_size": 8, "n_groups": 1}, "hyenadna", 64),
+        (
+            "causal",
+            {"architecture": "mamba2", "num_heads": 4, "head_dim": 8, "state_size": 8, "n_groups": 1},
+            "hyenadna",
+            64,
+        ),
     ],
 )
 def test_models_of_transformers_are_read_by_their_files(folder, tmp_path, objective, block, tokenizer, tokens):

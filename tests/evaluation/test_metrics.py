@@ -67,7 +67,7 @@ def test_a_replicate_is_the_metric_of_its_drawn_rows():
     tasks = [("binary", labels, p, 0.5), ("regression", y, z, None), ("multiclass", many, q, None)]
     for kind, label, prediction, threshold in tasks:
         scores = m.score(kind, label, prediction, threshold, num_replicates=5, seed=2)
-        counts = next(m._drawn(60, 60, 5, 2)).astype(int)
+        counts = next(m.drawn_weights(60, 60, 5, 2)).astype(int)
         for r, count in enumerate(counts):
             rows = np.repeat(np.arange(60), count)
             expected = m.metrics(kind, label[rows], prediction[rows], threshold)

@@ -298,3 +298,40 @@ def test_estimators_that_a_model_does_not_have(machines):
             check_estimators(names, machines[key][0], key[1] == "causal")
     with pytest.raises(ValueError, match="no mask token"):
         check_estimators(["masked_llr"], replace(machines["char", "masked"][0], mask_id=None), False)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {
+            "architecture": "genolm",
+            "mixers": ["fir", "fir_medium", "ssm", "attention", "hyena"],
+            "kmer_embeddings": [2, 3],
+            "ssm_head_dim": 8,
+            "filter_groups": 4,
+            "fir_medium_size": 12,
+        },
+        {"architecture": "llama", "num_key_value_heads": 1},
+    ],
+    ids=["genolm", "llama"],
+)
+@pytest.mark.parametrize("kind", ["char", "kmer3", "hyenadna"])
+def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch, block, kind):
+    tokenizer = build_tokenizer(load_spec(kind))
+    block = {key: value for key, value in block.items() if kind != "kmer3" or key != "kmer_embeddings"}
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 16}
+    model = build_model(size | block, tokenizer, "causal", 64).double().eval()
+    contig, tokens = sequence(100, 8), []
+    alleles = [Allele(0, 40, contig[40], base) for base in BASES if base != contig[40]] + some_alleles(contig)
+    hook = model.register_forward_pre_hook(lambda m, a, k: tokens.append(k["input_ids"].numel()), with_kwargs=True)
+    options = {"causal": True, "window_bp": W, "estimators": ["likelihood"], "batch_size": 4}
+    store, encoder = genome(tmp_path, contig), make_encoder(tokenizer)
+    shared = score_alleles(model, encoder, store, alleles, **options)
+    num, tokens[:] = sum(tokens), []
+    monkeypatch.setattr("genolm.variants.passes.goes_on", lambda model: False)
+    alone = score_alleles(model, encoder, store, alleles, **options)
+    hook.remove()
+    np.testing.assert_allclose(shared.values["likelihood"], alone.values["likelihood"], atol=1e-5)
+    np.testing.assert_allclose(shared.strand_difference["likelihood"], alone.strand_difference["likelihood"], atol=1e-5)
+    assert num < 0.85 * sum(tokens)

@@ -1,0 +1,311 @@
+"""New bases drawn from a language model: after a prompt by a causal model, in place of N by a masked one.
+
+Only tokens that spell A, C, G, T are ever drawn. The number behind each draw is f(seed, sequence, place), and of
+nothing else, so that neither the batch nor its order changes a sequence: but for a near tie, which other batches may
+round otherwise.
+
+Cost: a causal model with a cache takes a step for each token; a masked model as many passes over the row as it has
+hidden tokens, or as are asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+
+from genolm.data import rng
+from genolm.genome.alphabet import letters as to_letters
+from genolm.tokenizers.encode import Encoder
+
+STREAM_DRAW, STREAM_FIRST = 48, 49
+N = ord("N")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from what a model says.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        top_k: only so many of the likeliest tokens; 0 for all.
+        top_p: only the likeliest tokens that have this much probability together; 1 for all.
+        seed: any integer.
+
+    Raises:
+        ValueError: a value that is none.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be at least 0")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 0, which is for all tokens")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1, which is for all tokens")
+
+    def draw(self, logits: torch.Tensor, numbers: np.ndarray, places: np.ndarray) -> torch.Tensor:
+        """Return (R,) int64 tokens.
+
+        Args:
+            logits: (R, V), -inf where a token may not be drawn.
+            numbers: (R,) of the sequences.
+            places: (R,) within them.
+        """
+        logits = logits.double()
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        ordered, token = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
+        probability = ordered.softmax(-1)
+        before = probability.cumsum(-1) - probability
+        allowed = before < self.top_p
+        if self.top_k:
+            allowed &= torch.arange(allowed.shape[-1], device=allowed.device) < self.top_k
+        total = (probability * allowed).cumsum(-1)
+        words = rng.words_at(self.seed, STREAM_DRAW, numbers, places) >> np.uint64(11)
+        uniform = torch.from_numpy(words * 2.0**-53).to(total).unsqueeze(-1)
+        # As many as end at or before the number; never one past the last that may be drawn.
+        rank = torch.searchsorted(total, uniform * total[:, -1:], right=True)
+        last = (probability * allowed > 0).sum(-1, keepdim=True) - 1
+        return token.gather(1, torch.minimum(rank, last)).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """The letters of tokens.
+
+    Attributes:
+        letters: (V, K) uint8, upper-case A, C, G, T, and 0 after the last.
+        num_bases: (V,) int64, 0 of tokens that spell none.
+        adds: (V,) int64, bases that a token adds to those before it: 1 of overlapping k-mers.
+    """
+
+    letters: np.ndarray
+    num_bases: np.ndarray
+    adds: np.ndarray
+
+    @classmethod
+    def of(cls, tokenizer, encoder: Encoder, num_logits: int) -> "Spelling":
+        """Return the spelling of a tokenizer's tokens, as many as a model has logits."""
+        size = max(num_logits, len(encoder.num_bases))
+        num_bases = np.zeros(size, dtype=np.int64)
+        num_bases[: len(encoder.num_bases)] = encoder.num_bases
+        num_bases[num_logits:] = 0
+        found = np.zeros((size, int(num_bases.max(initial=1))), dtype=np.uint8)
+        ids = np.flatnonzero(num_bases)
+        for i, token in zip(ids.tolist(), tokenizer.convert_ids_to_tokens(ids.tolist()), strict=True):
+            found[i, : num_bases[i]] = to_letters(token.upper())
+        adds = np.minimum(num_bases, 1) if encoder.kind == "kmer-overlapping" else num_bases
+        return cls(found[:num_logits], num_bases[:num_logits], adds[:num_logits])
+
+    def text(self, token: int, last: int) -> str:
+        """Return the last letters of a token."""
+        return self.letters[token, self.num_bases[token] - last : self.num_bases[token]].tobytes().decode("ascii")
+
+
+class _Draw(LogitsProcessor):
+    """Leaves of a step's logits the drawn token alone, so that `generate` takes it."""
+
+    def __init__(self, spelling: Spelling, sampling: Sampling, numbers: np.ndarray, num_given: int, overlapping: bool):
+        self.spelling, self.sampling, self.numbers, self.num_given = spelling, sampling, numbers, num_given
+        self.overlapping = overlapping
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return (B, V)."""
+        allowed = np.tile(self.spelling.num_bases > 0, (len(input_ids), 1))
+        if self.overlapping:  # the next k-mer begins with all but the first letter of the last
+            last, found = input_ids[:, -1].cpu().numpy(), self.spelling.letters
+            follows = (found[last, None, 1:] == found[None, :, :-1]).all(-1)
+            allowed &= follows | (self.spelling.num_bases[last] == 0)[:, None]
+        logits = scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
+        places = np.full(len(input_ids), input_ids.shape[1] - self.num_given)
+        token = self.sampling.draw(logits, self.numbers, places).unsqueeze(1)
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+
+
+class _Enough(StoppingCriteria):
+    """Ends each sequence once its new tokens spell so many bases."""
+
+    def __init__(self, adds: torch.Tensor, num_given: int, length_bp: int):
+        self.adds, self.num_given, self.length_bp = adds, num_given, length_bp
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_) -> torch.Tensor:
+        """Return (B,) bool."""
+        return self.adds[input_ids[:, self.num_given :]].sum(1) >= self.length_bp
+
+
+def prompt_tokens(encoder: Encoder, prompt: str, seed: int, number: int) -> list[int]:
+    """Return the tokens of a prompt, as a causal model was shown the begin of a window.
+
+    K-mers are cut from the left in training. Of a prompt whose length k does not divide, the first letters are left
+    out, so that what is drawn goes on in whole k-mers. Without a prompt, and without a token that the tokenizer puts
+    first, the first token is drawn with equal chances.
+
+    Args:
+        encoder: letters → ids.
+        prompt: upper-case A, C, G, T, or nothing.
+        seed: of the first token.
+        number: of the sequence.
+
+    Raises:
+        ValueError: the prompt is shorter than one overlapping k-mer.
+    """
+    shown = prompt[len(prompt) % encoder.k :] if encoder.kind == "kmer" and len(prompt) >= encoder.k else prompt
+    ids = encoder.encode_batch(to_letters(shown)[None], special_tokens=False).ids[0].tolist() if shown else []
+    if prompt and not ids:
+        raise ValueError(f"the prompt has {len(prompt)} bp; the tokenizer's tokens are {encoder.k} bp long")
+    given = [*encoder.prefix_ids, *ids]
+    any_of = encoder.nucleotide_ids
+    return given or any_of[rng.integers(seed, STREAM_FIRST, np.array([number]), len(any_of))].tolist()
+
+
+@torch.inference_mode()
+def go_on(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    spelling: Spelling,
+    given: Sequence[Sequence[int]],
+    numbers: np.ndarray,
+    length_bp: int,
+    sampling: Sampling,
+    drawn_first: bool = False,
+    most_tokens: int | None = None,
+) -> list[str]:
+    """Return the bases that a causal model draws after tokens.
+
+    Args:
+        model: in evaluation.
+        encoder: letters → ids.
+        spelling: as `Spelling.of`.
+        given: B rows of as many tokens, at least one.
+        numbers: (B,) of the sequences, which decide their draws.
+        length_bp: bases to return; the last token is cut.
+        sampling: how to draw.
+        drawn_first: the only token of each row was drawn, and belongs to what is returned.
+        most_tokens: of a row, where the model has no positions beyond.
+
+    Returns:
+        B texts of length_bp letters.
+
+    Raises:
+        ValueError: so many tokens do not spell so many bases.
+    """
+    ids = torch.tensor([list(row) for row in given], device=model.device)
+    overlapping = encoder.kind == "kmer-overlapping"
+    adds = torch.from_numpy(spelling.adds).to(model.device)
+    before = [spelling.text(row[0], int(spelling.num_bases[row[0]])) if drawn_first else "" for row in given]
+    wanted = length_bp - min(map(len, before))
+    out = ids
+    most = wanted if most_tokens is None else min(wanted, most_tokens - ids.shape[1])
+    if most > 0:
+        # Pads of ended rows spell nothing, whatever the tokenizer pads with.
+        nothing = int(np.flatnonzero(spelling.num_bases == 0)[0]) if (spelling.num_bases == 0).any() else encoder.pad_id
+        out = model.generate(
+            ids,
+            **{"attention_mask": torch.ones_like(ids), "do_sample": False, "num_beams": 1, "use_cache": True},
+            **{"max_new_tokens": most, "pad_token_id": nothing, "eos_token_id": None, "repetition_penalty": 1.0},
+            logits_processor=LogitsProcessorList([_Draw(spelling, sampling, numbers, ids.shape[1], overlapping)]),
+            stopping_criteria=StoppingCriteriaList([_Enough(adds, ids.shape[1], wanted)]),
+        )  # type: ignore[operator]
+    texts = []
+    for begin, row in zip(before, out[:, ids.shape[1] :].tolist(), strict=True):
+        # The first overlapping k-mer after no k-mer tells all its letters.
+        whole = overlapping and not spelling.num_bases[given[0][-1]]
+        parts = [
+            spelling.text(token, int(spelling.num_bases[token] if whole and not i else spelling.adds[token]))
+            for i, token in enumerate(row)
+        ]
+        texts.append("".join([begin, *parts])[:length_bp])
+        if len(texts[-1]) < length_bp:
+            raise ValueError(
+                f"{most_tokens:,} tokens, for which alone the model has positions, held {len(texts[-1]):,} new bp of "
+                f"{length_bp:,}; ask for fewer, or shorten the prompt"
+            )
+    return texts
+
+
+def candidates(spelling: Spelling, known: np.ndarray) -> np.ndarray:
+    """Return (V,) bool, the tokens that spell some letters, `N` standing for any.
+
+    Args:
+        spelling: as `Spelling.of`.
+        known: (w,) uint8.
+    """
+    width = len(known)
+    fits = (spelling.num_bases == width) if width <= spelling.letters.shape[1] else np.zeros(len(spelling.adds), bool)
+    return fits & ((spelling.letters[:, :width] == known) | (known == N)).all(1) if fits.any() else fits
+
+
+@torch.inference_mode()
+def fill(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    spelling: Spelling,
+    sequences: Sequence[str],
+    numbers: np.ndarray,
+    sampling: Sampling,
+    passes: int = 0,
+) -> list[str]:
+    """Return sequences with every N drawn by a masked model.
+
+    Every token that holds an N is hidden. Each pass draws, in each row, the token that the model is most certain of
+    among those that agree with the letters around, and shows it to the next pass.
+
+    Args:
+        model: in evaluation.
+        encoder: of single nucleotides or of k-mers side by side.
+        spelling: as `Spelling.of`.
+        sequences: B texts of A, C, G, T and N, of one length.
+        numbers: (B,) of the sequences, which decide their draws.
+        sampling: how to draw.
+        passes: at most so many; each then draws as many tokens as it must. 0 for a token each.
+
+    Raises:
+        ValueError: the tokenizer does not say where tokens begin, whatever the letters, or has no mask.
+    """
+    if encoder.kind not in ("char", "kmer"):
+        raise ValueError(
+            f"the tokenizer is {encoder.kind}: which tokens lie over an N depends on the letters to be found; fill "
+            "with a model of single nucleotides or of k-mers side by side"
+        )
+    if encoder.mask_id is None:
+        raise ValueError("the tokenizer has no mask token, so the model cannot be asked for what is hidden")
+    letters = np.stack([to_letters(sequence) for sequence in sequences]).copy()
+    encoded = encoder.encode_batch(np.where(letters == N, ord("A"), letters))
+    places = [
+        (row, column)
+        for row, column in zip(*np.nonzero(encoded.end > encoded.start), strict=True)
+        if (letters[row, encoded.start[row, column] : encoded.end[row, column]] == N).any()
+    ]
+    if not places:
+        return list(sequences)
+    rows, columns = np.array(places).T
+    start, end = encoded.start[rows, columns], encoded.end[rows, columns]
+    allowed = torch.from_numpy(
+        np.stack([candidates(spelling, letters[r, a:b]) for r, a, b in zip(rows, start, end, strict=True)])
+    ).to(model.device)
+    ids = torch.from_numpy(encoded.ids).to(model.device)
+    ids[rows, columns] = encoder.mask_id
+    a_pass = -(-np.bincount(rows, minlength=len(letters)) // passes) if passes else np.ones(len(letters), dtype=int)
+    left = np.arange(len(rows))
+    while len(left):
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[rows[left], columns[left]]
+        logits = logits.double().masked_fill(~allowed[left], -torch.inf)
+        certain = logits.softmax(-1).amax(-1).cpu().numpy()
+        order = np.lexsort((columns[left], -certain, rows[left]))
+        row = rows[left][order]
+        rank = np.arange(len(order)) - np.searchsorted(row, row)
+        taken = order[rank < a_pass[row]]
+        at = left[taken]
+        token = sampling.draw(logits[taken], numbers[rows[at]], columns[at])
+        ids[rows[at], columns[at]] = token
+        for place, one in zip(at, token.tolist(), strict=True):
+            letters[rows[place], start[place] : end[place]] = spelling.letters[one, : end[place] - start[place]]
+        left = np.setdiff1d(left, at)
+    return [row.tobytes().decode("ascii") for row in letters]
