@@ -22,9 +22,10 @@ from typing import Annotated, Any
 
 import typer
 
+from genolm.variants.columns import LLRS, MEANINGS, field
+
 CALIBRATED = ("masked_llr", "likelihood")
 """Estimators that sum over more tokens the longer an indel is."""
-LLRS = ("masked_llr", "likelihood", "unmasked_llr")
 
 
 def score(
@@ -36,6 +37,7 @@ def score(
         list[str] | None, typer.Option(help="masked_llr, likelihood, …; give it again for more.")
     ] = None,
     window: Annotated[int | None, typer.Option(help="Bases shown to the model, else as many as in training.")] = None,
+    step: Annotated[int, typer.Option(help="Windows start at multiples of it: dense variants are faster.", min=1)] = 1,
     batch_size: Annotated[int, typer.Option(help="Rows of tokens in a forward pass.", min=1)] = 32,
     check_ref: Annotated[str, typer.Option(help="Where REF is another: exit, warn, exclude, set-status.")] = "warn",
     aliases: Annotated[Path | None, typer.Option(help="Names of contigs: in the VCF, tab, in the FASTA.")] = None,
@@ -65,6 +67,7 @@ def score(
     from genolm.variants.likelihood import check_estimators
     from genolm.variants.parts import Parts, look_through
     from genolm.variants.records import open_records
+    from genolm.variants.reference import open_genome
     from genolm.variants.written import check_suffix
 
     check_suffix(out)
@@ -95,6 +98,7 @@ def score(
             "genome": store.fingerprint,
             "model": language.sha256,
             "window_bp": language.window_bp,
+            "step": step,
             "estimators": estimators,
             "region": region,
             "drop_samples": drop_samples,
@@ -110,8 +114,13 @@ def score(
             if parts.begin(job) and state.is_main_process:
                 print(f"going on with {parts.folder}", file=sys.stderr)
             survey = parts.survey(lambda: look_through(records, contigs, store, longest, check))
-        options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": estimators, "autocast": bf16}
-        options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
+        options: dict[str, Any] = {"window_bp": language.window_bp, "step": step, "estimators": estimators}
+        options |= {
+            "autocast": bf16,
+            "causal": language.causal,
+            "batch_size": batch_size,
+            "max_tokens": language.max_tokens,
+        }
         language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         if state.is_main_process:
             describe(language, estimators, survey)
@@ -128,15 +137,6 @@ def score(
             finish(out, parts, survey, records, language, estimators, background, check_ref, seconds)
         if not any(survey.scored) and survey.num_records:
             raise SystemExit(3)
-
-
-def open_genome(fasta: str, folder: Path):
-    """Return the store of a reference: a prepared one, or one prepared into `folder`."""
-    from genolm.genome.store import Store, prepare
-
-    if (Path(fasta) / "manifest.json").is_file():
-        return Store.open(fasta)
-    return prepare({"reference": [Path(fasta)]}, folder)
 
 
 def spooled(folder: Path, main: bool) -> Path:
@@ -305,20 +305,6 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
         f"{rate:,.1f} variants/s in this start",
         markup=False,
     )
-
-
-def field(column: str) -> str:
-    """Return the name of a column in the output."""
-    return f"GENOLM_{column.upper()}"
-
-
-MEANINGS = {
-    "masked_llr": "log p(ALT) - log p(REF) of touched tokens hidden at once, nats, mean of both strands",
-    "likelihood": "log p(window with ALT) - log p(window with REF), nats, mean of both strands",
-    "unmasked_llr": "log p(ALT) - log p(REF) where REF is shown, nats, mean of both strands",
-    "entropy": "entropy of A, C, G, T at the first changed base, nats, mean of both strands",
-    "influence": "mean greatest change of log-odds elsewhere in the window, mean of both strands",
-}
 
 
 def info_lines(language, columns: list[str], calibrated: dict, version: str) -> list[str]:

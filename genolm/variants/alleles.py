@@ -123,7 +123,7 @@ def resolve(
             return "too_long", None
         if not ref or not alt:
             unit = ref or alt
-            shift = _shift(store, contig, start, unit)
+            shift = left_shift(store, contig, start, unit)
             turn = len(unit) - shift % len(unit)
             unit = unit[turn:] + unit[:turn]
             start, ref, alt = start - shift, unit if ref else "", unit if alt else ""
@@ -161,7 +161,7 @@ def _trimmed(start: int, ref: str, alt: str) -> tuple[int, str, str]:
     return start + same, ref[same:], alt[same:]
 
 
-def _shift(store: Store, contig: int, start: int, unit: str) -> int:
+def left_shift(store: Store, contig: int, start: int, unit: str) -> int:
     """Count by how many bases letters that are put in, or taken out, before or at `start` can move left.
 
     Moving by one is possible where the base before is the last letter of the unit, which is turned by one with it. So

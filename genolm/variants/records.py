@@ -9,7 +9,7 @@ Cost: about 2 us a record without samples. Memory: one line.
 import contextlib
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ class Records:
             self._open_text()
         if drop_samples:
             self.names = []
-        self.region = None if region is None else self._parsed(region)
+        self.region = None if region is None else parse_region(region, self.declared)
 
     def __iter__(self) -> Iterator[Record]:
         if self.kind == "bcf":
@@ -218,19 +218,6 @@ class Records:
 
     # --- regions
 
-    def _parsed(self, region: str) -> Region:
-        """Read `chrom`, `chrom:place`, `chrom:start-` or `chrom:start-end`; a contig may have colons in its name."""
-        match = _REGION.fullmatch(region)
-        if region in self.declared or ":" not in region:
-            return Region(region, 1, None)
-        start = int(match[2].replace(",", "") or 0) if match else 0
-        if match is None or (match[4] and not match[3]):
-            raise ValueError(f"region {region!r}; it must be chrom:start-end, 1-based, both ends in it")
-        end = int(match[4].replace(",", "") or 0) if match[4] else (None if match[3] else start)
-        if start < 1 or (end is not None and end < start):
-            raise ValueError(f"region {region!r}: 1 <= start <= end must hold")
-        return Region(match[1], start, end)
-
     def _inside(self, records: Iterator[Record]) -> Iterator[Record]:
         """Yield the records that touch the region with REF, or up to INFO/END, numbered anew."""
         assert self.region is not None
@@ -349,6 +336,28 @@ class Records:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
             yield self._of_vcf(number, None, line)
             number += 1
+
+
+def parse_region(region: str, names: Container[str] = ()) -> Region:
+    """Read `chrom`, `chrom:place`, `chrom:start-` or `chrom:start-end`.
+
+    Args:
+        region: as a user writes it.
+        names: of contigs, which may have colons in them.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = _REGION.fullmatch(region)
+    if region in names or ":" not in region:
+        return Region(region, 1, None)
+    start = int(match[2].replace(",", "") or 0) if match else 0
+    if match is None or (match[4] and not match[3]):
+        raise ValueError(f"region {region!r}; it must be chrom:start-end, 1-based, both ends in it")
+    end = int(match[4].replace(",", "") or 0) if match[4] else (None if match[3] else start)
+    if start < 1 or (end is not None and end < start):
+        raise ValueError(f"region {region!r}: 1 <= start <= end must hold")
+    return Region(match[1], start, end)
 
 
 def open_records(path: str | Path, region: str | None = None, drop_samples: bool = False) -> Records:
