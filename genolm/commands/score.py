@@ -121,7 +121,7 @@ def score(
             "batch_size": batch_size,
             "max_tokens": language.max_tokens,
         }
-        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
+        language.model.to(state.device)
         if state.is_main_process:
             describe(language, estimators, survey)
         began = time.perf_counter()
