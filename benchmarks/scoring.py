@@ -3,7 +3,8 @@
 The straight scorer does what TraitGym's scripts describe: for each variant windows of REF and of ALT around it, on both
 strands, one row of the model each; of a masked model the log-odds of ALT at the hidden site, of a causal model the
 difference of the windows' log-likelihoods. Its rows are batched as ours are. `dense` is the three ALTs of neighbouring
-sites, `isolated` one ALT a site, sites a thousand bases apart. Rounds go from one scorer to the other in one process,
+sites, `isolated` one ALT a site, sites a thousand bases apart, `dense-64` the dense ones in windows that start at
+multiples of 64 bases, for both scorers. Rounds go from one scorer to the other in one process,
 so that a noisy machine treats both alike; the median of their ratios counts. Without a model weights are random.
 
     python benchmarks/scoring.py                             # recipes/genolm/small-{masked,causal}, 512 bp: 15 minutes
@@ -36,19 +37,28 @@ BASES = "ACGT"
 
 
 def straight(
-    model: Any, encoder: Encoder, store: Store, alleles: list[Allele], causal: bool, width: int, batch: int, bf16: bool
+    model: Any,
+    encoder: Encoder,
+    store: Store,
+    alleles: list[Allele],
+    causal: bool,
+    width: int,
+    step: int,
+    batch: int,
+    bf16: bool,
 ) -> np.ndarray:
     """Score single bases as the protocol is written: nothing is shared between rows."""
     device, rows, sites, targets = next(model.parameters()).device, [], [], []
     for allele in alleles:
-        start = allele.start - width // 2
+        site = width // 2 + allele.start % step
+        start = allele.start - site
         window = store.fetch(allele.contig, start, start + width)
         for haplotype in (allele.ref, allele.alt):
             shown = window.copy()
-            shown[width // 2] = ord(haplotype)
+            shown[site] = ord(haplotype)
             for strand in (shown, reverse_complement(shown)):
                 rows.append(encoder.encode_batch(strand[None]).ids[0])
-                sites.append(width // 2 if strand is shown else width // 2 - 1)
+                sites.append(site if strand is shown else width - 1 - site)
                 targets.append(int(rows[-1][sites[-1]]))
                 if not causal:
                     rows[-1][sites[-1]] = encoder.mask_id
@@ -91,9 +101,9 @@ def main() -> None:
         for window in options.window:
             for label, model, encoder, causal in models(options, window):
                 model.to(options.device).eval()
-                for kind in ("dense", "isolated"):
+                for kind, step in (("dense", 1), ("dense-64", 64), ("isolated", 1)):
                     alleles = chosen(contig, kind, options.sites)
-                    slow, fast, ratio, most = measure(model, encoder, store, alleles, causal, window, options)
+                    slow, fast, ratio, most = measure(model, encoder, store, alleles, causal, window, step, options)
                     about = f"{label:<16} {window:>6}  {kind:<9} {slow:>11.2f} {fast:>10.2f}"
                     print(f"{about} {ratio:>7.2f}   {most:.1e}", flush=True)
 
@@ -113,24 +123,24 @@ def models(options, window: int):
 
 def chosen(contig: str, kind: str, num_sites: int) -> list[Allele]:
     """Return the three ALTs of neighbouring sites, or one ALT of sites far apart."""
-    step = 1 if kind == "dense" else 1000
-    places = [10_000 + step * i for i in range(num_sites)]
+    apart = 1000 if kind == "isolated" else 1
+    places = [10_048 + apart * i for i in range(num_sites)]
     others = {base: [other for other in BASES if other != base] for base in BASES}
     return [
-        Allele(0, at, contig[at], alt) for at in places for alt in others[contig[at]][: 3 if kind == "dense" else 1]
+        Allele(0, at, contig[at], alt) for at in places for alt in others[contig[at]][: 1 if kind == "isolated" else 3]
     ]
 
 
-def measure(model, encoder, store, alleles, causal, window, options) -> tuple[float, float, float, float]:
+def measure(model, encoder, store, alleles, causal, window, step, options) -> tuple[float, float, float, float]:
     """Return variants a second of both, the median ratio, and the greatest difference of a score."""
     estimator = "likelihood" if causal else "masked_llr"
     times: list[tuple[float, float]] = []
     for _ in range(options.rounds + 1):  # the first one warms up
         began = time.perf_counter()
-        one = straight(model, encoder, store, alleles, causal, window, options.batch_size, options.bf16)
+        one = straight(model, encoder, store, alleles, causal, window, step, options.batch_size, options.bf16)
         between = time.perf_counter()
         two = score_alleles(
-            model, encoder, store, alleles, causal=causal, window_bp=window, estimators=[estimator],
+            model, encoder, store, alleles, causal=causal, window_bp=window, step=step, estimators=[estimator],
             batch_size=options.batch_size, autocast=options.bf16,
         ).values[estimator]  # fmt: skip
         times.append((between - began, time.perf_counter() - between))
