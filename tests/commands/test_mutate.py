@@ -79,13 +79,21 @@ def test_every_change_once_and_as_genolm_score_says(folder, tmp_path, capfd, mod
         lines.append(f"chr1\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.")
     (tmp_path / "x.vcf").write_text("\n".join(lines) + "\n")
     code, told = mutate(
-        folder, tmp_path / "x.vcf", "--out", tmp_path / "y.tsv", "--background", 0, model=model, capfd=capfd, verb="score"
+        folder,
+        tmp_path / "x.vcf",
+        "--out",
+        tmp_path / "y.tsv",
+        "--background",
+        0,
+        model=model,
+        capfd=capfd,
+        verb="score",
     )
     assert code == 0, told
     column = "GENOLM_LIKELIHOOD" if model == "causal" else "GENOLM_MASKED_LLR"
     for name in (column, f"{column}_STRANDS"):
         scored = [float(row[name]) for row in table(tmp_path / "y.tsv")]
-        np.testing.assert_allclose([float(row[name]) for row in rows], scored, atol=2e-5)
+        np.testing.assert_allclose([float(row[name]) for row in rows], scored, rtol=6e-5, atol=2e-5)  # of five digits
     # Deletions of any base of a repeat are one.
     assert len({row[column] for row in rows if row["alt"] == "-" and 202 <= int(row["pos"]) <= 205}) == 1
 
