@@ -15,6 +15,8 @@ VERBS = {
     "benchmark": "tasks × methods × seeds from one YAML, to one page; goes on where it stopped",
     "sweep": "the best of many recipes by their valid rows: width, kernel, learning rate",
     "score": "variants of a VCF → what a language model says of every ALT, zero-shot",
+    "embed": "vectors of sequences, or of their bases and tokens",
+    "generate": "new bases: after a prompt, or in place of N",
     "mutate": "every change of every base of a region: table, heat map and sequence logo, page",
     "scan": "one value per base of regions, entropy or the greatest LLR: bigWig, bedGraph",
     "publish": "a run to the Hugging Face Hub, private by default",

@@ -31,9 +31,10 @@ def embed(
     from genolm.data.batches import LabelCollator, RowEncoder
     from genolm.data.labels import Labelled
     from genolm.data.targets import Task
-    from genolm.labelled_parts import check_lengths, longest
+    from genolm.labelled_parts import check_lengths
     from genolm.models.labelled import open_backbone
     from genolm.models.labelled_folder import model_folder
+    from genolm.models.language import longest
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
     from genolm.training.vectors import POOLING, layer_of, write_vectors
@@ -57,7 +58,7 @@ def embed(
     none = np.zeros(len(ids))
     task = Task("regression", ("embedding",))
     labelled = Labelled(task, np.array(ids), letters, none, np.full(len(ids), ""), np.array(source))
-    rows = RowEncoder(encoder, longest(opened), cut=windows, per_base=pool == "per-base")
+    rows = RowEncoder(encoder, longest(opened.config), cut=windows, per_base=pool == "per-base")
     try:
         check_lengths(rows, labelled)
     except ValueError as error:

@@ -140,9 +140,9 @@ def cleaned(prompt: str) -> str:
 
 def widest(model, encoder) -> int | None:
     """Return the tokens of a row that the model takes, those of the sequence alone; None for any."""
-    from genolm.labelled_parts import longest
+    from genolm.models.language import longest
 
-    tokens = longest(model)
+    tokens = longest(model.config)
     return None if tokens is None else tokens - len(encoder.prefix_ids) - len(encoder.suffix_ids)
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-FASTA = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz", ".fa.bgz", ".fna.bgz", ".fasta.bgz")
 WRITES = (".csv", ".tsv", ".parquet")
 
 
@@ -26,6 +25,7 @@ def predict(
 
     from genolm.data.batches import for_rows
     from genolm.data.labels import Labelled
+    from genolm.data.records import FASTA, read_records
     from genolm.data.rows import read_rows
     from genolm.labelled_parts import check_lengths
     from genolm.models.labelled_folder import open_labelled
@@ -37,12 +37,13 @@ def predict(
     if sequences.endswith(FASTA):
         if column or fasta:
             raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
-        ids, letters, source = records(sequences)
+        names, letters, places = read_records(sequences)
+        ids, source = np.array(names), np.array(places)
     else:
         pairs = [word.partition("=") for word in column or []]
-        names: dict[str, Any] = {key: value if value not in ("", "null") else None for key, _, value in pairs}
+        mapping: dict[str, Any] = {key: value if value not in ("", "null") else None for key, _, value in pairs}
         try:
-            rows = read_rows(sequences, fasta, {"label": None} | names, need_labels=False)
+            rows = read_rows(sequences, fasta, {"label": None} | mapping, need_labels=False)
         except ValueError as error:
             raise ValueError(as_options(str(error))) from None
         ids, letters, source = rows.ids, rows.sequences, rows.source
@@ -77,30 +78,6 @@ def threshold_of(run: str) -> Any:
         if path.is_file():
             return json.loads(path.read_text()).get("threshold")
     return None
-
-
-def records(path: str) -> tuple[Any, list[str], Any]:
-    """Return names, letters and places of the records of a FASTA."""
-    import numpy as np
-
-    from genolm.data.letters import clean
-    from genolm.genome.alphabet import text
-    from genolm.genome.fasta import check_file, read_fasta
-
-    check_file(Path(path))
-    names: list[str] = []
-    lines: list[int] = []
-    held: list[list[str]] = []
-    for block in read_fasta(path):
-        if block.opens:
-            names.append(block.name)
-            lines.append(block.line)
-            held.append([])
-        else:
-            held[-1].append(text(block.letters))
-    source = [f"{path}:{line}" for line in lines]
-    letters, _ = clean(["".join(parts) for parts in held], lambda row: source[row])
-    return np.array(names), letters, np.array(source)
 
 
 def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:

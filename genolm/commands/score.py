@@ -37,6 +37,7 @@ def score(
         list[str] | None, typer.Option(help="masked_llr, likelihood, …; give it again for more.")
     ] = None,
     window: Annotated[int | None, typer.Option(help="Bases shown to the model, else as many as in training.")] = None,
+    step: Annotated[int, typer.Option(help="Windows start at multiples of it: dense variants are faster.", min=1)] = 1,
     batch_size: Annotated[int, typer.Option(help="Rows of tokens in a forward pass.", min=1)] = 32,
     check_ref: Annotated[str, typer.Option(help="Where REF is another: exit, warn, exclude, set-status.")] = "warn",
     aliases: Annotated[Path | None, typer.Option(help="Names of contigs: in the VCF, tab, in the FASTA.")] = None,
@@ -97,6 +98,7 @@ def score(
             "genome": store.fingerprint,
             "model": language.sha256,
             "window_bp": language.window_bp,
+            "step": step,
             "estimators": estimators,
             "region": region,
             "drop_samples": drop_samples,
@@ -112,9 +114,14 @@ def score(
             if parts.begin(job) and state.is_main_process:
                 print(f"going on with {parts.folder}", file=sys.stderr)
             survey = parts.survey(lambda: look_through(records, contigs, store, longest, check))
-        options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": estimators, "autocast": bf16}
-        options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
-        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
+        options: dict[str, Any] = {"window_bp": language.window_bp, "step": step, "estimators": estimators}
+        options |= {
+            "autocast": bf16,
+            "causal": language.causal,
+            "batch_size": batch_size,
+            "max_tokens": language.max_tokens,
+        }
+        language.model.to(state.device)
         if state.is_main_process:
             describe(language, estimators, survey)
         began = time.perf_counter()

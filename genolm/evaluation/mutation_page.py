@@ -189,8 +189,9 @@ def _method(name: str, bits: float, deletions: bool) -> str:
     )
     return (
         "<h2>How to read it</h2><p>Each column is a base of the region, each row what is put in its place: "
-        f"{rows}. Colours give the {escape(name)}; the letter in a column is the base of the reference, and columns "
-        "of other letters stay empty. All regions share one scale of colours, full for the most extreme hundredth."
+        f"{rows}. Colours give the {escape(name)}; the letter within a column is the base of the reference, and "
+        "columns of other letters stay empty. All regions share one scale of colours, full for the most extreme "
+        "hundredth."
         f"{shifted if deletions else ''}</p><p>Letters above are a sequence logo of what the model expects at each "
         "base: p(base) is taken proportional to exp(score), with 0 for the reference, and letters share a height of 2 "
         f"bits less the entropy of p. Its axis ends at {bits:g} of the 2 bits there can be. All numbers, none shifted, "

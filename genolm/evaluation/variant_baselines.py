@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from genolm.evaluation.markov import MarkovLadder, fit
-from genolm.evaluation.variant_keys import canonical
 from genolm.evaluation.variant_table import Variants
 from genolm.genome.alphabet import BASE_INDEX, letters, reverse_complement
+from genolm.genome.chromosomes import canonical
 from genolm.genome.fasta import check_file, read_fasta
 
 MARKOV_ORDERS = (3, 6, 9)

@@ -1,11 +1,11 @@
 """Which rows of two tables are the same variant: contig names, columns, and a join that loses nothing."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from genolm.data.tables import Table
+from genolm.genome.chromosomes import canonical
 
 _KEY = {
     "chrom": ("chrom", "#chrom", "chromosome", "chr", "contig"),
@@ -14,20 +14,6 @@ _KEY = {
     "alt": ("alt", "alternate"),
 }
 STATUS = "genolm_status"
-_ACCESSION = re.compile(r"NC_0000([0-2]\d)\.\d+")
-
-
-def canonical(name: str) -> str:
-    """Return what spellings of one human chromosome share: chr1, 1 and NC_000001.11 are 1; chrM, MT and rCRS are MT.
-
-    Other names stay as they are, but for a leading `chr`.
-    """
-    found = _ACCESSION.fullmatch(name)
-    if found and 1 <= int(found[1]) <= 24:
-        number = int(found[1])
-        return {23: "X", 24: "Y"}.get(number, str(number))
-    short = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return "MT" if short in ("M", "MT", "NC_012920.1", "rCRS") else short
 
 
 @dataclass(frozen=True)

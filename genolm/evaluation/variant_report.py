@@ -15,10 +15,10 @@ from genolm.evaluation.metrics import CONFIDENCE, NUM_REPLICATES
 from genolm.evaluation.numbers import number, span
 from genolm.evaluation.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.evaluation.variant_figure import variant_curves, variant_scatter
-from genolm.evaluation.variant_keys import canonical
 from genolm.evaluation.variant_metrics import Candidate, compare_scores
 from genolm.evaluation.variant_table import Variants, check_labels, read_variants
 from genolm.evaluation.variant_tracks import track_name, track_values
+from genolm.genome.chromosomes import canonical
 from genolm.provenance import refuse_other, versions, write_text
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genolm.evaluation.variant_keys import canonical
+from genolm.genome.chromosomes import canonical
 
 _BIGWIG = (bytes.fromhex("26fc8f88"), bytes.fromhex("888ffc26"))
 _LINES_AT_ONCE = 1 << 17

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from genolm.models.build import load_model
 from genolm.models.folder import ModelError, without_bars
@@ -30,7 +30,7 @@ class LanguageModel:
 
     Attributes:
         name: as the user gave it.
-        model: in evaluation mode.
+        model: a PreTrainedModel, in evaluation mode.
         encoder: letters → ids.
         causal: whether it reads from left to right.
         window_bp: bases of a window that it was trained on, or can take; even, and a multiple of k.
@@ -39,7 +39,7 @@ class LanguageModel:
     """
 
     name: str
-    model: PreTrainedModel
+    model: Any
     encoder: Encoder
     causal: bool
     window_bp: int

@@ -1,16 +1,10 @@
 """Names of contigs: those in a VCF, and those in the FASTA."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from genolm.genome.chromosomes import chromosome
 from genolm.genome.store import Store
-
-_HUMAN = re.compile(r"NC_0000(\d\d)(?:\.(\d+))?")
-_HUMAN_T2T = re.compile(r"NC_0609(\d\d)(?:\.\d+)?")
-_MITOCHONDRION = {"M", "MT", "NC_012920", "NC_012920.1", "J01415.2", "rCRS"}
-# Version of NC_0000NN in GRCh38, chromosomes 1 to 22, X and Y; GRCh37 has the one before, of every chromosome.
-_GRCH38 = (11, 12, 12, 12, 10, 12, 14, 11, 12, 11, 10, 12, 11, 9, 10, 10, 11, 10, 10, 11, 9, 11, 11, 10)
 
 
 class Contigs:
@@ -43,7 +37,7 @@ class Contigs:
         for number, contig in enumerate(store.contigs):
             self._labels.append((contig.genome, contig.name))
             self._by_name.setdefault(contig.name, []).append(number)
-            self._by_chromosome.setdefault(_chromosome(contig.name)[0], []).append(number)
+            self._by_chromosome.setdefault(chromosome(contig.name)[0], []).append(number)
         if self._aliases and not any(name in self._by_name for name in self._aliases.values()):
             first = next(iter(self._aliases.values()))
             raise ValueError(
@@ -72,9 +66,9 @@ class Contigs:
         wanted = self._aliases.get(name)
         found = self._by_name.get(name if wanted is None else wanted, [])
         if not found and wanted is None:
-            chromosome, assembly = _chromosome(name)
-            for number in self._by_chromosome.get(chromosome, []):
-                if assembly is None or _chromosome(self._labels[number][1])[1] in (None, assembly):
+            bare, assembly = chromosome(name)
+            for number in self._by_chromosome.get(bare, []):
+                if assembly is None or chromosome(self._labels[number][1])[1] in (None, assembly):
                     found = [*found, number]
         if len(found) > 1:
             labels = [self._labels[number] for number in found[:2]]
@@ -85,22 +79,6 @@ class Contigs:
                 + ("give a FASTA of one genome" if same else "say which one in a table of names")
             )
         return found[0] if found else None
-
-
-def _chromosome(name: str) -> tuple[str, str | None]:
-    """Return the bare name of a chromosome, and the assembly that an accession names."""
-    if name in _MITOCHONDRION:
-        return "MT", None
-    if (match := _HUMAN.fullmatch(name)) and 1 <= (number := int(match[1])) <= 24:
-        version = match[2]
-        newest = _GRCH38[number - 1]
-        assembly = None if version is None else {newest: "GRCh38", newest - 1: "GRCh37"}.get(int(version), version)
-        return {23: "X", 24: "Y"}.get(number, str(number)), assembly
-    if (match := _HUMAN_T2T.fullmatch(name)) and 25 <= int(match[1]) <= 48:
-        number = int(match[1]) - 24
-        return {23: "X", 24: "Y"}.get(number, str(number)), "T2T-CHM13"
-    bare = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return ("MT" if bare in ("M", "MT") else bare), None
 
 
 def read_aliases(path: str | Path) -> dict[str, str]:

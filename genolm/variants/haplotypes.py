@@ -3,8 +3,9 @@
 A window of W bases starts W // 2 bases before the first changed base of the forward strand, so that a single base
 stands at index W // 2; on the other strand, where the same windows are read as reverse complements, it stands at
 W - 1 - W // 2, which is W // 2 - 1 for even W. Where the allele changes the length, both windows keep their left edge
-and both have W bases: the shorter haplotype shows more of its right flank. At the ends of a contig windows are shorter,
-as in training.
+and both have W bases: the shorter haplotype shows more of its right flank. With a step above 1 windows start at
+multiples of it only, up to step - 1 bases earlier, so that neighbours share the window of REF. At the ends of a contig
+windows are shorter, as in training.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ class Windows:
 
 
 def windows_of(
-    store: Store, alleles: Sequence[Allele], window_bp: int, shift: int = 0
+    store: Store, alleles: Sequence[Allele], window_bp: int, shift: int = 0, step: int = 1
 ) -> tuple[Windows, Windows, np.ndarray]:
     """Cut the windows of alleles out of a genome.
 
@@ -57,13 +58,15 @@ def windows_of(
         window_bp: W.
         shift: bases by which windows start earlier, so that the changed base stands at W // 2 + shift: the phase of a
             k-mer.
+        step: windows start at multiples of it, counted from W // 2 bases before the contig.
 
     Returns:
         Windows of REF; windows of ALT; and (n,) bool, which of them an end of the contig has cut short.
     """
     num = len(alleles)
     ref, alt = (np.zeros((num, window_bp), dtype=np.uint8) for _ in range(2))
-    before = np.array([min(allele.start, window_bp // 2 + shift) for allele in alleles], dtype=np.int64)
+    wanted = np.array([window_bp // 2 + shift + allele.start % step for allele in alleles], dtype=np.int64)
+    before = np.minimum(wanted, [allele.start for allele in alleles]).astype(np.int64)
     lengths = np.zeros((2, num), dtype=np.int64)
     changed = np.array([(len(allele.ref), len(allele.alt)) for allele in alleles], dtype=np.int64).reshape(num, 2)
     for row, allele in enumerate(alleles):
@@ -76,7 +79,7 @@ def windows_of(
         whole = np.concatenate([reach[:at], letters(allele.alt), reach[at + len(allele.ref) :]])[:window_bp]
         alt[row, : len(whole)] = whole
         lengths[:, row] = len(shown), len(whole)
-    cut = (before < window_bp // 2 + shift) | (lengths < window_bp).any(axis=0)
+    cut = (before < wanted) | (lengths < window_bp).any(axis=0)
     return (
         Windows(ref, lengths[0], before, np.minimum(before + changed[:, 0], lengths[0])),
         Windows(alt, lengths[1], before, np.minimum(before + changed[:, 1], lengths[1])),

@@ -84,6 +84,7 @@ def score_alleles(
     *,
     causal: bool,
     window_bp: int,
+    step: int = 1,
     estimators: Sequence[str],
     batch_size: int = 32,
     autocast: bool = False,
@@ -98,6 +99,7 @@ def score_alleles(
         alleles: n of them.
         causal: whether the model reads from left to right.
         window_bp: W, bases of a window; of k-mers a multiple of k.
+        step: windows start at multiples of it, so that neighbouring alleles share what is computed of REF.
         estimators: see the module.
         batch_size: rows of tokens in a forward pass.
         autocast: run in bf16.
@@ -115,7 +117,7 @@ def score_alleles(
         asked = Asked(encoder, causal)
         finished = []
         for phase in range(phases):
-            ref, alt, short = windows_of(store, part, window_bp, phase)
+            ref, alt, short = windows_of(store, part, window_bp, phase, step)
             cut[first : first + len(part)] |= short
             for other in (False, True):
                 sides = (ref.on_other_strand(), alt.on_other_strand()) if other else (ref, alt)

@@ -64,6 +64,8 @@ def test_the_tallest_letter_stands_on_top_and_letters_do_not_overlap():
     assert made().stack(4) == []
     svg = mutation_svg(made("A"), 1.0, 1.0)
     places = re.findall(r'#base-(\w)".*?translate\([\d.]+ ([\d.]+)\) scale\([\d.]+ ([\d.]+)\)', svg)
+    for (_, top, _), (_, top_above, _) in zip(places, places[1:], strict=False):
+        assert float(top_above) < float(top)
     for (_, top, _), (_, top_above, tall_above) in zip(places, places[1:], strict=False):
         assert float(top_above) + float(tall_above) == pytest.approx(float(top), abs=0.02)
 

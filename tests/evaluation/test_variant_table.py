@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genolm.evaluation.variant_keys import canonical
 from genolm.evaluation.variant_table import read_variants
+from genolm.genome.chromosomes import canonical
 
 HEAD = "chrom\tpos\tref\talt\tlabel\tgenolm_llr\n"
 ROWS = ["chr1\t5\tA\tG\t1\t-2.5", "chr1\t6\tC\tT\t0\t0.5", "chr2\t5\tA\tAT\t1\t-1", "2\t9\tGG\tG\t0\t1"]

@@ -335,3 +335,30 @@ def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch,
     np.testing.assert_allclose(shared.values["likelihood"], alone.values["likelihood"], atol=1e-5)
     np.testing.assert_allclose(shared.strand_difference["likelihood"], alone.strand_difference["likelihood"], atol=1e-5)
     assert num < 0.85 * sum(tokens)
+
+
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+def test_with_a_step_neighbours_share_the_window_of_ref(tmp_path, machines, objective):
+    encoder, model = machines["char", objective]
+    contig, tokens = sequence(100, 8), []
+    store = genome(tmp_path, contig)
+    alleles = [
+        Allele(0, at, contig[at], other_base)
+        for at in range(40, 48)
+        for other_base in BASES
+        if other_base != contig[at]
+    ]
+    ref, _, cut = windows_of(store, alleles, W, step=4)
+    assert {text(row) for row in ref.letters} == {contig[28:52], contig[32:56]} and not cut.any()
+    assert [chr(row[at]) for row, at in zip(ref.letters, ref.start, strict=True)] == [a.ref for a in alleles]
+    name = "likelihood" if objective == "causal" else "unmasked_llr"
+    options = {"causal": objective == "causal", "window_bp": W, "estimators": [name]}
+    hook = model.register_forward_pre_hook(lambda m, a, k: tokens.append(k["input_ids"].numel()), with_kwargs=True)
+    score_alleles(model, encoder, store, alleles, **options)
+    centred, tokens[:] = sum(tokens), []
+    stepped = score_alleles(model, encoder, store, alleles, step=4, **options)
+    assert sum(tokens) < 0.9 * centred
+    hook.remove()
+    at_start = [i for i, allele in enumerate(alleles) if allele.start % 4 == 0]
+    same = score_alleles(model, encoder, store, [alleles[i] for i in at_start], **options)
+    np.testing.assert_allclose(stepped.values[name][at_start], same.values[name], atol=1e-5)
