@@ -100,13 +100,14 @@ def scan(
         options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": [estimator], "autocast": bf16}
         options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
         pieces = list(pieces_of(wanted, PIECE))
+        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         began = time.perf_counter()
         try:
             score_pieces(
                 parts,
                 pieces,
                 store,
-                language.model.to(state.device),
+                language.model,
                 language.encoder,
                 substitutions=1 if hidden else 3,
                 shared=(state.process_index, state.num_processes),

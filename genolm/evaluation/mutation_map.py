@@ -74,7 +74,8 @@ class MutationMap:
     def change(self, column: int, row: int) -> str:
         """Write a change and its score: `41,196,320 C→T −2.31`."""
         name = f"{self.first + column:,} {self.ref[column]}→{ROWS[row]}"
-        return f"{name} {self.scores[column, row]:+.2f}".replace("-", "−")
+        against = " against the mean deletion" if row == 4 else ""
+        return f"{name} {self.scores[column, row]:+.2f}{against}".replace("-", "−")
 
 
 def limit_of(maps: Sequence[MutationMap]) -> float:

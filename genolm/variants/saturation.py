@@ -134,7 +134,8 @@ def log_probabilities(llr: np.ndarray, codes: np.ndarray) -> np.ndarray:
     logs = np.array(llr[:, :4], dtype=np.float64)
     known = np.flatnonzero(codes < 4)
     logs[known, codes[known]] = 0
-    return logs - np.logaddexp.reduce(logs, axis=1)[:, None]
+    logs -= logs.max(1, keepdims=True)
+    return logs - np.log(np.exp(logs).sum(1, keepdims=True))
 
 
 def entropy(log_p: np.ndarray) -> np.ndarray:

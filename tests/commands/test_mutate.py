@@ -93,7 +93,7 @@ def test_every_change_once_and_as_genolm_score_says(folder, tmp_path, capfd, mod
     column = "GENOLM_LIKELIHOOD" if model == "causal" else "GENOLM_MASKED_LLR"
     for name in (column, f"{column}_STRANDS"):
         scored = [float(row[name]) for row in table(tmp_path / "y.tsv")]
-        np.testing.assert_allclose([float(row[name]) for row in rows], scored, atol=2e-5)
+        np.testing.assert_allclose([float(row[name]) for row in rows], scored, rtol=6e-5, atol=2e-5)  # of five digits
     # Deletions of any base of a repeat are one.
     assert len({row[column] for row in rows if row["alt"] == "-" and 202 <= int(row["pos"]) <= 205}) == 1
 

@@ -43,7 +43,7 @@ def test_every_cell_tells_its_place_change_and_score(deletions):
     assert cells[1] == "chr1:1,001 A→C −0.50"
     assert "chr1:1,003 G→A +3.00" in cells
     assert cells.count("chr1:1,005 N, not scored") == (5 if deletions else 4)
-    assert ("chr1:1,001 A→– +0.20" in cells) == deletions
+    assert ("chr1:1,001 A→– +0.20 against the mean deletion" in cells) == deletions
     assert len([tip for tip in found if tip.endswith(" bits")]) == 4  # no logo at N
 
 
