@@ -73,8 +73,3 @@ def pieces_of(spans: Sequence[Span], size: int) -> Iterator[Span]:
     for contig, start, end in spans:
         for first in range(start, end, size):
             yield Span(contig, first, min(first + size, end))
-
-
-def named(store: Store, span: Span) -> str:
-    """Return `chrom:start-end` as users write it: 1-based, both ends in it, the contig as the FASTA names it."""
-    return f"{store.contigs[span.contig].name}:{span.start + 1}-{span.end}"
