@@ -111,7 +111,7 @@ def learning_curve(log: Sequence[dict[str, Any]], out_png: str | Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="upper right" if axes is panels[0] else "lower right")
     panels[-1].set_xlabel("training step")
     figure.savefig(out_png)
 
@@ -173,7 +173,7 @@ def score_histogram(parts: Sequence[tuple[np.ndarray, np.ndarray]], name: str, o
             shown = values[known & rows]
             if len(shown):
                 axes.hist(np.clip(shown, low, high), edges, color=colour, alpha=0.55, label=f"{label}: {len(shown):,}")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left")
     else:
         axes.text(0.5, 0.5, "nothing was scored", ha="center", transform=axes.transAxes)
     axes.axvline(0, color=_BASELINE, linewidth=1)

@@ -51,7 +51,7 @@ def sweep_figure(
         bottom = np.nanmin(found)
         panels[0].scatter(trials[~known], np.full((~known).sum(), bottom), marker="x", color=_FAILED, label="failed")
         if not known.all():
-            panels[0].legend(frameon=False)
+            panels[0].legend(frameon=False, loc="lower right")
     panels[0].set_xlabel("trial")
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     for axes, (name, chosen) in zip(panels[1:], parameters.items(), strict=False):
