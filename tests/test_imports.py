@@ -28,6 +28,7 @@ ALLOWED["labelled_parts"] = ALLOWED["parts"] | {"evaluation"}
 ALLOWED["recipe_check"] = ALLOWED["labelled_parts"]
 ALLOWED["labelled_fit"] = ALLOWED["labelled_parts"] | {"recipe_check"}
 ALLOWED["search"] = {"evaluation", "provenance", "recipe", "recipe_check", "space", "training"} | LEAVES
+ALLOWED["zero_shot"] = {"genome", "models", "training", "variants"} | LEAVES
 ALLOWED["commands"] = set(ALLOWED)
 ALLOWED["cli"] = {"commands"}
 ALLOWED["__main__"] = {"cli"}

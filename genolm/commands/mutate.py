@@ -12,9 +12,8 @@
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,7 +28,7 @@ def mutate(
     regions: Annotated[Path | None, typer.Option(help="BED or GFF file of regions.")] = None,
     deletions: Annotated[bool, typer.Option("--deletions", help="Also the deletion of each base.")] = False,
     estimator: Annotated[list[str] | None, typer.Option(help="As of `genolm score`; the first is drawn.")] = None,
-    window: Annotated[int | None, typer.Option(help="Bases shown to the model. [default: those of training]")] = None,
+    window: Annotated[int | None, typer.Option(help="Bases shown to the model, else as many as in training.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of tokens in a forward pass.", min=1)] = 32,
     max_bp: Annotated[int, typer.Option(help="Most bases of all regions: each is a column to look at.")] = 5000,
     bf16: Annotated[bool, typer.Option("--bf16", help="Faster on GPUs; scores differ in the third digit.")] = False,
@@ -41,34 +40,21 @@ def mutate(
 
     Example: genolm mutate --fasta ref.fa.gz --region chr1:1001-1200 --model runs/first --out promoter
     """
-    from datetime import timedelta
-
-    import torch
-    from accelerate import PartialState
-
-    from genolm.models.language import open_language_model
-    from genolm.training.run import locked
-    from genolm.variants.alleles import Contigs
-    from genolm.variants.likelihood import check_estimators
-    from genolm.variants.parts import Parts
-    from genolm.variants.reference import open_genome
+    from genolm.variants.contigs import Contigs
     from genolm.variants.regions import merged, pieces_of, spans_of
     from genolm.variants.saturation import PIECE, score_pieces
+    from genolm.zero_shot import zero_shot
 
     if not region and not regions:
         raise ValueError("no region was given; set --region chr1:1001-1200 or --regions x.bed")
-    parts = Parts(out / "parts")
-    if out.exists() and not (parts.folder / "job.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+    folder = out / "parts"
+    if out.exists() and not (folder / "job.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         if not out.is_dir() or {path.name for path in out.iterdir()} != {"parts"}:
             raise ValueError(f"--out {out} is there already; remove it, or name another folder")
-    # A rank that is done waits for those that are not.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
-    with ExitStack() as held:
-        if state.is_main_process:
-            parts.folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(parts.folder))
-        with state.main_process_first():
-            store = open_genome(fasta, parts.folder / "genome")
+    opening = {"tokenizer": tokenizer, "revision": revision, "trust_remote_code": trust_remote_code}
+    opening |= {"window_bp": window, "bf16": bf16, "batch_size": batch_size}
+    with zero_shot(folder, fasta, model, **opening) as begun:
+        state, parts, store, language = begun.state, begun.parts, begun.store, begun.language
         contigs = Contigs(store)
         shown = spans_of(store, contigs, region or (), regions)
         wanted = merged(shown)
@@ -78,54 +64,28 @@ def mutate(
                 f"{bases:,} bp in all regions, and a heat map has a column for each; give fewer, or --max-bp {bases}. "
                 "One value a base of long regions is written by `genolm scan`"
             )
-        language = open_language_model(
-            model, tokenizer=tokenizer, window_bp=window, revision=revision, trust_remote_code=trust_remote_code
-        )
-        estimators = list(dict.fromkeys(estimator or ["likelihood" if language.causal else "masked_llr"]))
-        check_estimators(estimators, language.encoder, language.causal)
+        estimators = begun.estimators(estimator)
         if estimators[0] not in LLRS:
             allowed = ", ".join(LLRS[1:2] if language.causal else LLRS)
             raise ValueError(f"--estimator {estimators[0]}: the first one is drawn, and must be of {allowed}")
-        job = {
-            "regions": shown,
-            "genome": store.fingerprint,
-            "model": language.sha256,
-            "window_bp": language.window_bp,
-            "estimators": estimators,
-            "deletions": deletions,
-            "bf16": bf16,
-            "batch_size": batch_size,
-        }
-        with state.main_process_first():
-            if parts.begin(job) and state.is_main_process:
-                print(f"going on with {parts.folder}", file=sys.stderr)
+        begun.take({"regions": shown, "estimators": estimators, "deletions": deletions})
         if state.is_main_process:
-            for one, other in contigs.used.items():
-                print(f"contig {one} of the regions is {other} of the FASTA", file=sys.stderr)
-            what = "causal" if language.causal else "masked"
             print(f"regions    {len(shown):,}, {bases:,} bp", file=sys.stderr)
-            print(f"model      {what}, {language.window_bp} bp around a base; {', '.join(estimators)}", file=sys.stderr)
-        options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": estimators, "autocast": bf16}
-        options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
+            begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
-        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         began = time.perf_counter()
-        try:
-            score_pieces(
-                parts,
-                pieces,
-                store,
-                language.model,
-                language.encoder,
-                deletions=deletions,
-                shared=(state.process_index, state.num_processes),
-                show=state.is_main_process,
-                **options,
-            )
-            state.wait_for_everyone()
-        except KeyboardInterrupt:
-            print(f"stopped: what is done is in {parts.folder}; the same command goes on", file=sys.stderr)
-            raise SystemExit(75) from None
+        score_pieces(
+            parts,
+            pieces,
+            store,
+            language.model,
+            language.encoder,
+            deletions=deletions,
+            shared=(state.process_index, state.num_processes),
+            show=state.is_main_process,
+            **begun.options(estimators),
+        )
+        state.wait_for_everyone()
         if state.is_main_process:
             num_changes = write_table(out / "mutations.tsv", parts, pieces, store, estimators)
             draw(out, parts, pieces, store, shown, language, estimators, deletions)

@@ -14,9 +14,8 @@ A piece is scored by one process, so any number of processes give the same bytes
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,7 +28,7 @@ def scan(
     model: Annotated[str, typer.Option(help="Run of `genolm pretrain`, a model folder, or a name on the Hub.")],
     out: Annotated[Path, typer.Option(help="File to write: .bw, .bedgraph or .wig.")],
     value: Annotated[str, typer.Option(help="entropy of A, C, G, T, in nats; max_llr, of the three ALTs.")] = "entropy",
-    window: Annotated[int | None, typer.Option(help="Bases shown to the model. [default: those of training]")] = None,
+    window: Annotated[int | None, typer.Option(help="Bases shown to the model, else as many as in training.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of tokens in a forward pass.", min=1)] = 32,
     bf16: Annotated[bool, typer.Option("--bf16", help="Faster on GPUs; values differ in the third digit.")] = False,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer instead of the model's own.")] = None,
@@ -40,86 +39,48 @@ def scan(
 
     Example: genolm scan exons.bed --fasta ref.fa.gz --model runs/first --out constraint.bw
     """
-    from datetime import timedelta
-
-    import torch
-    from accelerate import PartialState
-
-    from genolm.models.language import open_language_model
-    from genolm.training.run import locked
-    from genolm.variants.alleles import Contigs
-    from genolm.variants.likelihood import check_estimators
-    from genolm.variants.parts import Parts
-    from genolm.variants.reference import open_genome
+    from genolm.variants.contigs import Contigs
     from genolm.variants.regions import merged, pieces_of, spans_of
     from genolm.variants.saturation import PIECE, score_pieces
     from genolm.variants.tracks import check_track
+    from genolm.zero_shot import zero_shot
 
     if value not in VALUES:
         raise ValueError(f"--value {value}: allowed are {', '.join(VALUES)}")
     check_track(out)
-    parts = Parts(out.with_name(f"{out.name}.parts"))
-    if out.exists() and not (parts.folder / "job.json").is_file():
+    folder = out.with_name(f"{out.name}.parts")
+    if out.exists() and not (folder / "job.json").is_file():
         raise ValueError(f"--out {out} is there already; remove it, or name another file")
-    # A rank that is done waits for those that are not.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
-    with ExitStack() as held:
-        if state.is_main_process:
-            parts.folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(parts.folder))
-        with state.main_process_first():
-            store = open_genome(fasta, parts.folder / "genome")
+    opening = {"tokenizer": tokenizer, "revision": revision, "trust_remote_code": trust_remote_code}
+    opening |= {"window_bp": window, "bf16": bf16, "batch_size": batch_size}
+    with zero_shot(folder, fasta, model, **opening) as begun:
+        state, parts, store, language = begun.state, begun.parts, begun.store, begun.language
         contigs = Contigs(store)
         wanted = merged(spans_of(store, contigs, path=regions))
-        language = open_language_model(
-            model, tokenizer=tokenizer, window_bp=window, revision=revision, trust_remote_code=trust_remote_code
-        )
         # One hidden base tells its entropy; where no token is one base, the likelihoods of its four letters do.
         hidden = value == "entropy" and not language.causal and language.encoder.kind == "char"
-        estimator = "entropy" if hidden else "likelihood" if language.causal else "masked_llr"
-        check_estimators([estimator], language.encoder, language.causal)
-        job = {
-            "regions": wanted,
-            "genome": store.fingerprint,
-            "model": language.sha256,
-            "window_bp": language.window_bp,
-            "estimator": estimator,
-            "bf16": bf16,
-            "batch_size": batch_size,
-        }
-        with state.main_process_first():
-            if parts.begin(job) and state.is_main_process:
-                print(f"going on with {parts.folder}", file=sys.stderr)
+        estimators = begun.estimators(["entropy"] if hidden else None)
+        begun.take({"regions": wanted, "estimators": estimators})
         if state.is_main_process:
-            for one, other in contigs.used.items():
-                print(f"contig {one} of the regions is {other} of the FASTA", file=sys.stderr)
-            what = "causal" if language.causal else "masked"
             bases = sum(span.end - span.start for span in wanted)
             print(f"regions    {len(wanted):,} once merged, {bases:,} bp", file=sys.stderr)
-            print(f"model      {what}, {language.window_bp} bp around a base; {estimator}", file=sys.stderr)
-        options: dict[str, Any] = {"window_bp": language.window_bp, "estimators": [estimator], "autocast": bf16}
-        options |= {"causal": language.causal, "batch_size": batch_size, "max_tokens": language.max_tokens}
+            begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
-        language.model.to(state.device)  # pyright: ignore[reportArgumentType]
         began = time.perf_counter()
-        try:
-            score_pieces(
-                parts,
-                pieces,
-                store,
-                language.model,
-                language.encoder,
-                substitutions=1 if hidden else 3,
-                shared=(state.process_index, state.num_processes),
-                show=state.is_main_process,
-                **options,
-            )
-            state.wait_for_everyone()
-        except KeyboardInterrupt:
-            print(f"stopped: what is done is in {parts.folder}; the same command goes on", file=sys.stderr)
-            raise SystemExit(75) from None
+        score_pieces(
+            parts,
+            pieces,
+            store,
+            language.model,
+            language.encoder,
+            substitutions=1 if hidden else 3,
+            shared=(state.process_index, state.num_processes),
+            show=state.is_main_process,
+            **begun.options(estimators),
+        )
+        state.wait_for_everyone()
         if state.is_main_process:
-            finish(out, parts, pieces, store, estimator, value, time.perf_counter() - began)
+            finish(out, parts, pieces, store, estimators[0], value, time.perf_counter() - began)
 
 
 def finish(out: Path, parts, pieces, store, estimator: str, value: str, seconds: float) -> None:

@@ -16,7 +16,6 @@ import json
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,88 +54,61 @@ def score(
 
     Example: genolm score calls.vcf.gz --fasta ref.fa.gz --model runs/first --out scored.vcf.gz
     """
-    from datetime import timedelta
-
-    import torch
-    from accelerate import PartialState
-
-    from genolm.models.language import open_language_model
-    from genolm.training.run import locked
     from genolm.variants.alleles import ReferenceCheck
     from genolm.variants.contigs import Contigs, read_aliases
-    from genolm.variants.likelihood import check_estimators
-    from genolm.variants.parts import Parts, look_through
+    from genolm.variants.parts import look_through
     from genolm.variants.records import open_records
-    from genolm.variants.reference import open_genome
     from genolm.variants.written import check_suffix
+    from genolm.zero_shot import zero_shot
 
     check_suffix(out)
     check = ReferenceCheck(check_ref)
-    parts = Parts(out.with_name(f"{out.name}.parts"))
-    if out.exists() and not (parts.folder / "job.json").is_file():
+    folder = out.with_name(f"{out.name}.parts")
+    if out.exists() and not (folder / "job.json").is_file():
         raise ValueError(f"--out {out} is there already; remove it, or name another file")
-    # A rank that is done waits for those that are not.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
-    with ExitStack() as held:
-        if state.is_main_process:
-            parts.folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(parts.folder))
+    opening = {"tokenizer": tokenizer, "revision": revision, "trust_remote_code": trust_remote_code}
+    opening |= {"window_bp": window, "bf16": bf16, "batch_size": batch_size}
+    with zero_shot(folder, fasta, model, **opening) as begun:
+        state, parts, store, language = begun.state, begun.parts, begun.store, begun.language
         with state.main_process_first():
-            source = spooled(parts.folder, state.is_main_process) if variants == "-" else Path(variants)
-            store = open_genome(fasta, parts.folder / "genome")
-        language = open_language_model(
-            model, tokenizer=tokenizer, window_bp=window, revision=revision, trust_remote_code=trust_remote_code
-        )
-        estimators = list(dict.fromkeys(estimator or ["likelihood" if language.causal else "masked_llr"]))
-        check_estimators(estimators, language.encoder, language.causal)
+            source = spooled(folder, state.is_main_process) if variants == "-" else Path(variants)
+        estimators = begun.estimators(estimator)
         longest = min(max_allele or language.window_bp // 4, language.window_bp // 2)
         records = open_records(source, region, drop_samples)
         names = read_aliases(aliases) if aliases else None
         contigs = Contigs(store, names)
-        job = {
-            "variants": sha256(source),
-            "genome": store.fingerprint,
-            "model": language.sha256,
-            "window_bp": language.window_bp,
-            "step": step,
-            "estimators": estimators,
-            "region": region,
-            "drop_samples": drop_samples,
-            "max_allele": longest,
-            "aliases": names,
-            "check_ref": check_ref,
-            "background": background,
-            "seed": seed,
-            "bf16": bf16,
-            "batch_size": batch_size,
-        }
+        begun.take(
+            {
+                "variants": sha256(source),
+                "step": step,
+                "estimators": estimators,
+                "region": region,
+                "drop_samples": drop_samples,
+                "max_allele": longest,
+                "aliases": names,
+                "check_ref": check_ref,
+                "background": background,
+                "seed": seed,
+            }
+        )
         with state.main_process_first():
-            if parts.begin(job) and state.is_main_process:
-                print(f"going on with {parts.folder}", file=sys.stderr)
             survey = parts.survey(lambda: look_through(records, contigs, store, longest, check))
-        options: dict[str, Any] = {"window_bp": language.window_bp, "step": step, "estimators": estimators}
-        options |= {
-            "autocast": bf16,
-            "causal": language.causal,
-            "batch_size": batch_size,
-            "max_tokens": language.max_tokens,
-        }
-        language.model.to(state.device)
+        options = begun.options(estimators) | {"step": step}
         if state.is_main_process:
-            describe(language, estimators, survey)
+            for note in survey.notes:
+                print(note, file=sys.stderr)
+            counts = ", ".join(f"{status} {count:,}" for status, count in survey.statuses.items())
+            print(f"records    {survey.num_records:,}; ALTs: {counts or 'none'}", file=sys.stderr)
+            begun.describe(estimators, survey.used)
         began = time.perf_counter()
-        try:
-            score_stretches(parts, survey, records, contigs, store, language, longest, options, state)
-            score_backgrounds(parts, survey, store, language, background, seed, options, state)
-            state.wait_for_everyone()
-        except KeyboardInterrupt:
-            print(f"stopped: what is done is in {parts.folder}; the same command goes on", file=sys.stderr)
-            raise SystemExit(75) from None
+        score_stretches(parts, survey, records, contigs, store, language, longest, options, state)
+        score_backgrounds(parts, survey, store, language, background, seed, options, state)
+        state.wait_for_everyone()
         if state.is_main_process:
             seconds = time.perf_counter() - began
             finish(out, parts, survey, records, language, estimators, background, check_ref, seconds)
-        if not any(survey.scored) and survey.num_records:
-            raise SystemExit(3)
+    if not any(survey.scored) and survey.num_records:
+        raise SystemExit(3)
 
 
 def spooled(folder: Path, main: bool) -> Path:
@@ -155,18 +127,6 @@ def sha256(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     return file_sha256(path)
-
-
-def describe(language, estimators: list[str], survey) -> None:
-    """Print what is about to be scored, and how."""
-    for note in survey.notes:
-        print(note, file=sys.stderr)
-    for one, other in survey.used.items():
-        print(f"contig {one} of the variants is {other} of the FASTA", file=sys.stderr)
-    counts = ", ".join(f"{status} {count:,}" for status, count in survey.statuses.items())
-    print(f"records    {survey.num_records:,}; ALTs: {counts or 'none'}", file=sys.stderr)
-    what = "causal" if language.causal else "masked"
-    print(f"model      {what}, {language.window_bp} bp around a variant; {', '.join(estimators)}", file=sys.stderr)
 
 
 def score_stretches(parts, survey, records, contigs, store, language, max_allele, options, state) -> None:

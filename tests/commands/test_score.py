@@ -120,7 +120,7 @@ def test_every_record_with_scores_or_the_reason(folder, tmp_path, capfd, model):
     name = "likelihood" if model == "causal" else "masked_llr"
     for out in ("y.vcf.gz", "y.tsv", "y.parquet"):
         code, told = score(folder, path, "--out", tmp_path / out, "--background", 4, model=model, capfd=capfd)
-        assert code == 0 and "11 of 11 records" in told and "contig 1 of the variants is chr1" in told
+        assert code == 0 and "11 of 11 records" in told and "contig 1 is chr1 of the FASTA" in told
         summary = json.loads((tmp_path / f"{out}.summary.json").read_text())
         assert summary["statuses"]["scored"] == 8 and summary["alts"] == 14
         assert (tmp_path / f"{out}.png").read_bytes().startswith(b"\x89PNG")
