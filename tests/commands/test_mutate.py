@@ -58,7 +58,7 @@ def test_every_change_once_and_as_genolm_score_says(folder, tmp_path, capfd, mod
     code, told = mutate(
         folder, "--region", "1:196-206", "--region", "chr1:1-3", "--deletions", "--out", out, model=model, capfd=capfd
     )
-    assert code == 0 and "56 changes of 14 bases" in told and "contig 1 of the regions is chr1" in told
+    assert code == 0 and "56 changes of 14 bases" in told and "contig 1 is chr1 of the FASTA" in told
     names = ["chr1_1-3.png", "chr1_196-206.png", "index.html", "mutations.tsv"]
     assert sorted(path.name for path in out.iterdir()) == names
     rows = table(out / "mutations.tsv")

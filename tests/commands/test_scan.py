@@ -101,7 +101,7 @@ def test_values_are_those_of_every_change(folder, tmp_path, capfd, model):
     out = tmp_path / "max.bedgraph"
     code, told = scan(folder, "--value", "max_llr", "--out", out, model=model, capfd=capfd)
     assert code == 0 and "168 of 171 bases" in told and "3 without a value" in told
-    assert "contig 1 of the regions is chr1" in told
+    assert "contig 1 is chr1 of the FASTA" in told
     places, values = bedgraph(out)
     assert places == WANTED
     np.testing.assert_allclose(values, [max(llrs[at]) for at in places], rtol=1e-4, atol=2e-5)
@@ -148,7 +148,7 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(folder, tmp_pat
     code, told = scan(folder, "--out", out, capfd=capfd)
     assert code == 75 and "the same command goes on" in told and not out.exists()
     code, told = scan(folder, "--out", out, "--value", "max_llr", capfd=capfd)
-    assert code == 2 and "estimator was 'entropy' and is now 'masked_llr'" in told
+    assert code == 2 and "estimators was ['entropy'] and is now ['masked_llr']" in told
     del calls[:]
     calls += [1] * 20
     code, told = scan(folder, "--out", out, capfd=capfd)
