@@ -99,6 +99,7 @@ def zero_shot(
     parts = Parts(folder)
     with ExitStack() as held:
         if state.is_main_process:
+            refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(folder))
         try:
@@ -113,3 +114,14 @@ def zero_shot(
         finally:
             if state.is_main_process and folder.is_dir() and not (folder / "job.json").is_file():
                 shutil.rmtree(folder)  # a mistake that was found before anything was done
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that no job of ours has begun in: it is removed at the end, with all that is in it."""
+    if not folder.exists() or (folder / "job.json").is_file():
+        return
+    begun = (".lock", "stdin", "genome", "job.json")  # what is there before a job is taken
+    other = [] if not folder.is_dir() else sorted(x.name for x in folder.iterdir() if not x.name.startswith(begun))
+    if other or not folder.is_dir():
+        told = f"holds {other[0]!r}" if other else "is a file"
+        raise ValueError(f"{folder} {told}, which is no part of a job; move it, or name another --out")

@@ -73,7 +73,11 @@ def score(
         with state.main_process_first():
             source = spooled(folder, state.is_main_process) if variants == "-" else Path(variants)
         estimators = begun.estimators(estimator)
-        longest = min(max_allele or language.window_bp // 4, language.window_bp // 2)
+        width = language.window_bp
+        if step > width // 4:
+            raise ValueError(f"--step {step}: at most a quarter of the window, {width // 4} of {width} bp")
+        # An allele begins at most so far from the end of its window, whatever the step and the phase of k-mers.
+        longest = min(max_allele or width // 4, width - width // 2 - (step - 1) - (language.encoder.k - 1))
         records = open_records(source, region, drop_samples)
         names = read_aliases(aliases) if aliases else None
         contigs = Contigs(store, names)

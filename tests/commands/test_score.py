@@ -355,3 +355,16 @@ def test_models_of_transformers_are_read_by_their_files(folder, tmp_path, object
     )
     assert np.isfinite(many.values[name]).all() and np.abs(many.values[name]).min() > 1e-6
     assert one.values[name][0] == pytest.approx(many.values[name][0], abs=1e-5)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(folder, tmp_path, capfd):
+    path = write_vcf(tmp_path / "x.vcf", mixed())
+    mine = tmp_path / "y.vcf.parts"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    code, told = score(folder, path, "--out", tmp_path / "y.vcf", capfd=capfd)
+    assert code == 2 and "y.vcf.parts holds 'thesis.txt'" in told and (mine / "thesis.txt").read_text() == "mine"
+    code, told = score(folder, path, "--out", tmp_path / "z.vcf", "--step", 17, capfd=capfd)
+    assert code == 2 and "--step 17: at most a quarter of the window, 16 of 66 bp" in told
+    assert not (tmp_path / "z.vcf.parts").exists()
+    assert score(folder, path, "--out", tmp_path / "z.vcf", "--step", 16, "--background", 0)[0] == 0
