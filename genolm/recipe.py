@@ -104,6 +104,7 @@ class EvaluationRecipe:
     max_bp: int | None = None
     regions: str | None = None
     markov_orders: list[int] = field(default_factory=lambda: list(range(13)))
+    markov_mixture: bool = False
 
     def __post_init__(self):
         for name in ("every_steps", "valid_bp"):
@@ -111,7 +112,7 @@ class EvaluationRecipe:
         if self.max_bp is not None:
             within("max_bp", self.max_bp, 1, None)
         for order in self.markov_orders:
-            within("markov_orders", order, 0, 12)
+            within("markov_orders", order, 0, 16)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_overrides_win_over_the_file_and_the_last_over_the_first(read):
         ([], "evaluation: 5\n", "r.yaml:5: evaluation is 5; it must be a block of keys"),
         ([], "evaluation: {markov_orders: 3}\n", "r.yaml:5: evaluation.markov_orders is 3; it must be a list"),
         ([], "evaluation: {markov_orders: [1, x]}\n", "r.yaml:5: evaluation.markov_orders is 'x'; it must be a whole"),
-        ([], "evaluation: {markov_orders: [1, 13]}\n", "r.yaml:5: evaluation.markov_orders is 13; allowed: 0 to 12"),
+        ([], "evaluation: {markov_orders: [1, 17]}\n", "r.yaml:5: evaluation.markov_orders is 17; allowed: 0 to 16"),
         (["data.fasta=true"], "", "data.fasta is True; it must be text or a list or a block of keys or empty"),
         (["data.rename_duplicates=1"], "", "data.rename_duplicates is 1; it must be true or false"),
         (["data.sha256=abc"], "", "data.sha256 is 'abc'; it must be a block of keys or empty"),

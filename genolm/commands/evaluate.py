@@ -150,6 +150,7 @@ def evaluate_run(run: str, overrides: list[str] | None) -> None:
         annotation=recipe.evaluation.regions,
         max_bp=recipe.evaluation.max_bp,
         markov_orders=recipe.evaluation.markov_orders,
+        markov_mixture=recipe.evaluation.markov_mixture,
         autocast=has_fast_bf16(),
         both_strands=recipe.model.get("reverse_complement") == "average",
         progress=True,

@@ -311,6 +311,7 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
         annotation=recipe.evaluation.regions,
         max_bp=recipe.evaluation.max_bp,
         markov_orders=recipe.evaluation.markov_orders,
+        markov_mixture=recipe.evaluation.markov_mixture,
         progress=main,
         between=trainer.raise_if_asked_to_stop,
         **measuring(recipe, corpus, trainer.args),

@@ -161,6 +161,8 @@ def _measured(metrics: dict[str, Any], recipe: dict[str, Any]) -> str:
     # What Markov models reach is a likelihood, and stands beside likelihoods only.
     markov = metrics.get("markov", {}) if key == "bits_per_base" else {}
     rows += [[f"Markov model of order {order}", f"{bits:.4f}", "", ""] for order, bits in markov.items()]
+    if markov and "markov_mixture" in metrics:
+        rows.append(["Mixture of Markov models", f"{metrics['markov_mixture']:.4f}", "", ""])
     notes = ["Lower is better; guessing evenly among four bases costs 2 bits. Intervals: bootstrap over 10 kb blocks."]
     if key == "masked_bits_per_base":
         notes.append("Bits of the hidden bases given both flanks: no code length, not comparable with causal models.")

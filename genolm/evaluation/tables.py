@@ -27,6 +27,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         table = Table("Markov order", "bits per base")
         for order, bits in metrics["markov"].items():
             table.add_row(f"{order} (best)" if order == best else order, f"{bits:.4f}")
+        if "markov_mixture" in metrics:
+            table.add_row("mixture", f"{metrics['markov_mixture']:.4f}")
         console.print(table)
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from genolm.data.collate import Masking
 from genolm.evaluation.bits import summarise
 from genolm.evaluation.markov import fit
+from genolm.evaluation.markov_mixture import fit_mixture
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.store import OtherStrand, Store
@@ -123,6 +124,7 @@ def measure_splits(
     *,
     max_bp: int | None = None,
     markov_orders: Sequence[int] = (),
+    markov_mixture: bool = False,
     **options,
 ) -> dict[str, Any]:
     """Return `measure` of the test regions (of valid where there is no test), and the Markov ladder beside it.
@@ -134,15 +136,19 @@ def measure_splits(
         regions: `train`, `valid` and `test`.
         max_bp: about how many bases to score.
         markov_orders: orders of the ladder.
+        markov_mixture: measure the mixture of its orders, too.
         options: the rest of `measure`'s arguments.
     """
     name = "test" if len(regions["test"]) else "valid"
     held_out = head(regions[name], max_bp)
     if not len(held_out):
         return {}
-    metrics = {name: measure(model, encoder, store, held_out, **options)}
+    metrics: dict[str, Any] = {name: measure(model, encoder, store, held_out, **options)}
     if markov_orders:
         metrics["markov"] = markov_bits(store, regions["train"], held_out, markov_orders)
+    if markov_mixture:
+        mixture = fit_mixture(list(pieces(store, regions["train"])))
+        metrics["markov_mixture"] = mixture.bits_per_base(pieces(store, held_out))
     return metrics
 
 
