@@ -5,16 +5,17 @@ than `sample_bp` bases, every (N / wanted)-th is taken, evenly over the genomes.
 reverse strand, so that the vocabulary serves both. Chunks are upper-cased and cut at whatever is not A, C, G or T.
 Nothing is drawn at random: the same regions give the same vocabulary.
 
-Chunks also keep words short: the trainer would otherwise take a chromosome for one word. Cost: about 1 s a Mb.
+Cost: about 0.3 s a Mb.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models
 
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, text
 from genolm.genome.store import Store
+from genolm.tokenizers.merges import learn_merges
 
 CHUNK_BP = 512
 
@@ -45,17 +46,16 @@ def train(
     sequences: Iterable[str], special_tokens: Sequence[str], letters: str, vocab_size: int, max_token_bp: int
 ) -> Tokenizer:
     """Learn a vocabulary: special tokens, single letters, then merges in the order they are learnt."""
-    backend = Tokenizer(models.BPE(unk_token="[UNK]" if "[UNK]" in special_tokens else None, fuse_unk=False))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex("[ACGT]+"), "isolated")
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(special_tokens),
-        initial_alphabet=list(letters),
-        limit_alphabet=len(letters),
-        max_token_length=max_token_bp,
-        show_progress=False,
-    )
-    backend.train_from_iterator(sequences, trainer)
+    first = [*special_tokens, *sorted(letters)]
+    codes = BASE_INDEX[np.frombuffer("N".join(sequences).encode(), dtype=np.uint8)]
+    tokens, merges = list("ACGT"), []
+    for left, right in learn_merges(codes, vocab_size - len(first), max_token_bp):
+        merges.append((tokens[left], tokens[right]))
+        tokens.append(tokens[left] + tokens[right])
+    vocabulary = {token: number for number, token in enumerate([*first, *tokens[4:]])}
+    unknown = "[UNK]" if "[UNK]" in special_tokens else None
+    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=False))
+    backend.add_special_tokens(list(special_tokens))
     return backend
 
 
