@@ -52,6 +52,7 @@ def write_variant_evaluation(
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
     on_note: Callable[[str], object] = lambda note: None,
+    show: bool = False,
 ) -> dict[str, Any]:
     """Judge scores of labelled variants beside the baselines, on the same rows, and write what was found.
 
@@ -76,6 +77,7 @@ def write_variant_evaluation(
         num_replicates: of the bootstrap.
         seed: of its draws.
         on_note: called with each note for the user.
+        show: a bar on stderr while the bootstrap goes on.
 
     Returns:
         What metrics.json holds.
@@ -104,9 +106,8 @@ def write_variant_evaluation(
     used, baselines = _add_baselines(read, fasta, aliases, tracks, names, train_fasta, markov_orders, on_note)
     check_labels(used, f"{path}: {label!r}")
     candidates = _candidates(used, signs, baselines, higher_is)
-    rows = compare_scores(
-        used.kind, used.labels, _chromosomes(used), candidates, used.groups, num_replicates=num_replicates, seed=seed
-    )
+    bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
+    rows = compare_scores(used.kind, used.labels, _chromosomes(used), candidates, used.groups, **bootstrap)
     found = {
         "made_by": "genolm evaluate --variants",
         "versions": versions(),
