@@ -217,8 +217,8 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
 
     columns = columns_of(estimators)
     calibrated = {}
-    for name in columns if background else ():
-        found = [(x, json.loads(parts.background(x).read_text())) for x in survey.lengths if name in CALIBRATED]
+    for name in [name for name in columns if background and name in CALIBRATED]:
+        found = [(x, json.loads(parts.background(x).read_text())) for x in survey.lengths]
         calibrated |= {name: [(x, *known[name][:2]) for x, known in found if name in known]}
     kept: dict[str, list] = {column: [] for column in columns[:1]}
 

@@ -66,8 +66,8 @@ def read_table(path: str | Path) -> Table:
     """Read a table whole, told apart by its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
 
     A .txt is parted by tabs if its header has any, else by commas. Lines that start with ## before the header are
-    comments, as `genolm score` writes them. A .bed has no header: its columns are named chrom, start, end, name, score,
-    strand, then column7 and so on.
+    comments. A .bed has no header: its columns are named chrom, start, end, name, score, strand, then column7 and so
+    on.
 
     Raises:
         ValueError: no such file, another suffix, a file that cannot be read, an empty one, or a row that has more or

@@ -128,8 +128,10 @@ def write_variant_evaluation(
     out.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)
-    draw, picture = (variant_curves, "curves.png") if used.kind == "binary" else (variant_scatter, "scatter.png")
-    draw(used.labels, candidates, rows, out / picture)
+    if used.kind == "binary":
+        variant_curves(used.labels, candidates, rows, out / "curves.png")
+    else:
+        variant_scatter(used.labels, candidates, rows, out / "scatter.png", label)
     write_text(out / "metrics.json", json.dumps(without_nan(found), indent=1))
     return found
 
