@@ -94,6 +94,7 @@ def _figure(num_rows: int, num_columns: int, size: tuple[float, float]):
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
     return figure, panels
 
 
