@@ -105,6 +105,12 @@ def write_variant_evaluation(
         on_note("no column of scores is named or begins with genolm_: baselines only")
     used, baselines = _add_baselines(read, fasta, aliases, tracks, names, train_fasta, markov_orders, on_note)
     check_labels(used, f"{path}: {label!r}")
+    indels = sum(len(ref) != len(alt) for ref, alt in zip(used.ref, used.alt, strict=True))
+    if used.scores and 0 < indels < len(used):
+        on_note(
+            f"{indels:,} of {len(used):,} rows are insertions or deletions, whose log-likelihood ratios are on another "
+            "scale than those of substitutions; judge them apart, by …_Z"
+        )
     candidates = _candidates(used, signs, baselines, higher_is)
     bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
     rows = compare_scores(used.kind, used.labels, _chromosomes(used), candidates, used.groups, **bootstrap)
