@@ -142,13 +142,13 @@ def test_a_mistake_is_named():
 def test_a_bar_counts_replicates(monkeypatch):
     bars = []
 
-    class Bar(variant_metrics.tqdm):
+    class Bar(m.tqdm):
         def __init__(self, **options):
             super().__init__(**options)
             bars.append((self, options["disable"]))
 
-    monkeypatch.setattr(variant_metrics, "tqdm", Bar)
+    monkeypatch.setattr(m, "tqdm", Bar)
     labels = np.array([0.0, 1.0, 0.0, 1.0])
     for show in (False, True):
-        score_all("binary", labels, np.full(4, "1"), {"a": labels}, num_replicates=30, show=show)
+        m.score_all("binary", labels, np.full(4, "1"), {"a": labels}, num_replicates=30, show=show)
     assert [disable for _, disable in bars] == [True, False] and bars[1][0].n == bars[1][0].total == 30
