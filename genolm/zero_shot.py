@@ -1,5 +1,6 @@
 """What every zero-shot command begins with: processes that share the work, its folder, the reference and the model."""
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,20 @@ class ZeroShot:
         what = "causal" if self.language.causal else "masked"
         told = f"{what}, {self.language.window_bp} bp around a variant; {', '.join(estimators)}"
         print(f"model      {told}", file=sys.stderr)
+        seen = trained_on(self.language.name, self.store)
+        if seen:
+            held = "but for what its recipe holds out"
+            print(f"note: the model was trained on {', '.join(seen)}, {held}", file=sys.stderr)
+
+
+def trained_on(model: str, store: Store) -> list[str]:
+    """Return which files of a reference, told by their bytes, a run of `genolm pretrain` was given too; [] else."""
+    for run in (Path(model), Path(model).parent):
+        manifest = run / "genome" / "manifest.json"
+        if manifest.is_file():
+            given = {one["sha256"] for one in json.loads(manifest.read_text())["inputs"]}
+            return [one["name"] for one in store.manifest["inputs"] if one["sha256"] in given]
+    return []
 
 
 @contextmanager

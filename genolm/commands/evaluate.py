@@ -86,6 +86,7 @@ def evaluate(
         num_replicates=replicates,
         seed=seed,
         on_note=lambda note: typer.echo(f"note: {note}", err=True),
+        show=True,
     )
     print_variants(found)
     typer.echo(f"written: {out}")

@@ -159,7 +159,7 @@ def score_stretches(parts, survey, records, contigs, store, language, max_allele
                 continue
             alts = [alt for _, of_record in stretch for alt in of_record]
             alleles = [allele for _, allele in alts if allele is not None]
-            found = score_alleles(language.model, language.encoder, store, alleles, **options)
+            found = score_alleles(language.model, language.encoder, store, alleles, on_done=bar.update, **options)
             chosen = np.array([allele is not None for _, allele in alts], dtype=bool)
             values: dict[str, Any] = {
                 "status": np.array([STATUSES.index(status) for status, _ in alts], dtype=np.uint8),
@@ -171,7 +171,6 @@ def score_stretches(parts, survey, records, contigs, store, language, max_allele
                 if column in LLRS:
                     values[f"{column}_strands"] = spread(found.strand_difference[column], chosen, np.nan)
             parts.save(number, values)
-            bar.update(len(alleles))
 
 
 def spread(values, chosen, empty):
@@ -218,8 +217,8 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
 
     columns = columns_of(estimators)
     calibrated = {}
-    for name in columns if background else ():
-        found = [(x, json.loads(parts.background(x).read_text())) for x in survey.lengths if name in CALIBRATED]
+    for name in [name for name in columns if background and name in CALIBRATED]:
+        found = [(x, json.loads(parts.background(x).read_text())) for x in survey.lengths]
         calibrated |= {name: [(x, *known[name][:2]) for x, known in found if name in known]}
     kept: dict[str, list] = {column: [] for column in columns[:1]}
 

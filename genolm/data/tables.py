@@ -18,6 +18,7 @@ from typing import Any
 SUFFIXES = (".csv", ".tsv", ".txt", ".bed", ".jsonl", ".parquet")
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
+_COMMENTS = re.compile(r"(?:##[^\n]*(?:\n|$)|[ \t]*\r?\n)*")
 _FOREIGN = {
     b"PK": "a zip archive or an Excel file; save the sheet as CSV",
     b"BZh": "bzip2; unpack it, or compress with gzip",
@@ -64,8 +65,9 @@ def suffix(path: str | Path) -> str:
 def read_table(path: str | Path) -> Table:
     """Read a table whole, told apart by its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
 
-    A .txt is parted by tabs if its first line has any, else by commas. A .bed has no header: its columns are named
-    chrom, start, end, name, score, strand, then column7 and so on.
+    A .txt is parted by tabs if its header has any, else by commas. Lines that start with ## before the header are
+    comments. A .bed has no header: its columns are named chrom, start, end, name, score, strand, then column7 and so
+    on.
 
     Raises:
         ValueError: no such file, another suffix, a file that cannot be read, an empty one, or a row that has more or
@@ -86,8 +88,10 @@ def read_table(path: str | Path) -> Table:
         elif kind == ".bed":
             columns, lines = _read_bed(path, text)
         else:
-            tabs = kind == ".tsv" or (kind == ".txt" and "\t" in text.split("\n", 1)[0])
-            columns, lines = _read_csv(path, text, "\t" if tabs else ",")
+            comments = _COMMENTS.match(text)
+            begin = comments.end() if comments else 0
+            tabs = kind == ".tsv" or (kind == ".txt" and "\t" in text[begin:].split("\n", 1)[0])
+            columns, lines = _read_csv(path, text, "\t" if tabs else ",", begin)
         table = Table(str(path), columns, lines)
     if not len(table):
         raise ValueError(f"{path}: the table has no rows")
@@ -114,15 +118,18 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
 
 
-def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and values of every row that is not blank."""
-    limit, begins = csv.field_size_limit(sys.maxsize), 1
+def _csv_rows(path: Path, text: str, separator: str, begin: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and values of every row that is not blank, from a place of the text on."""
+    limit, above = csv.field_size_limit(sys.maxsize), text.count("\n", 0, begin)
+    begins = above + 1
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        source = io.StringIO(text, newline="")
+        source.seek(begin)
+        reader = csv.reader(source, delimiter=separator, strict=True)
         for row in reader:
             if row and (len(row) > 1 or row[0].strip()):
                 yield begins, row
-            begins = reader.line_num + 1
+            begins = above + reader.line_num + 1
     except csv.Error as error:
         reason = 'a quote (") is never closed' if "unexpected end" in str(error) else f"bad quoting ({error})"
         raise ValueError(f"{path}:{begins}: {reason}") from None
@@ -130,9 +137,12 @@ def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list
         csv.field_size_limit(limit)
 
 
-def _read_csv(path: Path, text: str, separator: str) -> tuple[dict[str, list[Any]], list[int]]:
-    rows = _csv_rows(path, text, separator)
-    line, header = next(rows)
+def _read_csv(path: Path, text: str, separator: str, begin: int) -> tuple[dict[str, list[Any]], list[int]]:
+    """Return columns and lines of what stands from a place of the text on."""
+    rows = _csv_rows(path, text, separator, begin)
+    line, header = next(rows, (0, []))
+    if not header:
+        raise ValueError(f"{path}: only comments (##); the line with the names of the columns is missing")
     header = [name.strip() for name in header]
     _check_header(f"{path}:{line}", header)
     return _columns(path, header, rows)

@@ -86,6 +86,7 @@ def print_variants(found: dict[str, Any]) -> None:
 
     compared = ["less best baseline"] if any(row["difference"] for row in rows) else []
     table = _plain("score", titles[keys[0]], *compared, *(titles[key] for key in keys[1:]))
+    table.columns[0].overflow = "fold"  # names that begin alike must not be cut where they differ
     for row in sorted(rows, key=order):
         name = f"{escape(row['name'])}\n[dim]{'baseline' if row['baseline'] else ''}[/dim]"
         cells = [_two_lines(row["metrics"][key], 3) for key in keys]
@@ -95,13 +96,15 @@ def print_variants(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table)
     classes = f": {counts['positive']:,} positive, {counts['negative']:,} negative" if "positive" in counts else ""
-    console.print(f"{counts['used']:,} of {counts['read']:,} rows used{classes}", markup=False)
+    console.print(f"{counts['used']:,} of {counts['read']:,} rows used{classes}", markup=False, soft_wrap=True)
     for reason, count in sorted(counts["left_out"].items(), key=lambda pair: -pair[1]):
-        console.print(f"  {count:,} left out: {reason}", markup=False)
+        by_score = reason.removeprefix("no ") in {row["name"] for row in rows}
+        hint = "; --scores without it keeps them" if by_score else ""
+        console.print(f"  {count:,} left out: {reason}{hint}", markup=False, soft_wrap=True)
     if several and counts.get("chromosomes_of_one_class"):
         named = ", ".join(counts["chromosomes_of_one_class"])
-        console.print(f"not in AUPRC by chrom, having one class only: {named}", markup=False)
-    console.print(found["finding"], markup=False)
+        console.print(f"not in AUPRC by chrom, having one class only: {named}", markup=False, soft_wrap=True)
+    console.print(found["finding"], markup=False, soft_wrap=True)
 
 
 def _plain(*heads: str) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from genolm.evaluation.curves import GRID, precision_recall, roc
+from genolm.evaluation.numbers import number
 from genolm.evaluation.variant_metrics import Candidate
 
 # Okabe and Ito's palette, as in figures.py. Scores are solid, baselines dashed.
@@ -37,19 +38,25 @@ def variant_curves(
     right.axhline(positive.mean(), color="#bbbbbb", linewidth=1, linestyle=":")
     left.set(xlabel="share of negatives passed", ylabel="share of positives found", xlim=(0, 1), ylim=(0, 1))
     right.set(xlabel="share of positives found", ylabel="share of them among those passed", xlim=(0, 1), ylim=(0, 1))
-    # Places of their own: to look for the best one takes long where there are many rows.
-    for axes, title, place in ((left, "ROC, area", "lower right"), (right, "precision–recall, area", "lower left")):
+    # Places of their own: to look for the best one takes long where there are many rows. Precision ends at the share of
+    # positives: where they are few, the curves lie low.
+    empty = "upper right" if positive.mean() < 0.5 else "lower left"
+    for axes, title, place in ((left, "ROC, area", "lower right"), (right, "precision–recall, area", empty)):
         legend = axes.legend(frameon=False, fontsize=7.5, title=title, alignment="left", loc=place)
         legend.get_title().set_fontsize(8.5)
     figure.savefig(out_png)
 
 
 def variant_scatter(
-    labels: np.ndarray, candidates: Sequence[Candidate], rows: Sequence[dict[str, Any]], out_png: str | Path
+    labels: np.ndarray,
+    candidates: Sequence[Candidate],
+    rows: Sequence[dict[str, Any]],
+    out_png: str | Path,
+    name: str = "label",
 ) -> None:
     """Draw numbers against the ranks of scores, at most six of them: those that are no baselines, then the best.
 
-    Of many rows every so-many-th is drawn. Arguments as in `variant_curves`, labels being numbers.
+    Of many rows every so-many-th is drawn. Arguments as in `variant_curves`, labels being numbers, and their name.
     """
 
     def merit(k: int) -> tuple[bool, float]:
@@ -63,8 +70,8 @@ def variant_scatter(
         rank = _ranks(candidates[k].values)
         colour = "#666666" if candidates[k].baseline else _COLOURS[0]
         axes.scatter(rank[every], labels[every], s=4, alpha=0.35, color=colour, linewidths=0)
-        axes.set_title(f"{candidates[k].name}\nSpearman {rows[k]['metrics']['spearman']['value']:.3f}", fontsize=9)
-        axes.set(xlabel="rank of the score", ylabel="label")
+        axes.set_title(f"{candidates[k].name}\nSpearman {number(rows[k]['metrics']['spearman']['value'])}", fontsize=9)
+        axes.set(xlabel="rank of the score", ylabel=name, xlim=(-0.02, 1.02))
     for axes in panels[len(chosen) :]:
         axes.set_visible(False)
     figure.savefig(out_png)
@@ -87,6 +94,7 @@ def _figure(num_rows: int, num_columns: int, size: tuple[float, float]):
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
     return figure, panels
 
 

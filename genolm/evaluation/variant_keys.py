@@ -7,12 +7,14 @@ from typing import Any
 from genolm.data.tables import Table
 from genolm.genome.chromosomes import canonical
 
-_KEY = {
-    "chrom": ("chrom", "#chrom", "chromosome", "chr", "contig"),
-    "pos": ("pos", "position"),
-    "ref": ("ref", "reference"),
-    "alt": ("alt", "alternate"),
+COLUMN_NAMES = {
+    "chrom": ("chrom", "#chrom", "chr", "#chr", "contig", "chromosome", "#chromosome", "seqname"),
+    "pos": ("pos", "position", "pos_1", "start_1"),
+    "ref": ("ref", "reference", "ref_allele"),
+    "alt": ("alt", "alternate", "alternative", "alt_allele"),
 }
+"""What a row is known by → what its column may be called: all that `genolm score` reads, whose output has them too."""
+
 STATUS = "genolm_status"
 
 
@@ -35,7 +37,7 @@ def columns_of(table: Table, rows: Sequence[int]) -> dict[str, Column]:
 def key_columns(table: Table) -> dict[str, str]:
     """Return chrom, pos, ref and alt → the column that holds it."""
     found = {}
-    for key, spellings in _KEY.items():
+    for key, spellings in COLUMN_NAMES.items():
         there = [name for name in table.columns if name.lower() in spellings]
         if len(there) != 1:
             got = f"columns {' and '.join(map(repr, there))} both name" if there else "no column names"

@@ -15,11 +15,13 @@ standard error draws chromosomes, here that is a bootstrap by the group `chrom`)
 doi:10.1101/2025.02.11.637758.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from genolm.evaluation import weighted
 from genolm.evaluation.metrics import NUM_REPLICATES, Scores, drawn_weights, interval
@@ -55,6 +57,7 @@ def score_all(
     *,
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
+    show: bool = False,
 ) -> dict[str, Scores]:
     """Return name → metrics from all rows and from each bootstrap replicate, the same draws for every name.
 
@@ -66,6 +69,7 @@ def score_all(
         groups: shape (n,), 0 … G - 1, rows that are drawn together; None: each row by itself.
         num_replicates: of the bootstrap.
         seed: of its draws.
+        show: a bar on stderr, where it takes more than a second.
 
     Raises:
         ValueError: shapes differ, a value is not finite, or kind is another.
@@ -83,10 +87,20 @@ def score_all(
     found = {name: {key: float(value[0]) for key, value in ask(whole).items()} for name, ask in prepared.items()}
     drawn: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in values}
     num_units = len(labels) if groups is None else int(groups.max()) + 1
-    for weights in drawn_weights(num_units, len(labels), num_replicates, seed):
-        by_row = weights if groups is None else weights[:, groups]
-        for name, ask in prepared.items():
-            drawn[name].append(ask(by_row))
+    bar = tqdm(
+        total=num_replicates,
+        desc="bootstrap",
+        unit="replicate",
+        disable=not show,
+        delay=1,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    )
+    with bar:
+        for weights in drawn_weights(num_units, len(labels), num_replicates, seed):
+            by_row = weights if groups is None else weights[:, groups]
+            for name, ask in prepared.items():
+                drawn[name].append(ask(by_row))
+            bar.update(len(weights))
     return {
         name: Scores(one, {key: np.concatenate([part[key] for part in drawn[name]]) for key in one}, num_units, seed)
         for name, one in found.items()
@@ -102,6 +116,7 @@ def compare_scores(
     *,
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
+    show: bool = False,
 ) -> list[dict[str, Any]]:
     """Judge every candidate, and set each that is no baseline against the best baseline.
 
@@ -115,6 +130,7 @@ def compare_scores(
         groups: see there.
         num_replicates: see there.
         seed: see there.
+        show: see there.
 
     Returns:
         One a candidate, in the order given: {"name", "baseline", "direction", "metrics": metric → {value, low, high},
@@ -122,7 +138,7 @@ def compare_scores(
         labels 0 and 1 also "by_chromosome": name → {variants, auprc}, NaN where there is one class.
     """
     values = {one.name: one.values for one in candidates}
-    scores = score_all(kind, labels, chrom, values, groups, num_replicates=num_replicates, seed=seed)
+    scores = score_all(kind, labels, chrom, values, groups, num_replicates=num_replicates, seed=seed, show=show)
     rows = []
     for one in candidates:
         mine = scores[one.name]

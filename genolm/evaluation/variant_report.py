@@ -52,6 +52,7 @@ def write_variant_evaluation(
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
     on_note: Callable[[str], object] = lambda note: None,
+    show: bool = False,
 ) -> dict[str, Any]:
     """Judge scores of labelled variants beside the baselines, on the same rows, and write what was found.
 
@@ -76,6 +77,7 @@ def write_variant_evaluation(
         num_replicates: of the bootstrap.
         seed: of its draws.
         on_note: called with each note for the user.
+        show: a bar on stderr while the bootstrap goes on.
 
     Returns:
         What metrics.json holds.
@@ -103,10 +105,15 @@ def write_variant_evaluation(
         on_note("no column of scores is named or begins with genolm_: baselines only")
     used, baselines = _add_baselines(read, fasta, aliases, tracks, names, train_fasta, markov_orders, on_note)
     check_labels(used, f"{path}: {label!r}")
+    indels = sum(len(ref) != len(alt) for ref, alt in zip(used.ref, used.alt, strict=True))
+    if used.scores and 0 < indels < len(used):
+        on_note(
+            f"{indels:,} of {len(used):,} rows are insertions or deletions, whose log-likelihood ratios are on another "
+            "scale than those of substitutions; judge them apart, by …_Z"
+        )
     candidates = _candidates(used, signs, baselines, higher_is)
-    rows = compare_scores(
-        used.kind, used.labels, _chromosomes(used), candidates, used.groups, num_replicates=num_replicates, seed=seed
-    )
+    bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
+    rows = compare_scores(used.kind, used.labels, _chromosomes(used), candidates, used.groups, **bootstrap)
     found = {
         "made_by": "genolm evaluate --variants",
         "versions": versions(),
@@ -127,8 +134,10 @@ def write_variant_evaluation(
     out.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)
-    draw, picture = (variant_curves, "curves.png") if used.kind == "binary" else (variant_scatter, "scatter.png")
-    draw(used.labels, candidates, rows, out / picture)
+    if used.kind == "binary":
+        variant_curves(used.labels, candidates, rows, out / "curves.png")
+    else:
+        variant_scatter(used.labels, candidates, rows, out / "scatter.png", label)
     write_text(out / "metrics.json", json.dumps(without_nan(found), indent=1))
     return found
 

@@ -89,6 +89,7 @@ def score_alleles(
     batch_size: int = 32,
     autocast: bool = False,
     max_tokens: int | None = None,
+    on_done: Callable[[int], object] = lambda number: None,
 ) -> Scores:
     """Score alleles.
 
@@ -104,6 +105,7 @@ def score_alleles(
         batch_size: rows of tokens in a forward pass.
         autocast: run in bf16.
         max_tokens: that a row may have.
+        on_done: called as the work goes on, with how many alleles more of it are done; n in all.
 
     Raises:
         ValueError: a window of more tokens than `max_tokens`.
@@ -128,7 +130,9 @@ def score_alleles(
                         "a smaller --window"
                     )
                 finished.append([_ESTIMATORS[name](asked, pair) for name in estimators])
-        answers = run(model, asked, batch_size, autocast)
+        on_rows = _in_alleles(len(part), len(asked.rows), on_done)
+        answers = run(model, asked, batch_size, autocast, on_rows)
+        on_rows(len(asked.rows) + 1)  # what is left: of an indel that no estimator has a meaning for there is no row
         # (phase and strand, column) → (n,)
         told = [[values for finish in row for values in finish(answers)] for row in finished]
         for i, column in enumerate(by_column):
@@ -141,6 +145,20 @@ def score_alleles(
         {column: values[0] - values[1] for column, values in strands.items()},
         cut,
     )
+
+
+def _in_alleles(num: int, num_rows: int, on_done: Callable[[int], object]) -> Callable[[int], None]:
+    """Return what is told of rows as they are computed, and tells of as large a share of n alleles."""
+    rows, told = 0, 0
+
+    def on_rows(more: int) -> None:
+        nonlocal rows, told
+        rows += more  # a row of which sums and vectors are wanted may be computed twice
+        share = min(num * rows // max(num_rows, 1), num)
+        on_done(share - told)
+        told = share
+
+    return on_rows
 
 
 Finish = Callable[[Answers], list[np.ndarray]]

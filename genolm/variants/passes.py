@@ -4,7 +4,7 @@ Rows of a causal model that begin alike, REF and the ALTs of a site, share the p
 model can go on with a row: genolm's own and transformers' with a cache of keys and values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +66,20 @@ class Answers:
 
 
 @torch.inference_mode()
-def run(model: Any, asked: Asked, batch_size: int, autocast: bool) -> Answers:
-    """Compute every row once, in batches of like length, and answer."""
+def run(
+    model: Any,
+    asked: Asked,
+    batch_size: int,
+    autocast: bool,
+    on_rows: Callable[[int], object] = lambda number: None,
+) -> Answers:
+    """Compute every row once, in batches of like length, and answer; `on_rows` is told how many each batch held."""
     device = next(model.parameters()).device
     terms, pools = (np.array(of, dtype=np.int64).reshape(-1, 3) for of in (asked.terms, asked.pools))
     values, vectors, odds = np.zeros(len(terms)), np.zeros((len(pools), 0), dtype=np.float32), {}
     rows, left = np.arange(len(asked.rows)), np.arange(len(terms))
     if asked.families and goes_on(model):
-        sums = together(model, asked, batch_size, autocast, device)
+        sums = together(model, asked, batch_size, autocast, device, on_rows)
         told = np.array([row in sums for row in terms[:, 0].tolist()])
         values[told] = [sums[row][1][position - sums[row][0]] for row, position, _ in terms[told].tolist()]
         left = np.flatnonzero(~told)
@@ -111,6 +117,7 @@ def run(model: Any, asked: Asked, batch_size: int, autocast: bool) -> Answers:
             if row in asked.odds:
                 four = output.logits[rank[row] - first][:, base_ids].float().log_softmax(-1)
                 odds[row] = (four - torch.log1p(-four.exp().clamp(max=1 - 1e-7))).cpu().numpy()
+        on_rows(len(batch))
     return Answers(values, vectors, odds)
 
 
@@ -128,7 +135,12 @@ def goes_on(model: Any) -> bool:
 
 
 def together(
-    model: Any, asked: Asked, batch_size: int, autocast: bool, device: torch.device
+    model: Any,
+    asked: Asked,
+    batch_size: int,
+    autocast: bool,
+    device: torch.device,
+    on_rows: Callable[[int], object],
 ) -> dict[int, tuple[int, np.ndarray]]:
     """Return row → a place, and the sums from there and every later place to the end; what rows share is computed once.
 
@@ -169,6 +181,7 @@ def together(
             # A row may be of two families, as REF of one and as ALT of another. What is shared least reaches furthest.
             if row not in alone and (row not in sums or sums[row][0] > shared):
                 sums[row] = shared, values
+        on_rows(len(rows))
         start = stop
     return sums
 

@@ -146,8 +146,7 @@ class Records:
 
     def _read_table(self, line: str) -> bool:
         """Take a line as the names of a table's columns; say whether all four are there."""
-        commas = ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
-        names = [name.strip() for name in (_parted(line) if commas else line.split("\t"))]
+        names = self._names_of(line)
         at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in TABLE_NAMES.items()}
         if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
             return False
@@ -157,9 +156,21 @@ class Records:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{self.path}: column {twice!r} is there twice; names must differ")
-        self.kind, self.columns, self._commas = "table", names, commas
+        self.kind, self.columns, self._commas = "table", names, self._has_commas(line)
         self._at = [found[0] if found else -1 for found in at.values()]
         return True
+
+    def _has_commas(self, line: str) -> bool:
+        return ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
+
+    def _names_of(self, line: str) -> list[str]:
+        """Return a line's words, as those of a table's first line."""
+        return [name.strip() for name in (_parted(line) if self._has_commas(line) else line.split("\t"))]
+
+    def _lacking(self, line: str) -> list[str]:
+        """Return which of chrom, pos, ref and alt a line does not name."""
+        names = {name.lower() for name in self._names_of(line)}
+        return [need for need in ("chrom", "pos", "ref", "alt") if not names.intersection(TABLE_NAMES[need])]
 
     def _without_column_line(self, first: str | None) -> None:
         """Find out what a file is that has no #CHROM line; `first` is its first line that is no comment."""
@@ -168,7 +179,13 @@ class Records:
         if self._read_table(first):
             self.header.append(first)
             return
-        columns = first.split("\t")
+        lacking, columns = self._lacking(first), first.split("\t")
+        if 0 < len(lacking) < 3:
+            need = lacking[0]
+            raise ValueError(
+                f"{self.path}: a table without a column {need!r}: it may be called {', '.join(TABLE_NAMES[need])}; "
+                f"there are {', '.join(self._names_of(first))}"
+            )
         if len(columns) >= 5 and columns[1].isdecimal() and _REF.fullmatch(columns[3]):
             self.notes.append(f"{self.path} has no #CHROM line; read as a VCF, by its columns")
             return

@@ -244,3 +244,12 @@ def test_conservation_tells_common_from_unseen_mitochondrial_variants(call, tmp_
     )
     assert found["mt_chrM_phyloP100way"]["value"] == pytest.approx(0.832, abs=0.001)
     assert found["markov-9"]["value"] == pytest.approx(0.633, abs=0.001)
+
+
+def test_indels_among_substitutions_are_named(call, tmp_path, genome):
+    write(tmp_path, [*genome, ("1", 5, "AC", "A", 1, 1.0), ("1", 7, "A", "AG", 0, 2.0)])
+    options = ["--variants", "v.tsv", "--label", "label", "--replicates", 5, "--out", "out"]
+    assert "2 of 194 rows are insertions or deletions" in call(*options)[2]
+    write(tmp_path, genome)
+    status, _, err = call(*options)
+    assert status == 0 and "insertions" not in err

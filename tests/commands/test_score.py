@@ -151,6 +151,14 @@ def test_every_record_with_scores_or_the_reason(folder, tmp_path, capfd, model):
     assert len(text) == 15 and text[0].split("\t")[:5] == ["chrom", "pos", "id", "ref", "alt"]
 
 
+def test_only_what_grows_with_an_indel_stands_among_random_ones(folder, tmp_path):
+    path = write_vcf(tmp_path / "x.vcf", [record("chr1", 500), record("chr1", 600, size=2, alt="A")])
+    options = [word for name in ("masked_llr", "entropy", "embedding") for word in ("--estimator", name)]
+    assert score(folder, path, "--out", tmp_path / "y.tsv", "--background", 2, *options)[0] == 0
+    names = (tmp_path / "y.tsv").read_text().split("\n")[0].split("\t")
+    assert [name for name in names if name.endswith("_Z")] == ["GENOLM_MASKED_LLR_Z"]
+
+
 def test_from_stdin(folder, tmp_path, monkeypatch):
     path = write_vcf(tmp_path / "x.vcf", mixed())
     for name, source in (("a.tsv", path), ("b.tsv", "-")):

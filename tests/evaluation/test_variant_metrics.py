@@ -137,3 +137,18 @@ def test_a_mistake_is_named():
         m.score_all("binary", labels, chrom, {"s": values * np.nan})
     with pytest.raises(ValueError, match="kind is 'tracks'; allowed: binary, regression"):
         m.score_all("tracks", labels, chrom, {"s": values})
+
+
+def test_a_bar_counts_replicates(monkeypatch):
+    bars = []
+
+    class Bar(m.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options)
+            bars.append((self, options["disable"]))
+
+    monkeypatch.setattr(m, "tqdm", Bar)
+    labels = np.array([0.0, 1.0, 0.0, 1.0])
+    for show in (False, True):
+        m.score_all("binary", labels, np.full(4, "1"), {"a": labels}, num_replicates=30, show=show)
+    assert [disable for _, disable in bars] == [True, False] and bars[1][0].n == bars[1][0].total == 30

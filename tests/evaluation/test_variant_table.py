@@ -5,8 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genolm.evaluation.variant_keys import COLUMN_NAMES
 from genolm.evaluation.variant_table import read_variants
 from genolm.genome.chromosomes import canonical
+from genolm.variants.records import TABLE_NAMES
 
 HEAD = "chrom\tpos\tref\talt\tlabel\tgenolm_llr\n"
 ROWS = ["chr1\t5\tA\tG\t1\t-2.5", "chr1\t6\tC\tT\t0\t0.5", "chr2\t5\tA\tAT\t1\t-1", "2\t9\tGG\tG\t0\t1"]
@@ -26,6 +28,23 @@ def test_what_is_read(tmp_path):
     assert list(found.alt) == ["G", "T", "AT", "G"]
     assert list(found.labels) == [1, 0, 1, 0]
     assert list(found.scores) == ["genolm_llr"] and list(found.scores["genolm_llr"]) == [-2.5, 0.5, -1, 1]
+
+
+def test_what_score_writes_is_read(tmp_path):
+    told = '##INFO=<ID=GENOLM_MASKED_LLR,Description="it\'s one">\n##fileformat=TSV\n\n'
+    for name in ("v.tsv", "v.txt"):
+        commented = table(tmp_path, head=told + HEAD, name=name)
+        assert list(read_variants(commented, "label").scores["genolm_llr"]) == [-2.5, 0.5, -1, 1]
+    with pytest.raises(ValueError, match=r"v\.tsv:8: genolm_llr is 'much'"):  # its line in the file
+        read_variants(table(tmp_path, [*ROWS[:3], "2\t9\tGG\tG\t0\tmuch"], told + HEAD), "label")
+    with pytest.raises(ValueError, match=r"v\.tsv:6: this row has 2 values"):
+        read_variants(table(tmp_path, [ROWS[0], "2\t9"], told + HEAD), "label")
+    with pytest.raises(ValueError, match="only comments"):
+        read_variants(table(tmp_path, [], told), "label")
+
+
+def test_each_name_of_a_column_that_score_reads_is_known():
+    assert {key: TABLE_NAMES[key] for key in COLUMN_NAMES} == COLUMN_NAMES
 
 
 def test_other_names_of_columns_and_lower_case_letters(tmp_path):

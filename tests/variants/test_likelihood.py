@@ -362,3 +362,20 @@ def test_with_a_step_neighbours_share_the_window_of_ref(tmp_path, machines, obje
     at_start = [i for i, allele in enumerate(alleles) if allele.start % 4 == 0]
     same = score_alleles(model, encoder, store, [alleles[i] for i in at_start], **options)
     np.testing.assert_allclose(stepped.values[name][at_start], same.values[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("causal", "estimator"), [(False, "masked_llr"), (False, "unmasked_llr"), (True, "likelihood")]
+)
+def test_work_that_is_done_is_told_as_it_goes_on(tmp_path, encoder, causal, estimator):
+    contig = sequence(90)
+    store, model = genome(tmp_path, contig), Table(encoder.vocab_size, causal)
+    alleles = [Allele(0, at, contig[at], "A" if contig[at] != "A" else "C") for at in range(20, 60)]
+    options = {"causal": causal, "window_bp": W, "estimators": [estimator], "batch_size": 8}
+    told = []
+    score_alleles(model, encoder, store, alleles, on_done=told.append, **options)
+    assert sum(told) == len(alleles) and min(told) >= 0
+    assert 5 < np.count_nonzero(told) and max(told) <= len(alleles) // 4
+    told = []
+    score_alleles(model, encoder, store, [Allele(0, 30, contig[30], "")], on_done=told.append, **options)
+    assert sum(told) == 1

@@ -1,0 +1,18 @@
+"""What every zero-shot command begins with."""
+
+from genolm.genome.store import prepare
+from genolm.zero_shot import trained_on
+
+
+def test_a_reference_that_the_model_was_trained_on_is_named(tmp_path):
+    files = [tmp_path / f"{name}.fa" for name in "abc"]
+    for number, file in enumerate(files):
+        file.write_text(f">one\n{'ACGT' * (number + 1)}\n")
+    run = tmp_path / "run"
+    run.mkdir()
+    prepare({"x": [files[0]], "y": [files[1]]}, run / "genome")
+    (tmp_path / "renamed.fa").write_text(files[0].read_text())
+    same, other = prepare({"g": [tmp_path / "renamed.fa"]}, tmp_path / "1"), prepare({"g": [files[2]]}, tmp_path / "2")
+    assert trained_on(str(run), same) == trained_on(str(run / "checkpoint"), same) == ["renamed.fa"]
+    assert trained_on(str(run), other) == []
+    assert trained_on("somebody/model", same) == trained_on(str(tmp_path / "2"), same) == []
