@@ -118,10 +118,19 @@ class Parts:
         return False
 
     def survey(self, make: Callable[[], Survey]) -> Survey:
-        """Return what the records are, made once."""
+        """Return what the records are, made once. Where that is a mistake of the user's, no job has begun.
+
+        Raises:
+            ValueError: they cannot be read.
+        """
         path = self.folder / "survey.json"
         if not path.is_file():
-            self._write(path, json.dumps(asdict(make())).encode())
+            try:
+                found = make()
+            except ValueError:
+                (self.folder / "job.json").unlink()
+                raise
+            self._write(path, json.dumps(asdict(found)).encode())
         return Survey(**json.loads(path.read_text()))
 
     def path(self, stretch: int) -> Path:
