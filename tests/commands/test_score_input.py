@@ -45,14 +45,25 @@ def check_values(values, statuses):
         assert (value is not None and np.isfinite(value)) == (status == "scored")
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
-@pytest.mark.parametrize("model", ["masked", "causal"])
-def test_every_record_of_a_nasty_vcf_comes_out_with_a_score_or_a_reason(folder, tmp_path, capfd, model, end):
+KEPT = ("", ".summary.json", ".png")
+"""What the command leaves for an unsorted file, by what is put to its name."""
+
+
+@pytest.mark.parametrize(
+    ("model", "end", "names"),
+    [
+        ("masked", "\n", ["o.vcf", "o.vcf.gz", "o.tsv", "o.parquet"]),
+        ("masked", "\r\n", ["o.vcf.gz", "o.tsv"]),
+        ("causal", "\n", ["o.vcf.gz"]),
+    ],
+    ids=["masked", "crlf", "causal"],
+)
+def test_every_record_of_a_nasty_vcf_comes_out_with_a_score_or_a_reason(folder, tmp_path, capfd, model, end, names):
     path = tmp_path / "nasty.vcf"
     path.write_bytes(nasty_vcf(end))
     words = [word for of_record in EXPECTED for word in of_record]
     column = "GENOLM_MASKED_LLR" if model == "masked" else "GENOLM_LIKELIHOOD"
-    for name in ("o.vcf", "o.vcf.gz", "o.tsv", "o.parquet"):
+    for name in names:
         out = tmp_path / name
         code, told = score(folder, path, "--out", out, "--background", 3, model=model, capfd=capfd)
         assert code == 0 and "Traceback" not in told and "[E::" not in told, told
@@ -75,12 +86,8 @@ def test_every_record_of_a_nasty_vcf_comes_out_with_a_score_or_a_reason(folder, 
             cells = [[row.split("\t")[i] for i in at] for row in rows[1:]]
             assert [status for status, _ in cells] == words
             check_values([None if value == "NA" else float(value) for _, value in cells], words)
-    left = {"nasty.vcf", *(f"{n}{end}" for n in ("o.vcf", "o.vcf.gz", "o.tsv", "o.parquet") for end in KEPT)}
+    left = {"nasty.vcf", *(f"{name}{kept}" for name in names for kept in KEPT)}
     assert {path.name for path in tmp_path.iterdir()} == left
-
-
-KEPT = ("", ".summary.json", ".png")
-"""What the command leaves for an unsorted file, by what is put to its name."""
 
 
 PLACES = [*range(1, 21)] * 400
@@ -114,7 +121,10 @@ BROKEN = {
     "gzip of a few bytes": (lambda path: gzip.compress(SIMPLE)[:4], "broken or truncated"),
     "bgzip without its end": (lambda path: bgzipped(path, SIMPLE)[:-28], "bgzip without its end-of-file block"),
     "truncated bgzip": (lambda path: bgzipped(path, SIMPLE)[:-20_000], "broken or truncated after line"),
-    "damaged gzip": (lambda path: (b := gzip.compress(SIMPLE))[:90_000] + b"\0" * 9 + b[90_009:], "broken or truncated"),
+    "damaged gzip": (
+        lambda path: (b := gzip.compress(SIMPLE))[:90_000] + b"\0" * 9 + b[90_009:],
+        "broken or truncated",
+    ),
     "truncated bcf": (lambda path: as_bcf(path, SIMPLE)[:-20_000], "truncated after record"),
     "bcf without its end": (lambda path: as_bcf(path, SIMPLE)[:-28], "truncated after record 8000"),
     "zeros at the end": (lambda path: SIMPLE + b"1\t5\t.\0\0\0\0", ":8004: zero bytes; the file is damaged"),
@@ -127,8 +137,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("piped", [False, True], ids=["file", "stdin"])
-@pytest.mark.parametrize("kind", BROKEN)
+PIPED = ["empty", "truncated gzip", "truncated bcf", "garbage"]
+
+
+@pytest.mark.parametrize(("kind", "piped"), [*((kind, False) for kind in BROKEN), *((kind, True) for kind in PIPED)])
 def test_a_broken_file_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatch, capfd, kind, piped):
     make, message = BROKEN[kind]
     path = tmp_path / "x"
