@@ -131,7 +131,9 @@ def test_a_commit_of_the_hub_is_what_is_asked_for(folder, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     options = ["--window", 32, "--background", 0, "--trust-remote-code", "--revision", commit]
     words = [folder / "x.vcf", "--fasta", folder / "g.fa", "--out", folder / "o.tsv", "--model", "some/model"]
-    main(["score", *map(str, [*words, *options])])
+    with pytest.raises(SystemExit) as stop:
+        main(["score", *map(str, [*words, *options])])
+    assert stop.value.code == 0
     assert asked == [("some/model", commit, True)]
     assert (folder / "o.tsv").read_text().count("scored") == 3
 
