@@ -62,9 +62,10 @@ def test_the_truth_by_hand():
     ("objective", "mixers", "steps"), [("causal", ["fir", "attention"], 250), ("masked", ["convolution"], 1500)]
 )
 def test_a_trained_model_ranks_variants_as_the_source_does(tmp_path, objective, mixers, steps):
-    """The background of the simulator of `genolm demo`, a third-order chain, learnt by `genolm pretrain`.
+    """The background of the simulator of `genolm demo`, a third-order chain, learnt by `genolm pretrain` in minutes.
 
-    Not its genes and repeats: half of what these tell takes longer to learn than a test may last.
+    It is easier than the whole demo, whose genes and repeats take longer to learn than a test may last: after its
+    2.9 M bases the demo's own model is half way to the floor, and its Spearman is 0.78, 0.90 within genes.
     """
     rng = np.random.default_rng(0)
     generator = Generator(make_generator(rng).emission[:, :, :1], ())
@@ -92,9 +93,8 @@ def test_a_trained_model_ranks_variants_as_the_source_does(tmp_path, objective, 
         "evaluation": {"markov_orders": [3], "max_bp": 10_000, "every_steps": 1000},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert runs.verb(["pretrain", str(tmp_path / "recipe.yaml")], tmp_path / "told", timeout=400) == 0, (
-        tmp_path / "told"
-    ).read_text()
+    told = tmp_path / "told"
+    assert runs.verb(["pretrain", str(tmp_path / "recipe.yaml")], told, timeout=900) == 0, told.read_text()
     held_out = contigs[7][1]
     snvs = [(place, alt) for place in range(1000, 1000 + HELD_OUT) for alt in BASES if alt != chr(held_out[place])]
     path = write_vcf(
@@ -105,7 +105,7 @@ def test_a_trained_model_ranks_variants_as_the_source_does(tmp_path, objective, 
         rows = list(csv.DictReader(file, delimiter="\t"))
     found = [float(row["GENOLM_LIKELIHOOD" if objective == "causal" else "GENOLM_MASKED_LLR"]) for row in rows]
     truth = [true_llr(generator, held_out, *snv) for snv in snvs]
-    rank = float(spearmanr(truth, found).statistic)
+    rank = float(spearmanr(truth, found)[0])
     slope = float(np.polyfit(truth, found, 1)[0])
     print(f"{objective}: Spearman {rank:.3f}, slope {slope:.2f}, of {len(snvs)} SNVs after {steps * 64 * 64:,} bases")
     assert rank > 0.9
