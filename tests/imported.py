@@ -2,6 +2,8 @@
 
 import matplotlib.pyplot  # noqa: F401
 import peft  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+import pysam.bcftools  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
@@ -17,4 +19,6 @@ import genolm.models.lora
 import genolm.training.best
 import genolm.training.held_out
 import genolm.training.predictions
-import genolm.training.trainer  # noqa: F401
+import genolm.training.trainer
+import genolm.variants.written
+import genolm.zero_shot  # noqa: F401

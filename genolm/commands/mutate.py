@@ -9,7 +9,6 @@
 | 75 | interrupted: the same command goes on |
 """
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -41,6 +40,7 @@ def mutate(
     Example: genolm mutate --fasta ref.fa.gz --region chr1:1001-1200 --model runs/first --out promoter
     """
     from genolm.variants.contigs import Contigs
+    from genolm.variants.parts import clear
     from genolm.variants.regions import merged, pieces_of, spans_of
     from genolm.variants.saturation import PIECE, score_pieces
     from genolm.zero_shot import zero_shot
@@ -48,6 +48,7 @@ def mutate(
     if not region and not regions:
         raise ValueError("no region was given; set --region chr1:1001-1200 or --regions x.bed")
     folder = out / "parts"
+    clear(folder)
     if out.exists() and not (folder / "job.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         if not out.is_dir() or {path.name for path in out.iterdir()} != {"parts"}:
             raise ValueError(f"--out {out} is there already; remove it, or name another folder")
@@ -89,7 +90,7 @@ def mutate(
         if state.is_main_process:
             num_changes = write_table(out / "mutations.tsv", parts, pieces, store, estimators)
             draw(out, parts, pieces, store, shown, language, estimators, deletions)
-            shutil.rmtree(parts.folder)
+            parts.end()
             rate = bases / max(time.perf_counter() - began, 1e-9)
             told = f"{num_changes:,} changes of {bases:,} bases: {out / 'index.html'}"
             print(f"{told}   {rate:,.1f} bases/s in this start")

@@ -11,7 +11,6 @@ A piece is scored by one process, so any number of processes give the same bytes
 | 75 | interrupted: the same command goes on |
 """
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -40,6 +39,7 @@ def scan(
     Example: genolm scan exons.bed --fasta ref.fa.gz --model runs/first --out constraint.bw
     """
     from genolm.variants.contigs import Contigs
+    from genolm.variants.parts import clear
     from genolm.variants.regions import merged, pieces_of, spans_of
     from genolm.variants.saturation import PIECE, score_pieces
     from genolm.variants.tracks import check_track
@@ -49,6 +49,7 @@ def scan(
         raise ValueError(f"--value {value}: allowed are {', '.join(VALUES)}")
     check_track(out)
     folder = out.with_name(f"{out.name}.parts")
+    clear(folder)
     if out.exists() and not (folder / "job.json").is_file():
         raise ValueError(f"--out {out} is there already; remove it, or name another file")
     opening = {"tokenizer": tokenizer, "revision": revision, "trust_remote_code": trust_remote_code}
@@ -108,6 +109,6 @@ def finish(out: Path, parts, pieces, store, estimator: str, value: str, seconds:
     lengths = {contig.name: contig.length for contig in store.contigs}
     number = write_track(out, lengths, runs())
     bases = sum(piece.end - piece.start for piece in pieces)
-    shutil.rmtree(parts.folder)
+    parts.end()
     unknown = f"   {bases - number:,} without a value: no A, C, G or T" if number < bases else ""
     print(f"{number:,} of {bases:,} bases: {out}   {bases / max(seconds, 1e-9):,.1f} bases/s in this start{unknown}")

@@ -56,7 +56,7 @@ def score(
     """
     from genolm.variants.alleles import ReferenceCheck
     from genolm.variants.contigs import Contigs, read_aliases
-    from genolm.variants.parts import look_through
+    from genolm.variants.parts import clear, look_through
     from genolm.variants.records import open_records
     from genolm.variants.written import check_suffix
     from genolm.zero_shot import zero_shot
@@ -64,6 +64,7 @@ def score(
     check_suffix(out)
     check = ReferenceCheck(check_ref)
     folder = out.with_name(f"{out.name}.parts")
+    clear(folder)
     if out.exists() and not (folder / "job.json").is_file():
         raise ValueError(f"--out {out} is there already; remove it, or name another file")
     opening = {"tokenizer": tokenizer, "revision": revision, "trust_remote_code": trust_remote_code}
@@ -254,7 +255,7 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
         "genolm_version": genolm.__version__,
     }
     write_text(out.with_name(f"{out.name}.summary.json"), json.dumps(summary, indent=1))
-    shutil.rmtree(parts.folder)
+    parts.end()
     table = Table("status", "ALTs", box=None, padding=(0, 2, 0, 0))
     for status, count in survey.statuses.items():
         table.add_row(status, f"{count:,}")

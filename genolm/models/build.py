@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from genolm.models.folder import ModelError, check_config, check_weights, without_bars
+from genolm.models.folder import ModelError, NeedsCode, check_config, check_weights, without_bars
 from genolm.models.genolm.configuration import GenoLMConfig
 
 VOCAB_MULTIPLE = 8
@@ -116,18 +116,21 @@ def base_token_ids(tokenizer) -> list[int] | None:
     return ids[:4] if ids == ids[:4] * 8 and len(set(ids[:4])) == 4 else None
 
 
-def load_model(folder: Path, objective: str) -> PreTrainedModel:
+def load_model(folder: Path, objective: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """Open the model of a checkpoint folder; nothing is downloaded, no code of it is run and no pickle is opened.
 
     Args:
         folder: what `save_pretrained` wrote.
         objective: "masked" or "causal".
+        trust_remote_code: run the folder's Python files after all, and what its configuration names.
 
     Raises:
-        ValueError: there are no safetensors, or transformers cannot open them without code from elsewhere.
+        ValueError: there are no safetensors, or transformers cannot open them.
+        NeedsCode: it cannot without code of the folder, and that is not to be run.
     """
     check_weights(folder)
-    check_config(folder / "config.json")
+    if not trust_remote_code:
+        check_config(folder / "config.json")
     # transformers would put the adapter on the model, or fetch another model that the adapter names.
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds an adapter beside the model; give a folder of a whole model")
@@ -135,12 +138,14 @@ def load_model(folder: Path, objective: str) -> PreTrainedModel:
     try:
         with without_bars():
             # Said outright, for transformers asks on the terminal where it is not.
-            return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+            options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+            return auto.from_pretrained(folder, **options)
     except Exception as error:  # as many kinds as there are things that a folder can hold
+        told = f"{folder}: transformers cannot open this model: "
         # transformers' own advice is to trust that code.
-        remote = "trust_remote_code" in str(error)
-        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
-        raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
+        if "trust_remote_code" in str(error) and not trust_remote_code:
+            raise NeedsCode(f"{told}it needs code of its own, which is not run") from error
+        raise ModelError(told + (" ".join(str(error).split()) or type(error).__name__)) from error
 
 
 def describe(model: PreTrainedModel) -> str:

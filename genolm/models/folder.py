@@ -16,6 +16,10 @@ class ModelError(ValueError):
     """A model block that names no model, or one that cannot learn the objective."""
 
 
+class NeedsCode(ModelError):
+    """A model that only Python files of its own can open, where these are not to be run."""
+
+
 _FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
 """Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
 _PLAIN = (None, False, {}, "eager", "sdpa")

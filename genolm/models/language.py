@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from genolm.models.build import load_model
-from genolm.models.folder import ModelError, without_bars
+from genolm.models.folder import ModelError, NeedsCode
 from genolm.models.labelled_folder import model_folder, weights_sha256
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import Encoder, make_encoder
@@ -76,12 +75,10 @@ def open_language_model(
     reader = build_tokenizer(load_spec(tokenizer)) if tokenizer else load_tokenizer(folder)
     encoder = make_encoder(reader)
     causal = is_causal(folder)
-    if trust_remote_code:
-        auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-        with without_bars():
-            model = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=True, use_safetensors=True)
-    else:
-        model = load_model(folder, "causal" if causal else "masked")
+    try:
+        model = load_model(folder, "causal" if causal else "masked", trust_remote_code)
+    except NeedsCode as error:
+        raise ModelError(f"{error}; --trust-remote-code runs it, once you have read it") from error
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if encoder.vocab_size > rows:
         raise ModelError(f"{name}: the tokenizer has {encoder.vocab_size} tokens and the model knows {rows}")

@@ -6,6 +6,7 @@ stretch after stretch (`00000012.npz`), and of backgrounds (`background-+3.json`
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,9 @@ from genolm.variants.records import Record, Records
 
 STRETCH = 512
 """Records whose results share a file; they also share the rows of tokens that they have in common."""
+
+ENDED = '"ended"'
+"""What `job.json` holds once nothing of the job is wanted any more."""
 
 Resolved = tuple[Record, list[tuple[str, Allele | None]]]
 
@@ -91,6 +95,20 @@ def look_through(
     return found
 
 
+def clear(folder: Path) -> None:
+    """Remove the folder of a job that has ended, or what is left of it where that was cut off; `job.json` goes last."""
+    job = folder / "job.json"
+    if not job.is_file() or job.read_text() != ENDED:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != job:
+            path.unlink()
+    job.unlink()
+    folder.rmdir()
+
+
 class Parts:
     """The folder of a job."""
 
@@ -118,10 +136,19 @@ class Parts:
         return False
 
     def survey(self, make: Callable[[], Survey]) -> Survey:
-        """Return what the records are, made once."""
+        """Return what the records are, made once. Where that is a mistake of the user's, no job has begun.
+
+        Raises:
+            ValueError: they cannot be read.
+        """
         path = self.folder / "survey.json"
         if not path.is_file():
-            self._write(path, json.dumps(asdict(make())).encode())
+            try:
+                found = make()
+            except ValueError:
+                (self.folder / "job.json").unlink()
+                raise
+            self._write(path, json.dumps(asdict(found)).encode())
         return Survey(**json.loads(path.read_text()))
 
     def path(self, stretch: int) -> Path:
@@ -139,6 +166,11 @@ class Parts:
         """Return the results of a stretch."""
         with np.load(self.path(stretch), allow_pickle=False) as held:
             return dict(held)
+
+    def end(self) -> None:
+        """Remove the folder. From here on, killed or not, the job is not begun again."""
+        self._write(self.folder / "job.json", ENDED.encode())
+        clear(self.folder)
 
     def background(self, length: int) -> Path:
         """Return the file of the background of a signed length."""

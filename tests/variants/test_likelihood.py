@@ -276,6 +276,80 @@ def test_a_scorer_that_shares_nothing_agrees(tmp_path, machines, kind, objective
     np.testing.assert_allclose(found.values[name], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+@pytest.mark.parametrize("kind", ["char", "kmer3-overlapping"])
+def test_on_the_other_strand_of_the_genome_scores_are_the_same(tmp_path, machines, kind, objective):
+    """Of an odd width, so that the windows are the same ones too; forward and reverse change places."""
+    encoder, model = machines[kind, objective]
+    contig = sequence(100, 8)
+    alleles = [Allele(0, at, contig[at], base) for at in range(15, 85, 7) for base in BASES if base != contig[at]]
+    turned = [Allele(0, 100 - a.end, other(a.ref), other(a.alt)) for a in alleles]
+    names = MASKED if objective == "masked" and kind == "char" else ("likelihood", "embedding")
+    one, two = (
+        score_alleles(
+            model,
+            encoder,
+            genome(tmp_path / name, letters_of_it),
+            shown,
+            causal=objective == "causal",
+            window_bp=W + 1,
+            estimators=names,
+        )
+        for name, letters_of_it, shown in (("as it is", contig, alleles), ("turned", other(contig), turned))
+    )
+    for name, values in one.values.items():
+        np.testing.assert_allclose(values, two.values[name], atol=1e-5)
+        np.testing.assert_allclose(one.strand_difference[name], -two.strand_difference[name], atol=1e-5)
+        assert np.abs(one.strand_difference[name]).max() > 1e-4
+
+
+def test_on_the_other_strand_indels_too_where_only_neighbours_count(tmp_path, encoder):
+    """Windows keep their left edge, so that the longer haplotype ends elsewhere; this model does not see as far."""
+    contig, model = sequence(100, 8), Table(encoder.vocab_size, causal=False)
+    alleles = [Allele(0, 40, contig[40:43], ""), Allele(0, 60, contig[60:62], other(contig[60:62])[::-1] + "AC")]
+    alleles += [Allele(0, 50, "", base * 2) for base in BASES if base not in contig[49:51]]
+    turned = [Allele(0, 100 - a.end, other(a.ref), other(a.alt)) for a in alleles]
+    for allele, same in zip(alleles, turned, strict=True):
+        assert applied(other(contig), same) == other(applied(contig, allele))
+    options = {"causal": False, "window_bp": W, "estimators": ["likelihood", "masked_llr"]}
+    one = score_alleles(model, encoder, genome(tmp_path / "one", contig), alleles, **options)
+    two = score_alleles(model, encoder, genome(tmp_path / "two", other(contig)), turned, **options)
+    for name in options["estimators"]:
+        np.testing.assert_allclose(one.values[name], two.values[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+def test_embeddings_and_influence_computed_straight(tmp_path, machines, objective):
+    encoder, model = machines["char", objective]
+    contig = sequence(100, 8)
+    allele = Allele(0, 40, contig[40], other(contig[40]))
+    names = ["embedding", *(["influence"] if objective == "masked" else [])]
+    found = score_alleles(
+        model, encoder, genome(tmp_path, contig), [allele], causal=objective == "causal", window_bp=W, estimators=names
+    ).values
+    four = torch.from_numpy(encoder.encode_batch(letters(BASES)[None], special_tokens=False).ids[0].astype(np.int64))
+    both = {name: [] for name in found}
+    for turn in (str, other):
+        at = W // 2 if turn is str else W - 1 - W // 2
+        states, odds = [], []
+        for haplotype in (contig, applied(contig, allele)):
+            encoded = encoder.encode_batch(letters(turn(haplotype[40 - W // 2 : 40 - W // 2 + W]))[None])
+            output = model(input_ids=torch.from_numpy(encoded.ids.astype(np.int64)), output_hidden_states=True)
+            bases = torch.from_numpy(encoded.end > encoded.start)[0]
+            states.append(output.hidden_states[-1][0][bases].detach().numpy())
+            p = output.logits[0][bases][:, four].softmax(-1).detach().numpy()
+            odds.append(np.log(p / (1 - p)))
+        assert len(states[0]) == W
+        for where, (one, two) in {"site": [s[at] for s in states], "window": [s.mean(0) for s in states]}.items():
+            both[f"embedding_{where}_dot"].append(one @ two)
+            both[f"embedding_{where}_l2"].append(np.linalg.norm(one - two))
+            both[f"embedding_{where}_cosine"].append(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+        if objective == "masked":
+            both["influence"].append(np.delete(np.abs(odds[0] - odds[1]).max(1), at).mean())
+    for name, values in found.items():
+        assert values[0] == pytest.approx(np.mean(both[name]), abs=1e-4, rel=1e-4), name
+
+
 def test_a_masked_site_is_computed_once_for_its_three_alleles(tmp_path, machines):
     encoder, model = machines["char", "masked"]
     contig, rows = sequence(100, 8), []
