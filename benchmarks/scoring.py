@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 
+from genolm.cli import keep_freed_memory
 from genolm.genome.alphabet import reverse_complement
 from genolm.genome.store import Store, prepare
 from genolm.models.build import build_model
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()  # for both
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites))

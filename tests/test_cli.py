@@ -1,5 +1,6 @@
 import inspect
 import os
+import platform
 import subprocess
 import sys
 from importlib import import_module
@@ -32,6 +33,23 @@ def test_every_verb_helps_with_an_example(verb):
     done = genolm(verb, "--help", COLUMNS="100", TERM="dumb")
     assert done.returncode == 0, done.stderr
     assert f"Example: genolm {verb}" in done.stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_kept_for_the_next_tensor():
+    """Page faults of ten tensors of 64 MB, one after the other: those of one, or of all ten."""
+    code = (
+        "import resource\nfrom genolm.cli import keep_freed_memory\nkeep_freed_memory()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for size in range(10): b'x' * (2**26 - size)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    faults = []
+    for env in ({}, {"MALLOC_ARENA_MAX": "8"}):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | env, check=True)
+        faults.append(int(done.stdout))
+    assert faults[0] < faults[1] / 3
 
 
 def test_env_tells_versions():
