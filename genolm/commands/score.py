@@ -247,7 +247,12 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
         "left_out": written.num_excluded,
         "alts": written.num_alts,
         "statuses": survey.statuses,
-        "model": {"name": language.name, "sha256": language.sha256, "causal": language.causal},
+        "model": {
+            "name": language.name,
+            "revision": language.revision,
+            "sha256": language.sha256,
+            "causal": language.causal,
+        },
         "window_bp": language.window_bp,
         "estimators": estimators,
         "contigs": survey.used,
@@ -275,7 +280,8 @@ def info_lines(language, columns: list[str], calibrated: dict, version: str) -> 
     """Return header lines that say what each field is, and by which model."""
     plain = "".join(x if x.isalnum() or x in "._-/ " else "_" for x in language.name)
     kind = "pseudo-likelihood of touched tokens, hidden one at a time: " if not language.causal else ""
-    by = f"{plain}, weights {language.sha256[:12]}, {language.window_bp} bp, genolm {version}"
+    commit = f", revision {language.revision}" if language.revision else ""
+    by = f"{plain}{commit}, weights {language.sha256[:12]}, {language.window_bp} bp, genolm {version}"
     lines = [("GENOLM_STATUS", "String", "what became of the ALT: scored, or why it was not")]
     for column in columns:
         meaning = MEANINGS.get(column, f"{column.replace('_', ' ')} of REF and ALT, mean of both strands")

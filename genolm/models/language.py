@@ -35,6 +35,7 @@ class LanguageModel:
         window_bp: bases of a window that it was trained on, or can take; even, and a multiple of k.
         max_tokens: of a row, special tokens included; None for any.
         sha256: over its weights.
+        revision: commit of a model of the Hub.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LanguageModel:
     window_bp: int
     max_tokens: int | None
     sha256: str
+    revision: str | None
 
 
 def open_language_model(
@@ -96,7 +98,9 @@ def open_language_model(
         raise ValueError(f"--window {width}: the model reads {encoder.k}-mers; give a multiple of {encoder.k}")
     if width < 4 or (most is not None and width > most):
         raise ValueError(f"--window {width}: the model takes 4 to {most or 'any number of'} bp")
-    return LanguageModel(name, model.eval(), encoder, causal, width, limit, weights_sha256(folder))
+    # A snapshot of the Hub lies in a folder named after its commit.
+    commit = folder.name if not Path(name).exists() else None
+    return LanguageModel(name, model.eval(), encoder, causal, width, limit, weights_sha256(folder), commit)
 
 
 def is_causal(folder: Path) -> bool:

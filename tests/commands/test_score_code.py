@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 
 import pytest
@@ -122,20 +123,23 @@ def test_a_commit_of_the_hub_is_what_is_asked_for(folder, monkeypatch):
     import huggingface_hub
 
     asked = []
+    commit = "0123456789abcdef0123456789abcdef01234567"
 
     def fetched(name, revision=None, allow_patterns=()):
         asked.append((name, revision, "*.py" in allow_patterns))
-        return str(folder / "odd")
+        return str(shutil.copytree(folder / "odd", folder / "snapshots" / commit))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
-    commit = "0123456789abcdef0123456789abcdef01234567"
     options = ["--window", 32, "--background", 0, "--trust-remote-code", "--revision", commit]
-    words = [folder / "x.vcf", "--fasta", folder / "g.fa", "--out", folder / "o.tsv", "--model", "some/model"]
+    words = [folder / "x.vcf", "--fasta", folder / "g.fa", "--out", folder / "o.vcf", "--model", "some/model"]
     with pytest.raises(SystemExit) as stop:
         main(["score", *map(str, [*words, *options])])
     assert stop.value.code == 0
     assert asked == [("some/model", commit, True)]
-    assert (folder / "o.tsv").read_text().count("scored") == 3
+    written = (folder / "o.vcf").read_text()
+    assert written.count("GENOLM_STATUS=scored") == 3
+    assert f"model some/model, revision {commit}, weights " in written
+    assert json.loads((folder / "o.vcf.summary.json").read_text())["model"]["revision"] == commit
 
 
 BAD = {
