@@ -1,10 +1,11 @@
 # make demo   set everything up, simulate a genome of known entropy and train on it
 # make test   set everything up and run every test;  make test-fast leaves out the slow ones
 # make check  lint and types
+# make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast check bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +26,10 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+bench: .venv/.installed
+	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python benchmarks/run.py $(if $(GENOME),--genome $(GENOME))
 
 clean:
 	rm -rf .venv runs
