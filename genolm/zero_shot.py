@@ -16,6 +16,7 @@ from accelerate import PartialState
 from genolm.genome.store import Store
 from genolm.models.language import LanguageModel, open_language_model
 from genolm.training.run import locked
+from genolm.training.stops import end_alone, lost_ranks
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.parts import Parts
 from genolm.variants.reference import open_genome
@@ -126,6 +127,10 @@ def zero_shot(
         except KeyboardInterrupt:
             print(f"stopped: what is done is in {folder}; the same command goes on", file=sys.stderr)
             raise SystemExit(75) from None
+        except RuntimeError as error:
+            if lost_ranks(error) and not state.is_main_process:
+                end_alone(1)  # the first process has ended, and said why
+            raise
         finally:
             if state.is_main_process and folder.is_dir() and not (folder / "job.json").is_file():
                 shutil.rmtree(folder)  # a mistake that was found before anything was done

@@ -62,13 +62,15 @@ def open_run(
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Refuse a run folder that another process trains in; the lock goes with this process, however it ends."""
+    """Refuse a folder that another process is at work in; the lock goes with this process, however it ends."""
     with (run_dir / ".lock").open("w") as file:
         try:
             # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsError(f"another process trains in {run_dir}; wait for it, or set another run_dir") from None
+            raise SettingsError(
+                f"another process is at work in {run_dir}; wait for it, or name another folder"
+            ) from None
         except OSError:
             pass  # a disk without locks
         yield

@@ -267,6 +267,12 @@ def test_two_processes_write_the_same_bytes(folder, tmp_path, many, project_dir)
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.vcf").read_bytes() == expected
+    (tmp_path / "out.vcf").unlink()
+    words = [*command, str(tmp_path / "none.vcf"), *map(str, options)]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
+    # The launcher has words of its own.
+    assert done.returncode and "[rank1]" not in done.stderr
+    assert f"error: {tmp_path / 'none.vcf'}: no such file" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_a_folder_is_trained_in_by_one_run_at_a_time(folder, long):
     first = runs.start(long, f"run_dir={run_dir}")
     wait_for_step(first[0], run_dir, 3)
     assert runs.run(long, f"run_dir={run_dir}") == [2]
-    assert "another process trains in" in runs.output(run_dir)
+    assert "another process is at work in" in runs.output(run_dir)
     assert runs.finish(first) == [0]
     assert same(run_dir, folder / "long")
 
