@@ -23,13 +23,13 @@ import numpy as np
 import torch
 import yaml
 
-from genolm.cli import keep_freed_memory
 from genolm.genome.alphabet import reverse_complement
 from genolm.genome.store import Store, prepare
 from genolm.models.build import build_model
 from genolm.models.language import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import Encoder, make_encoder
+from genolm.variants import freed_memory
 from genolm.variants.alleles import Allele
 from genolm.variants.likelihood import score_alleles
 
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
-    keep_freed_memory()  # for both
+    freed_memory.keep()  # for both
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites))

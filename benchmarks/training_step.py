@@ -72,7 +72,6 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
-    from genolm.cli import keep_freed_memory
     from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
     from genolm.genome.simulate import simulate, write_fasta
@@ -120,7 +119,6 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
         settings["train_dataset"] = SampleNumbers((WARM + steps) * batch)
         if ours:
-            keep_freed_memory()
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
             )

@@ -24,9 +24,6 @@ VERBS = {
     "env": "versions and machine, for a bug report",
 }
 
-COMPUTING = ("pretrain", "evaluate", "finetune", "predict", "score", "embed", "generate", "mutate", "scan", "demo")
-"""Verbs that run models."""
-
 
 def usage() -> str:
     """Return the text of `genolm --help`."""
@@ -58,8 +55,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_fail(f"{verb!r} is no verb; {hint}"))
     import typer
 
-    if verb in COMPUTING:
-        keep_freed_memory()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(getattr(import_module(f"genolm.commands.{verb}"), verb))
@@ -69,25 +64,6 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("GENOLM_DEBUG"):
             raise
         sys.exit(_fail(str(error)))
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, for the next tensor of that size; where there is no glibc, nothing.
-
-    It gives blocks above 32 MB back at once, and new ones are zeroed page by page: 40 % of the time of a forward pass
-    of 32 rows of 512 bases on a CPU, 6 % of a training step. Source: mallopt(3). MALLOC_… in the environment wins.
-    """
-    import ctypes
-
-    if any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
-        return
-    trim_threshold, mmap_max = -1, -4
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(mmap_max, 0)
 
 
 def _fail(message: str) -> int:

@@ -17,6 +17,7 @@ from genolm.genome.store import Store
 from genolm.models.language import LanguageModel, open_language_model
 from genolm.training.run import locked
 from genolm.training.stops import end_alone, lost_ranks
+from genolm.variants import freed_memory
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.parts import Parts
 from genolm.variants.reference import open_genome
@@ -113,6 +114,7 @@ def zero_shot(
     # A rank that is done waits for those that are not.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
     parts = Parts(folder)
+    freed_memory.keep()
     with ExitStack() as held:
         if state.is_main_process:
             refuse_foreign(folder)

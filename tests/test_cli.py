@@ -39,7 +39,7 @@ def test_every_verb_helps_with_an_example(verb):
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Page faults of ten tensors of 64 MB, one after the other: those of one, or of all ten."""
     code = (
-        "import resource\nfrom genolm.cli import keep_freed_memory\nkeep_freed_memory()\n"
+        "import resource\nfrom genolm.variants import freed_memory\nfreed_memory.keep()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for size in range(10): b'x' * (2**26 - size)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from genolm.genome.store import Store
+from genolm.variants import freed_memory
 from genolm.variants.alleles import Allele, ReferenceCheck, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.records import Record, Records
@@ -161,6 +162,7 @@ class Parts:
         with aside.open("wb") as file:
             np.savez(file, **values)  # pyright: ignore[reportArgumentType]
         aside.replace(self.path(stretch))
+        freed_memory.give_back()
 
     def load(self, stretch: int) -> dict[str, np.ndarray]:
         """Return the results of a stretch."""
@@ -179,6 +181,7 @@ class Parts:
     def save_background(self, length: int, found: dict[str, list[float]]) -> None:
         """Keep mean and standard deviation of each column, and from how many."""
         self._write(self.background(length), json.dumps(found).encode())
+        freed_memory.give_back()
 
     def _write(self, path: Path, data: bytes) -> None:
         aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
