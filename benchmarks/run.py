@@ -68,11 +68,10 @@ def main() -> None:
     held = sections(options.out)
     for name in options.only or ROWS:
         row = ROWS[name]
-        words = row.command.format(genome=genome).split()
-        print(f"{row.title}: python benchmarks/{' '.join(words)}", flush=True)
+        words = shlex.split(row.command.format(genome=genome))
+        print(f"{row.title}: python benchmarks/{shlex.join(words)}", flush=True)
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, str(HERE / words[0]), *shlex.split(" ".join(words[1:]))], text=True,
-                              capture_output=True)  # fmt: skip
+        done = subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], text=True, capture_output=True)
         minutes = (time.perf_counter() - began) / 60
         told = done.stdout.rstrip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-1500:]}"
         print(told, flush=True)

@@ -18,7 +18,9 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 
 def first_step(arguments: list[str]) -> float:
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "genolm", *arguments], stderr=subprocess.PIPE, bufsize=0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genolm", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
+    )
     seen, seconds = b"", float("nan")
     assert process.stderr is not None
     while chunk := process.stderr.read(256):

@@ -21,6 +21,8 @@ from genolm.variants import freed_memory
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.parts import Parts
 from genolm.variants.reference import open_genome
+from genolm.variants.regions import Span
+from genolm.variants.saturation import score_pieces
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,21 @@ class ZeroShot:
         return options | {
             "batch_size": self.batch_size, "autocast": self.bf16, "max_tokens": language.max_tokens
         }  # fmt: skip
+
+    def score_pieces(self, pieces: list[Span], estimators: Sequence[str], **changes: Any) -> None:
+        """Score the changes of every base of some pieces, shared among the processes; `changes` says which."""
+        score_pieces(
+            self.parts,
+            pieces,
+            self.store,
+            self.language.model,
+            self.language.encoder,
+            shared=(self.state.process_index, self.state.num_processes),
+            show=self.state.is_main_process,
+            **changes,
+            **self.options(estimators),
+        )
+        self.state.wait_for_everyone()
 
     def describe(self, estimators: Sequence[str], used: dict[str, str]) -> None:
         """Print which model reads what, and contigs under other names."""

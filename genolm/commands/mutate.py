@@ -42,7 +42,7 @@ def mutate(
     from genolm.variants.contigs import Contigs
     from genolm.variants.parts import clear
     from genolm.variants.regions import merged, pieces_of, spans_of
-    from genolm.variants.saturation import PIECE, score_pieces
+    from genolm.variants.saturation import PIECE
     from genolm.zero_shot import zero_shot
 
     if not region and not regions:
@@ -75,18 +75,7 @@ def mutate(
             begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
         began = time.perf_counter()
-        score_pieces(
-            parts,
-            pieces,
-            store,
-            language.model,
-            language.encoder,
-            deletions=deletions,
-            shared=(state.process_index, state.num_processes),
-            show=state.is_main_process,
-            **begun.options(estimators),
-        )
-        state.wait_for_everyone()
+        begun.score_pieces(pieces, estimators, deletions=deletions)
         if state.is_main_process:
             num_changes = write_table(out / "mutations.tsv", parts, pieces, store, estimators)
             draw(out, parts, pieces, store, shown, language, estimators, deletions)

@@ -41,7 +41,7 @@ def scan(
     from genolm.variants.contigs import Contigs
     from genolm.variants.parts import clear
     from genolm.variants.regions import merged, pieces_of, spans_of
-    from genolm.variants.saturation import PIECE, score_pieces
+    from genolm.variants.saturation import PIECE
     from genolm.variants.tracks import check_track
     from genolm.zero_shot import zero_shot
 
@@ -68,18 +68,7 @@ def scan(
             begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
         began = time.perf_counter()
-        score_pieces(
-            parts,
-            pieces,
-            store,
-            language.model,
-            language.encoder,
-            substitutions=1 if hidden else 3,
-            shared=(state.process_index, state.num_processes),
-            show=state.is_main_process,
-            **begun.options(estimators),
-        )
-        state.wait_for_everyone()
+        begun.score_pieces(pieces, estimators, substitutions=1 if hidden else 3)
         if state.is_main_process:
             finish(out, parts, pieces, store, estimators[0], value, time.perf_counter() - began)
 
