@@ -1,11 +1,14 @@
-"""Bits per base at equal parameters and equal bases: python benchmarks/quality.py --fasta ecoli.fna.gz.
+"""Bits per base at equal parameters, and equal bases or equal time: python benchmarks/quality.py --fasta ecoli.fna.gz.
 
 Models of about 5 M parameters are trained by genolm's own code on one genome, and measured over all that is held out:
 the last tenth, or the contigs of --test-contigs. A run has one thread, and --jobs of them go on at a time; CPU time in
-training is what one quiet core would take. A run that is finished is not repeated; one that was stopped goes on.
+training is what one quiet core would take. A run that is finished is not repeated; one that was stopped goes on. With
+--minutes a short run of each model tells how many bases it sees in that time, and its schedule ends there. The Markov
+models, orders 0 to 16 and their mixture, are fitted to the same training sequence.
 
     python benchmarks/quality.py --fasta ecoli.fna.gz --models small llama --seeds 0 1 --bases 10e6 --jobs 3
     python benchmarks/quality.py --fasta yeast.fa.gz --test-contigs chrIV --models small-masked modernbert bert-6mer gpn
+    python benchmarks/quality.py --fasta ecoli.fna.gz --models small llama gpn --seeds 0 --minutes 10 --jobs 4
 """
 
 import argparse
@@ -19,9 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genolm.genome.simulate import simulate, write_fasta
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 ROWS = r"(tables\.\d+|tokens|embed_tokens|tok_embeddings|word_embeddings|position_embeddings)\.weight$"
 """Names of parameters that are looked up, row by row."""
+PROBE_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,16 @@ ENTRIES = {
 }
 
 
-def command_of(name: str, seed: int, asked: argparse.Namespace) -> tuple[Path, list[str]]:
-    """Return the run folder and the words of `--one`."""
+def run_folder(name: str, seed: int, asked: argparse.Namespace) -> Path:
+    much = f"{asked.minutes:g}min" if asked.minutes else f"{asked.bases:.0f}"
+    return asked.out / f"{asked.fasta.name.split('.')[0]}-{name}-{much}-seed{seed}"
+
+
+def command_of(name: str, seed: int, asked: argparse.Namespace, run_dir: Path, bases: float) -> list[str]:
+    """Return the words of `--one`."""
     entry = ENTRIES[name]
-    run_dir = asked.out / f"{asked.fasta.name.split('.')[0]}-{name}-{asked.bases:.0f}-seed{seed}"
     held_out = f"{{contigs: [{', '.join(asked.test_contigs)}]}}" if asked.test_contigs else "{fraction: 0.1}"
-    steps = max(1, round(asked.bases / (entry.window_bp * entry.batch)))
+    steps = max(1, round(bases / (entry.window_bp * entry.batch)))
     changes = [f"run_dir={run_dir}", f"seed={seed}", f"data.fasta={asked.fasta.resolve()}", f"data.test={held_out}"]
     changes += [
         "data.valid={fraction: 0}",
@@ -98,7 +108,25 @@ def command_of(name: str, seed: int, asked: argparse.Namespace) -> tuple[Path, l
     changes += [f"training.per_device_train_batch_size={entry.batch}", *entry.changes]
     if asked.quick:
         changes += ["evaluation.max_bp=4096", "evaluation.markov_orders=[2, 4]"]
-    return run_dir, [str(RECIPES / entry.recipe), *changes]
+    elif (name, seed) == (reference(asked), asked.seeds[0]):
+        changes += [f"evaluation.markov_orders={list(range(17))}", "evaluation.markov_mixture=true"]
+    else:
+        changes += ["evaluation.markov_orders=[]"]
+    return [str(RECIPES / entry.recipe), *changes]
+
+
+def reference(asked: argparse.Namespace) -> str | None:
+    """Return the causal model beside which Markov models are measured: their bits are code lengths, as its are."""
+    return next((name for name in asked.models if not ENTRIES[name].masked), None)
+
+
+def bases_in(name: str, seed: int, asked: argparse.Namespace) -> float:
+    """Return how many bases a model sees in the minutes of a core asked for, from a short run."""
+    entry, run_dir = ENTRIES[name], run_folder(name, seed, asked)
+    run_dir = run_dir.with_name(f"{run_dir.name}-probe")
+    bases = PROBE_STEPS * entry.window_bp * entry.batch
+    child(run_dir, command_of(name, seed, argparse.Namespace(**vars(asked) | {"quick": True}), run_dir, bases))
+    return 60 * asked.minutes * bases / json.loads((run_dir / "cpu.json").read_text())["training_seconds"]
 
 
 def run_one(recipe: str, changes: list[str]) -> None:
@@ -126,9 +154,8 @@ def run_one(recipe: str, changes: list[str]) -> None:
     pretrain.run(settings)
 
 
-def start(name: str, seed: int, asked: argparse.Namespace) -> None:
-    """Run one model in a process of its own, unless it is there."""
-    run_dir, words = command_of(name, seed, asked)
+def child(run_dir: Path, words: list[str]) -> None:
+    """Train in a process of its own, unless that is done."""
     if (run_dir / "metrics.json").is_file():
         return
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -136,23 +163,41 @@ def start(name: str, seed: int, asked: argparse.Namespace) -> None:
     with (run_dir / "output.txt").open("w") as output:
         done = subprocess.run([sys.executable, __file__, "--one", *words], env=env, stdout=output, stderr=output)
     if done.returncode:
-        print(f"{run_dir} failed: {(run_dir / 'output.txt').read_text()[-1000:]}", file=sys.stderr)
+        raise SystemExit(f"{run_dir} failed: {(run_dir / 'output.txt').read_text()[-1000:]}")
 
 
-def row_of(name: str, seed: int, asked: argparse.Namespace) -> tuple[str, dict[str, float]] | None:
-    """Return a line of the table, and the Markov ladder on the same bases."""
-    run_dir, _ = command_of(name, seed, asked)
-    if not (run_dir / "metrics.json").is_file():
-        return None
-    entry, metrics = ENTRIES[name], json.loads((run_dir / "metrics.json").read_text())
-    test = metrics["test"]
+def start(name: str, seed: int, asked: argparse.Namespace) -> None:
+    """Run one model, unless it is there; how many bases it shall see is kept, so that a stopped run goes on to them."""
+    run_dir = run_folder(name, seed, asked)
+    note = run_dir / "bases.json"
+    if not note.is_file():
+        bases = bases_in(name, seed, asked) if asked.minutes else asked.bases
+        run_dir.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(bases))
+    child(run_dir, command_of(name, seed, asked, run_dir, json.loads(note.read_text())))
+
+
+def row_of(name: str, seed: int, asked: argparse.Namespace) -> str:
+    """Return a line of the table."""
+    run_dir, entry = run_folder(name, seed, asked), ENTRIES[name]
+    test = json.loads((run_dir / "metrics.json").read_text())["test"]
     bits = test["masked_bits_per_base" if entry.masked else "bits_per_base"]
     interval = "" if test["interval"] is None else " ({:.4f} … {:.4f})".format(*test["interval"])
     seconds = json.loads((run_dir / "cpu.json").read_text())["training_seconds"]
+    bases = json.loads((run_dir / "bases.json").read_text())
     total, looked_up = parameters(run_dir / "checkpoint")
-    cells = [name, seed, f"{total / 1e6:.2f} M", f"{(total - looked_up) / 1e6:.2f} M", f"{asked.bases / 1e6:g} M"]
+    cells = [name, seed, f"{total / 1e6:.2f} M", f"{(total - looked_up) / 1e6:.2f} M", f"{bases / 1e6:.3g} M"]
     cells += [f"{seconds / 60:.1f}", f"{bits:.4f}{interval}"]
-    return "| " + " | ".join(map(str, cells)) + " |", metrics.get("markov", {})
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def markov_rows(metrics: dict) -> list[str]:
+    """Return lines of the best single order, and of the mixture."""
+    ladder = metrics.get("markov", {})
+    rows = {f"best Markov order, {order}": ladder[order] for order in sorted(ladder, key=lambda key: ladder[key])[:1]}
+    if "markov_mixture" in metrics:
+        rows["mixture of Markov orders"] = metrics["markov_mixture"]
+    return [f"| {name} | | | | all | | {bits:.4f} |" for name, bits in rows.items()]
 
 
 def parameters(checkpoint: Path) -> tuple[int, int]:
@@ -168,11 +213,13 @@ def parameters(checkpoint: Path) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fasta", type=Path, help="the genome")
+    parser.add_argument("--fasta", type=Path, help="the genome; simulated where not given")
     parser.add_argument("--test-contigs", nargs="*", default=[], help="held out; the last tenth where none is named")
     parser.add_argument("--models", nargs="+", default=["small", "llama"], choices=list(ENTRIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--bases", type=float, default=10e6, help="seen in training, repeats counted")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument("--bases", type=float, default=10e6, help="seen in training, repeats counted")
+    much.add_argument("--minutes", type=float, help="of a core in training, instead of a number of bases")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     parser.add_argument("--quick", action="store_true", help="two steps and a few bases, to see that all of it runs")
@@ -181,24 +228,25 @@ def main() -> None:
     if asked.one:
         return run_one(asked.one[0], asked.one[1:])
     if asked.fasta is None:
-        parser.error("--fasta is not given")
+        asked.fasta = asked.out / "simulated.fa"
+        asked.out.mkdir(parents=True, exist_ok=True)
+        write_fasta(str(asked.fasta), simulate(4_000_000).records)
     if asked.quick:
         asked.bases = 8192
     runs = [(name, seed) for seed in asked.seeds for name in asked.models]
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(lambda run: start(*run, asked), runs))
-    masked = {ENTRIES[name].masked for name in asked.models} == {True}
-    print(f"| model | seed | parameters | without tables | bases | CPU min | {'masked ' * masked}bits per base |")
-    print("|---|---|---|---|---|---|---|")
-    ladder: dict[str, float] = {}
-    for name, seed in sorted(runs, key=lambda run: asked.models.index(run[0])):
-        row = row_of(name, seed, asked)
-        if row is not None:
-            ladder = row[1] or ladder
-            print(row[0])
-    if ladder and not masked:
-        order = min(ladder, key=lambda key: ladder[key])
-        print(f"| best Markov order, {order} | | | | | | {ladder[order]:.4f} |")
+    for masked in (False, True):
+        names = [name for name in asked.models if ENTRIES[name].masked == masked]
+        if names:
+            print(
+                f"| model | seed | parameters | without tables | bases | CPU min | {'masked ' * masked}bits per base |"
+            )
+            print("|---|---|---|---|---|---|---|")
+            print("\n".join(row_of(name, seed, asked) for name in names for seed in asked.seeds))
+        if names and not masked:
+            metrics = run_folder(names[0], asked.seeds[0], asked) / "metrics.json"
+            print("\n".join(markov_rows(json.loads(metrics.read_text()))))
 
 
 if __name__ == "__main__":
