@@ -235,7 +235,7 @@ def main() -> None:
         asked.bases = 8192
     runs = [(name, seed) for seed in asked.seeds for name in asked.models]
     with ThreadPoolExecutor(asked.jobs) as pool:
-        list(pool.map(lambda run: start(*run, asked), runs))
+        list(pool.map(lambda run: start(run[0], run[1], asked), runs))
     for masked in (False, True):
         names = [name for name in asked.models if ENTRIES[name].masked == masked]
         if names:

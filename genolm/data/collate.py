@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STREAM_MASK, STREAM_RANDOM = 16, 17
 IGNORED = -100
+MASKED, REPLACED, KEPT = 1, 2, 3
 
 
 def span_offsets(span: int) -> range:
@@ -85,26 +86,37 @@ class Masking:
             ids: (B, L) int64.
 
         Returns:
-            (B, L) int64 ids to show the model, and (B, L) bool: tokens to predict.
+            (B, L) int64 ids to show the model, and (N,) int64: tokens to predict, as places in the flattened ids.
         """
-        candidate = self.is_nucleotide[ids]
         draw = rng.words32(seed, STREAM_MASK, samples, ids.shape[1])
-        treatment = (draw < self._thresholds[2]).view(np.uint8) * np.uint8(3)
-        treatment -= (draw < self._thresholds[1]).view(np.uint8)
-        treatment -= (draw < self._thresholds[0]).view(np.uint8)  # 1 mask, 2 random, 3 kept, 0 not drawn
-        if self.span > 1:
-            centres, treatment = treatment * candidate, np.zeros_like(treatment)
+        if self.span == 1:
+            # Only what is drawn, about one in seven, is looked at again.
+            places = np.flatnonzero(draw < self._thresholds[2])
+            places = places[self.is_nucleotide[ids.ravel()[places]]]
+            treatment = self._treatment(draw.ravel()[places])
+        else:
+            centres = self._treatment(draw) * self.is_nucleotide[ids]
+            spread = np.zeros_like(centres)
             for offset in span_offsets(self.span):
                 moved = _shifted(centres, offset)
-                np.copyto(treatment, moved, where=moved > 0)
-        treatment *= candidate
+                np.copyto(spread, moved, where=moved > 0)
+            spread *= self.is_nucleotide[ids]
+            places = np.flatnonzero(spread)
+            treatment = spread.ravel()[places]
         shown = ids.copy()
-        shown[treatment == 1] = self.mask_id
-        rows, columns = np.nonzero(treatment == 2)
-        if len(rows):
-            word = rng.words_at(seed, STREAM_RANDOM, samples[rows], columns)
-            shown[rows, columns] = self.nucleotide_ids[(word % np.uint64(len(self.nucleotide_ids))).astype(np.int64)]
-        return shown, treatment > 0
+        shown.ravel()[places[treatment == MASKED]] = self.mask_id
+        replaced = places[treatment == REPLACED]
+        rows, columns = np.divmod(replaced, ids.shape[1])
+        word = rng.words_at(seed, STREAM_RANDOM, samples[rows], columns)
+        shown.ravel()[replaced] = self.nucleotide_ids[(word % np.uint64(len(self.nucleotide_ids))).astype(np.int64)]
+        return shown, places
+
+    def _treatment(self, draw: np.ndarray) -> np.ndarray:
+        """Return what becomes of tokens with these draws: uint8, MASKED, REPLACED, KEPT, or 0 for not predicted."""
+        treatment = (draw < self._thresholds[2]).view(np.uint8) * np.uint8(KEPT)
+        treatment -= (draw < self._thresholds[1]).view(np.uint8)
+        treatment -= (draw < self._thresholds[0]).view(np.uint8)
+        return treatment
 
 
 def hide_all(encoder: Encoder, rate: float, span: int | None = None) -> Masking:
@@ -138,9 +150,10 @@ class MaskedCollator:
         """Return `input_ids`, `labels` (int64) and `loss_weight` (float32), each (B, L)."""
         numbers = np.asarray(samples, dtype=np.int64)
         examples = self.corpus.examples(numbers)
-        shown, hidden = self.masking(self.corpus.seed, numbers, examples.ids)
-        labels = np.where(hidden, examples.ids, IGNORED)
-        weight = examples.weight * hidden
+        shown, places = self.masking(self.corpus.seed, numbers, examples.ids)
+        labels, weight = np.full(shown.shape, IGNORED), np.zeros(shown.shape, dtype=np.float32)
+        labels.ravel()[places] = examples.ids.ravel()[places]
+        weight.ravel()[places] = examples.weight.ravel()[places]
         return _tensors(shown, labels, weight, _attention_mask(examples) if self.corpus.may_pad else None)
 
 

@@ -56,23 +56,28 @@ def encode_rows(
     """
     encoded = encoder.encode_batch(letters, lengths=lengths, max_tokens=max_tokens)
     ids, start, end = encoded.ids, encoded.start, encoded.end
-    if encoder.kind == "char" and ids.shape == letters.shape and not (encoder.prefix_ids or encoder.suffix_ids):
-        weight = weights[letters]
-        if (lengths < letters.shape[1]).any():
-            weight[np.arange(letters.shape[1]) >= lengths[:, None]] = 0.0
-    else:
-        rows = np.arange(len(ids))[:, None]
-        sums = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.float32)
-        np.cumsum(weights[letters], axis=1, out=sums[:, 1:])
-        others = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.int32)
-        np.cumsum(BASE_INDEX[letters] == 4, axis=1, out=others[:, 1:])
-        width = end - start
-        whole = (width > 0) & (others[rows, end] == others[rows, start])
-        weight = np.where(whole, (sums[rows, end] - sums[rows, start]) / np.maximum(width, 1), 0.0).astype(np.float32)
-    length = (
-        (ids != encoder.pad_id).sum(axis=1) if (lengths < letters.shape[1]).any() or encoder.kind != "char" else None
-    )
-    return Examples(ids, weight, np.full(len(ids), ids.shape[1]) if length is None else length)
+    weight = weights[letters]
+    if encoder.kind != "char" or ids.shape != letters.shape or encoder.prefix_ids or encoder.suffix_ids:
+        # Tokens of rows whose letters all weigh 1 need no means.
+        letter_weight, weight = weight, (end > start).astype(np.float32)
+        rest = np.flatnonzero((letter_weight != 1.0).any(axis=1))
+        if len(rest):
+            weight[rest] = _mean_weights(letters[rest], letter_weight[rest], start[rest], end[rest])
+    elif (lengths < letters.shape[1]).any():
+        weight[np.arange(letters.shape[1]) >= lengths[:, None]] = 0.0
+    return Examples(ids, weight, encoded.length)
+
+
+def _mean_weights(letters: np.ndarray, weight: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return (B, L) float32: mean weight of the letters [start, end) of each token; 0 with any but A, C, G, T."""
+    rows = np.arange(len(letters))[:, None]
+    sums = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.float32)
+    np.cumsum(weight, axis=1, out=sums[:, 1:])
+    others = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.int32)
+    np.cumsum(BASE_INDEX[letters] == 4, axis=1, out=others[:, 1:])
+    width = end - start
+    whole = (width > 0) & (others[rows, end] == others[rows, start])
+    return np.where(whole, (sums[rows, end] - sums[rows, start]) / np.maximum(width, 1), 0.0).astype(np.float32)
 
 
 class Corpus:
@@ -159,9 +164,9 @@ class Corpus:
         unit, start, length, flip = self.windows(samples)
         letters = np.zeros((len(samples), self.window_bp), dtype=np.uint8)
         pack = np.where(unit < len(self._length), -1, unit - len(self._length))
-        for row, (u, s, n) in enumerate(zip(unit.tolist(), start.tolist(), length.tolist(), strict=True)):
-            if pack[row] < 0:
-                letters[row, :n] = self.store.fetch(int(self._contig[u]), s, s + n)
+        for n in np.unique(length[pack < 0]).tolist():
+            rows = np.flatnonzero((length == n) & (pack < 0))
+            letters[rows, :n] = self.store.fetch_rows(self._contig[unit[rows]], start[rows], n)
         flip_rows(letters, length, flip & (pack < 0))
         return letters, length, pack
 
@@ -230,8 +235,7 @@ def length_tokens(encoder: Encoder, window_bp: int, some: Callable[[], tuple[np.
     if encoder.kind not in ("bpe", "other"):
         return encoder.encode_batch(np.full((1, window_bp), ord("A"), dtype=np.uint8)).ids.shape[1]
     letters, lengths = some()
-    ids = encoder.encode_batch(letters, lengths).ids
-    return max(8, int(np.percentile((ids != encoder.pad_id).sum(axis=1), 5)))
+    return max(8, int(np.percentile(encoder.encode_batch(letters, lengths).length, 5)))
 
 
 def _pack(store: Store, regions: Regions, window_bp: int, eos_letters: int) -> list[list[int]]:

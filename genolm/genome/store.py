@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.genome.alphabet import IS_SOFT_MASKED, POLICY, reverse_complement
+from genolm.genome.alphabet import COMPLEMENT, IS_SOFT_MASKED, POLICY, reverse_complement
 from genolm.genome.fasta import FastaError, check_file, read_fasta
 
 BATCH_BITS = 24
@@ -94,6 +94,21 @@ class Store:
             parts.append(self._batches[j][: last - (j << BATCH_BITS)])
         return np.concatenate(parts)
 
+    def fetch_rows(self, contig: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
+        """Return `width` letters of contigs from these starts, (B, width) uint8; one copy of each, whatever B."""
+        if ((start < 0) | (start + width > self.lengths[contig])).any():
+            raise IndexError(f"some of {len(start)} stretches of {width} bases lie outside their contig")
+        first = self.offsets[contig] + start
+        batch, at = first >> BATCH_BITS, first & (BATCH - 1)
+        across = at + width > BATCH
+        rows = np.empty((len(start), width), dtype=np.uint8)
+        for i in np.unique(batch[~across]).tolist() if width else ():
+            here = (batch == i) & ~across
+            rows[here] = np.lib.stride_tricks.sliding_window_view(self._batches[i], width)[at[here]]
+        for row in np.flatnonzero(across).tolist():
+            rows[row] = Store.fetch(self, int(contig[row]), int(start[row]), int(start[row]) + width)
+        return rows
+
 
 class OtherStrand(Store):
     """The same genomes read from the other strand: the letter at p of a contig is the complement of length - 1 - p."""
@@ -102,6 +117,10 @@ class OtherStrand(Store):
         """Return letters [start, end) of a contig's other strand, 0-based, (end - start,) uint8."""
         length = int(self.lengths[contig])
         return reverse_complement(super().fetch(contig, length - end, length - start))
+
+    def fetch_rows(self, contig: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
+        """Return `width` letters of contigs' other strands, (B, width) uint8."""
+        return COMPLEMENT[super().fetch_rows(contig, self.lengths[contig] - start - width, width)[:, ::-1]]
 
 
 def prepare(

@@ -88,9 +88,10 @@ def score_windows(
                 shown, predicted = encoded.ids, weight > 0
                 predicted[:, 0] = False
             else:
-                shown, hidden = masking(seed, np.arange(first, first + len(rows)), encoded.ids)
-                predicted = hidden & (weight > 0)
-            mask = (np.arange(shown.shape[1]) < (encoded.ids != encoder.pad_id).sum(1)[:, None]).astype(np.int64)
+                shown, places = masking(seed, np.arange(first, first + len(rows)), encoded.ids)
+                predicted = np.zeros(shown.shape, dtype=bool)
+                predicted.ravel()[places] = weight.ravel()[places] > 0
+            mask = (np.arange(shown.shape[1]) < encoded.length[:, None]).astype(np.int64)
             padded = masking is not None and not mask.all()
             nats = _nats(model, shown, encoded.ids, masking is None, mask if padded else None, device, autocast)
             bases = _bases(encoder, encoded.start, encoded.end, rows, predicted, masking is not None)

@@ -30,11 +30,13 @@ class Encoded:
         ids: (B, L) int64, padded on the right.
         start: (B, L) int32, first letter of the token, 0-based. Special tokens and padding have start == end.
         end: (B, L) int32, one past its last letter.
+        length: (B,) int64, tokens before the padding.
     """
 
     ids: np.ndarray
     start: np.ndarray
     end: np.ndarray
+    length: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Encoder:
         num_special = len(prefix) + len(suffix)
         width = int(count.max(initial=0)) + num_special if max_tokens is None else max_tokens
         if not num_special and ids.shape[1] == width and (count == width).all():
-            return Encoded(ids, start, end)
+            return Encoded(ids, start, end, count)
         count = np.minimum(count, max(0, width - num_special))
         first, kept = len(prefix), min(ids.shape[1], max(0, width - num_special))
         out = np.full((len(ids), width), self.pad_id, dtype=np.int64)
@@ -105,7 +107,7 @@ class Encoder:
         out[:, :first] = prefix
         for i, token in enumerate(suffix):
             out[np.arange(len(out)), first + count + i] = token
-        return Encoded(out, starts, ends)
+        return Encoded(out, starts, ends, count + num_special)
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:

@@ -77,13 +77,22 @@ def test_weights_follow_the_letters(store):
     assert (examples.weight[rows == 0] == 0).all()
 
 
+def hide(masking, samples, ids):
+    """Return ids as shown, and which are to be predicted, both (B, L)."""
+    shown, places = masking(SEED, samples, ids)
+    assert (np.diff(places) > 0).all()
+    hidden = np.zeros(ids.shape, dtype=bool)
+    hidden.ravel()[places] = True
+    return shown, hidden
+
+
 @pytest.mark.parametrize("spec", ["char", "kmer3", "kmer3-overlapping"])
 def test_mask_rates(store, spec):
     c = corpus(store, spec)
     masking = Masking(c.encoder, rate=0.15, span=3 if spec == "kmer3-overlapping" else 1)
     samples = np.arange(3000)
     ids = c.examples(samples).ids
-    shown, hidden = masking(SEED, samples, ids)
+    shown, hidden = hide(masking, samples, ids)
     nucleotide = np.isin(ids, c.encoder.nucleotide_ids)
     assert not hidden[~nucleotide].any()
     assert (shown[~hidden] == ids[~hidden]).all()
@@ -108,7 +117,7 @@ def test_a_masked_base_cannot_be_read_off_its_neighbours(store):
     c = corpus(store, "kmer3-overlapping", reverse_complement=0.0)
     masking = Masking(c.encoder, rate=0.1, mask_token_rate=1.0, random_token_rate=0.0)
     ids = c.examples(np.arange(500)).ids
-    shown, hidden = masking(SEED, np.arange(500), ids)
+    shown, hidden = hide(masking, np.arange(500), ids)
     assert masking.span == 3
     # Each run of masked 3-mers holds a base that no 3-mer left to see spells out: a run of 3 or more, or one cut short
     # by the row's end, an unknown k-mer or [CLS].

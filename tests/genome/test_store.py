@@ -9,7 +9,7 @@ import pytest
 from genolm.genome import store as store_module
 from genolm.genome.alphabet import text
 from genolm.genome.fasta import FastaError, read_fasta
-from genolm.genome.store import Store, prepare
+from genolm.genome.store import OtherStrand, Store, prepare
 from genolm.genome.windows import Regions, Split, SplitError, inside, split, tile, whole
 
 
@@ -90,6 +90,16 @@ def test_fetch_across_batches(tmp_path, monkeypatch):
             assert text(store.fetch(1, start, end)) == sequence[10:][start:end]
     with pytest.raises(IndexError):
         store.fetch(0, 5, 11)
+    for width in (0, 1, 9, 30):
+        start = np.random.default_rng(width).permutation(54 - width + 1)
+        contig = np.ones_like(start)
+        rows = [text(row) for row in store.fetch_rows(contig, start, width)]
+        assert rows == [sequence[10:][at : at + width] for at in start]
+        other = [text(row) for row in OtherStrand(store.folder).fetch_rows(contig, start, width)]
+        turned = sequence[10:][::-1].translate(str.maketrans("ACGT", "TGCA"))
+        assert other == [turned[at : at + width] for at in start]
+        with pytest.raises(IndexError):
+            store.fetch_rows(contig, start + 1, width)
 
 
 def test_a_second_run_does_no_work(tmp_path, monkeypatch):

@@ -129,10 +129,10 @@ def test_a_masked_score_counts_hidden_bases_only(store):
     windows = tile(Regions.of([(0, 0, 150)]), 50, 0)
     found = gathered(list(score_windows(model, encoder, store, windows, masking=masking, seed=4)))
     ids = encoder.encode_batch(np.frombuffer(SEQUENCE[:150].encode(), dtype=np.uint8).reshape(3, 50)).ids
-    shown, hidden = masking(4, np.arange(3), ids)
-    expected = -model.table.detach().numpy()[shown[hidden], ids[hidden]]
+    shown, places = masking(4, np.arange(3), ids)
+    expected = -model.table.detach().numpy()[shown.ravel()[places], ids.ravel()[places]]
     np.testing.assert_allclose(found["nats"], expected, rtol=1e-5)
-    assert found["position"].tolist() == np.flatnonzero(hidden.ravel()).tolist()
+    assert found["position"].tolist() == places.tolist()
 
 
 def test_the_model_is_left_as_it_was(store):
