@@ -74,13 +74,13 @@ def mutate(
             print(f"regions    {len(shown):,}, {bases:,} bp", file=sys.stderr)
             begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
-        began = time.perf_counter()
+        began, left = time.perf_counter(), parts.left([piece.end - piece.start for piece in pieces])
         begun.score_pieces(pieces, estimators, deletions=deletions)
         if state.is_main_process:
             num_changes = write_table(out / "mutations.tsv", parts, pieces, store, estimators)
             draw(out, parts, pieces, store, shown, language, estimators, deletions)
             parts.end()
-            rate = bases / max(time.perf_counter() - began, 1e-9)
+            rate = left / max(time.perf_counter() - began, 1e-9)
             told = f"{num_changes:,} changes of {bases:,} bases: {out / 'index.html'}"
             print(f"{told}   {rate:,.1f} bases/s in this start")
 

@@ -67,13 +67,13 @@ def scan(
             print(f"regions    {len(wanted):,} once merged, {bases:,} bp", file=sys.stderr)
             begun.describe(estimators, contigs.used)
         pieces = list(pieces_of(wanted, PIECE))
-        began = time.perf_counter()
+        began, left = time.perf_counter(), parts.left([piece.end - piece.start for piece in pieces])
         begun.score_pieces(pieces, estimators, substitutions=1 if hidden else 3)
         if state.is_main_process:
-            finish(out, parts, pieces, store, estimators[0], value, time.perf_counter() - began)
+            finish(out, parts, pieces, store, estimators[0], value, left / max(time.perf_counter() - began, 1e-9))
 
 
-def finish(out: Path, parts, pieces, store, estimator: str, value: str, seconds: float) -> None:
+def finish(out: Path, parts, pieces, store, estimator: str, value: str, rate: float) -> None:
     """Write the track, and remove what is not needed any more."""
     import numpy as np
 
@@ -100,4 +100,4 @@ def finish(out: Path, parts, pieces, store, estimator: str, value: str, seconds:
     bases = sum(piece.end - piece.start for piece in pieces)
     parts.end()
     unknown = f"   {bases - number:,} without a value: no A, C, G or T" if number < bases else ""
-    print(f"{number:,} of {bases:,} bases: {out}   {bases / max(seconds, 1e-9):,.1f} bases/s in this start{unknown}")
+    print(f"{number:,} of {bases:,} bases: {out}   {rate:,.1f} bases/s in this start{unknown}")

@@ -105,13 +105,13 @@ def score(
             counts = ", ".join(f"{status} {count:,}" for status, count in survey.statuses.items())
             print(f"records    {survey.num_records:,}; ALTs: {counts or 'none'}", file=sys.stderr)
             begun.describe(estimators, survey.used)
-        began = time.perf_counter()
+        began, left = time.perf_counter(), parts.left(survey.scored)
         score_stretches(parts, survey, records, contigs, store, language, longest, options, state)
         score_backgrounds(parts, survey, store, language, background, seed, options, state)
         state.wait_for_everyone()
         if state.is_main_process:
-            seconds = time.perf_counter() - began
-            finish(out, parts, survey, records, language, estimators, background, check_ref, seconds)
+            rate = left / max(time.perf_counter() - began, 1e-9)
+            finish(out, parts, survey, records, language, estimators, background, check_ref, rate)
     if not any(survey.scored) and survey.num_records:
         raise SystemExit(3)
 
@@ -203,7 +203,7 @@ def score_backgrounds(parts, survey, store, language, number: int, seed: int, op
         )
 
 
-def finish(out: Path, parts, survey, records, language, estimators, background: int, check_ref: str, seconds: float):
+def finish(out: Path, parts, survey, records, language, estimators, background: int, check_ref: str, rate: float):
     """Write the output, a summary and a histogram, and remove what is not needed any more."""
     from rich.console import Console
     from rich.table import Table
@@ -268,7 +268,6 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
     console.print(table)
     for note in written.notes:
         console.print(note, markup=False)
-    rate = sum(survey.scored) / max(seconds, 1e-9)
     console.print(
         f"{written.num_records - written.num_excluded:,} of {written.num_records:,} records: {out}   "
         f"{rate:,.1f} variants/s in this start",

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from genolm.data import rng
-from genolm.genome.alphabet import BASE_INDEX, COMPLEMENT, IS_SOFT_MASKED, reverse_complement
+from genolm.genome.alphabet import BASE_INDEX, COMPLEMENT, IS_SOFT_MASKED, reverse_complement, translate
 from genolm.genome.store import Store
 from genolm.genome.windows import Regions
 from genolm.tokenizers.encode import Encoder
@@ -56,23 +56,24 @@ def encode_rows(
     """
     encoded = encoder.encode_batch(letters, lengths=lengths, max_tokens=max_tokens)
     ids, start, end = encoded.ids, encoded.start, encoded.end
-    weight = weights[letters]
     if encoder.kind != "char" or ids.shape != letters.shape or encoder.prefix_ids or encoder.suffix_ids:
+        weight = (end > start).astype(np.float32)
         # Tokens of rows whose letters all weigh 1 need no means.
-        letter_weight, weight = weight, (end > start).astype(np.float32)
-        rest = np.flatnonzero((letter_weight != 1.0).any(axis=1))
+        rest = np.flatnonzero(translate(letters, weights != 1.0).any(axis=1))
         if len(rest):
-            weight[rest] = _mean_weights(letters[rest], letter_weight[rest], start[rest], end[rest])
-    elif (lengths < letters.shape[1]).any():
+            weight[rest] = _mean_weights(letters[rest], weights, start[rest], end[rest])
+        return Examples(ids, weight, encoded.length)
+    weight = weights[letters]
+    if (lengths < letters.shape[1]).any():
         weight[np.arange(letters.shape[1]) >= lengths[:, None]] = 0.0
     return Examples(ids, weight, encoded.length)
 
 
-def _mean_weights(letters: np.ndarray, weight: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _mean_weights(letters: np.ndarray, weights: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return (B, L) float32: mean weight of the letters [start, end) of each token; 0 with any but A, C, G, T."""
     rows = np.arange(len(letters))[:, None]
     sums = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.float32)
-    np.cumsum(weight, axis=1, out=sums[:, 1:])
+    np.cumsum(weights[letters], axis=1, out=sums[:, 1:])
     others = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.int32)
     np.cumsum(BASE_INDEX[letters] == 4, axis=1, out=others[:, 1:])
     width = end - start
@@ -191,7 +192,7 @@ def flip_rows(letters: np.ndarray, lengths: np.ndarray, flip: np.ndarray) -> Non
     """Reverse-complement, in place, the first `lengths` letters of the rows (B, W) where `flip` (B,) is True."""
     full = flip & (lengths == letters.shape[1])
     if full.any():
-        letters[full] = COMPLEMENT[letters[full, ::-1]]
+        letters[full] = translate(letters[full], COMPLEMENT)[:, ::-1]
     for row in np.flatnonzero(flip & ~full):
         letters[row, : lengths[row]] = reverse_complement(letters[row, : lengths[row]])
 

@@ -16,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from genolm.genome.alphabet import translate
 from genolm.tokenizers.kmer import kmers
 
 Cut = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -189,12 +190,21 @@ def _codes(digits: np.ndarray, k: int) -> np.ndarray:
     return code
 
 
+def _numbers(digits: np.ndarray) -> np.ndarray:
+    """Return the numbers that base-4 digits spell along the last axis, int64."""
+    code = digits[..., 0].astype(np.int64)
+    for i in range(1, digits.shape[-1]):
+        code *= 4
+        code += digits[..., i]
+    return code
+
+
 def _cut_overlapping(letters, lengths, k: int, digit_of: np.ndarray, table: np.ndarray, unk: int) -> Cut:
     width = max(0, letters.shape[1] - k + 1)
     start = np.broadcast_to(np.arange(width, dtype=np.int32), (len(letters), width))
     if not width:
         return start.astype(np.int64), start, start, np.zeros_like(lengths)
-    digits = digit_of[letters]
+    digits = translate(letters, digit_of)
     other = digits == 4
     ids = table[np.minimum(_codes(digits, k), len(table) - 1)]
     if other.any():
@@ -205,11 +215,12 @@ def _cut_overlapping(letters, lengths, k: int, digit_of: np.ndarray, table: np.n
 def _cut_kmers(letters, lengths, k: int, digit_of, table: np.ndarray, single: np.ndarray, joins: np.ndarray) -> Cut:
     """Cut as NT does: pieces of A, C, G, T into k-mers from the left, all else letter by letter."""
     rows, width = letters.shape
-    digits = digit_of[letters]
+    digits = translate(letters, digit_of)
     if width and (lengths == width).all() and (digits < 4).all():
         num, rest = divmod(width, k)
-        codes = digits[:, : num * k].reshape(rows, num, k) @ (4 ** np.arange(k - 1, -1, -1))
-        ids = np.concatenate([table[codes], single[letters[:, num * k :]]], axis=1)
+        ids = np.concatenate(
+            [table[_numbers(digits[:, : num * k].reshape(rows, num, k))], single[letters[:, num * k :]]], axis=1
+        )
         end = np.concatenate([np.arange(1, num + 1) * k, num * k + np.arange(1, rest + 1)]).astype(np.int32)
         start = np.concatenate([[0], end[:-1]]).astype(np.int32)
         return ids, np.broadcast_to(start, ids.shape), np.broadcast_to(end, ids.shape), np.full(rows, num + rest)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -155,6 +155,10 @@ class Parts:
     def path(self, stretch: int) -> Path:
         """Return the file of a stretch."""
         return self.folder / f"{stretch:08d}.npz"
+
+    def left(self, sizes: Sequence[int]) -> int:
+        """Return the sum of the sizes of stretches whose results are not there yet."""
+        return sum(size for stretch, size in enumerate(sizes) if not self.path(stretch).is_file())
 
     def save(self, stretch: int, values: dict[str, np.ndarray]) -> None:
         """Keep the results of a stretch."""

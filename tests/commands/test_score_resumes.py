@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 
 import injections
+import numpy as np
 import pytest
 import runs
 from scoring import BASES, CONTIGS, other_base, record, save, write_vcf
@@ -135,3 +136,10 @@ def test_killed_at_any_point(folder, tmp_path, unbroken, suffix, every):
         assert code == -9, (point, told)
         ends(folder, out, expected)
         shutil.rmtree(place)
+
+
+def test_only_what_is_left_counts_for_the_speed(tmp_path):
+    parts = parts_module.Parts(tmp_path)
+    assert parts.left([5, 7, 2]) == 14
+    parts.save(1, {"status": np.zeros(7, dtype=np.uint8)})
+    assert parts.left([5, 7, 2]) == 7
