@@ -2,10 +2,11 @@
 # make test   set everything up and run every test;  make test-fast leaves out the slow ones
 # make check  lint and types
 # make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
+# make bench-gpu   those that ask for a GPU, into benchmarks/RESULTS-gpu.md
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check bench clean
+.PHONY: demo test test-fast check bench bench-gpu clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +31,9 @@ check: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/run.py $(if $(GENOME),--genome $(GENOME))
+
+bench-gpu: .venv/.installed
+	$(BIN)/python benchmarks/run.py --gpu
 
 clean:
 	rm -rf .venv runs

@@ -1,8 +1,12 @@
-"""Every comparison, one after the other, into benchmarks/RESULTS.md: python benchmarks/run.py [--genome FILE].
+"""Every comparison, one after the other, into benchmarks/RESULTS.md: python benchmarks/run.py [--genome FILE ...].
 
 Each row is a script of this folder that prints its own table; here stand its aim, its command and what it printed,
 under the machine and the versions. A row that fails is written down as such, and the others go on. Peers that are no
-part of genolm come with `pip install -r benchmarks/requirements.txt`; without them their lines are missing.
+part of genolm come with `pip install -r benchmarks/requirements.txt`; without them their lines are missing. --gpu takes
+the rows that ask for a GPU, into RESULTS-gpu.md.
+
+    python benchmarks/run.py --genome ecoli.fna.gz yeast.fa.gz:chrIV     # held out: the last tenth; chrIV
+    python benchmarks/run.py --only bpe batches
 """
 
 import argparse
@@ -18,13 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
 PACKAGES = "torch transformers tokenizers accelerate deepspeed peft numpy pyfaidx rustbpe sentencepiece".split()
 
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison: what it is called, what it should reach, and the words after `python benchmarks/`."""
+    """A comparison: what it is called, what it should reach, and the words after `python benchmarks/`.
+
+    `{genome}` stands for the first genome; a row with `{held_out}` is run for each, with what is held out of it.
+    """
 
     title: str
     aim: str
@@ -54,46 +60,89 @@ ROWS = {
         "4 times on dense, 2 times on isolated single bases, masked and causal",
         "scoring.py --sites 64 --rounds 5",
     ),
+    "bits": Row(
+        "Bits per base after ten minutes of a core",
+        "best of all, and below the best single Markov order",
+        "quality.py {held_out} --models small llama small-masked gpn modernbert bert-6mer --seeds 0 --minutes 10 "
+        "--jobs 6",
+    ),
     "start": Row("From the command to the first step", "seconds", "start_time.py"),
+}
+
+
+GPU_ROWS = {
+    "mfu": Row(
+        "Model FLOPs utilization",
+        "45 % at 110 M parameters, 55 % at 350 M",
+        "mfu.py",
+    ),
+    "mixers": Row("Mixers beside attention", "linear in the length", "mixers.py --device cuda"),
+    "scoring-small": Row(
+        "Variants a second, small",
+        "beside 406 a second of a 1 B model at 256 bp on a GH200",
+        "scoring.py --device cuda --bf16 --sites 512 --window 512 2048 8192 --recipe small",
+    ),
+    "scoring-base": Row(
+        "Variants a second, base",
+        "beside 406 a second of a 1 B model at 256 bp on a GH200",
+        "scoring.py --device cuda --bf16 --sites 512 --window 512 2048 8192 --recipe base",
+    ),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--genome", help="FASTA, plain or gzip; else simulated ones")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), help="these rows; the others stay as they were")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--genome", nargs="+", default=[], help="FASTA, plain or gzip, and :CONTIG to hold out")
+    parser.add_argument("--gpu", action="store_true", help="the rows of a GPU")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*ROWS, *GPU_ROWS], help="these rows; the others stay as they were"
+    )
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    genome = f"--fasta {shlex.quote(options.genome)}" if options.genome else ""
-    held = sections(options.out)
-    for name in options.only or ROWS:
-        row = ROWS[name]
-        words = shlex.split(row.command.format(genome=genome))
-        print(f"{row.title}: python benchmarks/{shlex.join(words)}", flush=True)
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], text=True, capture_output=True)
+    rows = GPU_ROWS if options.gpu else ROWS
+    out = options.out or HERE / ("RESULTS-gpu.md" if options.gpu else "RESULTS.md")
+    held = sections(out, rows)
+    for name in [name for name in rows if name in (options.only or rows)]:
+        row = rows[name]
+        told, began = [], time.perf_counter()
+        for words in commands(row, options.genome):
+            shown = shlex.join(Path(word).name if word.endswith(".gz") else word for word in words)
+            print(f"{row.title}: python benchmarks/{shown}", flush=True)
+            done = subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], text=True, capture_output=True)
+            found = done.stdout.rstrip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-1500:]}"
+            told.append(f"$ python benchmarks/{shown}\n{found}")
+            print(found, flush=True)
         minutes = (time.perf_counter() - began) / 60
-        told = done.stdout.rstrip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-1500:]}"
-        print(told, flush=True)
-        shown = row.command.format(genome="--fasta GENOME" if genome else "").strip()
+        text = "\n\n".join(told)
         held[name] = (
-            f"## {row.title}\n\nAim: {row.aim}.\n\n`python benchmarks/{shown}`, {minutes:.1f} minutes, {versions()}\n\n"
-            f"```text\n{told}\n```\n"
+            f"## {row.title}\n\nAim: {row.aim}. Took {minutes:.1f} minutes; {versions(options.gpu)}\n\n"
+            f"```text\n{text}\n```\n"
         )
         # Written after each row: a run that is stopped leaves what it has measured.
-        options.out.write_text("# Measured side by side\n\n" + "\n".join(held[key] for key in ROWS if key in held))
+        out.write_text("# Measured side by side\n\n" + "\n".join(held[key] for key in rows if key in held))
 
 
-def sections(path: Path) -> dict[str, str]:
+def commands(row: Row, genomes: list[str]) -> list[list[str]]:
+    """Return the words of each run of a row: one, or one a genome."""
+    found = []
+    for given in genomes or [""]:
+        path, _, contigs = given.partition(":")
+        genome = f"--fasta {shlex.quote(path)}" if path else ""
+        held_out = f"{genome} --test-contigs {shlex.quote(contigs)}" if contigs else genome
+        found.append(shlex.split(row.command.format(genome=genome, held_out=held_out)))
+    return found if "{held_out}" in row.command else found[:1]
+
+
+def sections(path: Path, rows: dict[str, Row]) -> dict[str, str]:
     """Return the rows that an earlier run has written."""
     if not path.is_file():
         return {}
     parts = {part.splitlines()[0]: f"## {part}" for part in path.read_text().split("\n## ")[1:]}
-    found = {name: parts[row.title] for name, row in ROWS.items() if row.title in parts}
+    found = {name: parts[row.title] for name, row in rows.items() if row.title in parts}
     return {name: part.rstrip() + "\n" for name, part in found.items()}
 
 
-def versions() -> str:
+def versions(gpu: bool) -> str:
     """Return date, machine and versions, in one line."""
     model = next((line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")), "unknown CPU")
     found = []
@@ -103,7 +152,12 @@ def versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     today = datetime.datetime.now(datetime.UTC).date()
-    return f"{today}, {os.cpu_count()} cores of {model}, Python {platform.python_version()}, {', '.join(found)}."
+    where = f"{os.cpu_count()} cores of {model}"
+    if gpu:
+        import torch
+
+        where = f"{torch.cuda.get_device_name()}, {where}"
+    return f"{today}, {where}, Python {platform.python_version()}, {', '.join(found)}."
 
 
 def cpu_lines() -> list[str]:
