@@ -1,14 +1,14 @@
 """From the command to the first result, beside scripts that do the same: python benchmarks/start_time.py.
 
     help              `genolm --help` and `genolm pretrain --help`; of transformers' example script all its options
-    first step        from the command to the first training step on 12 Mb, prepared before: ModernBERT of the quickstart,
-                      512 letters, batches of 8. Of the example script blocks of tokens are kept from a first run
+    first step        from the command to the first training step on 12 Mb that an earlier run has prepared, or turned
+                      into blocks of tokens: ModernBERT of the quickstart, 512 letters, batches of 8
     first run         the same with nothing prepared
-    scored variant    from the command to its end, for a VCF of one record: a genome that is prepared, a FASTA with its
-                      index; scores are compared
+    one variant       from the command to its end, for a VCF of one record: a prepared genome, or a FASTA with its
+                      index; the scores are compared
 
-The example script is benchmarks/peers/example_mlm.py, the scoring one benchmarks/peers/one_variant.py; both say what they
-leave out. Commands go in turn, ours and theirs, each a process of its own, imports included; medians count.
+The scripts are benchmarks/peers/example_mlm.py and one_variant.py, which say what they leave out. Commands go in turn,
+ours and theirs, each a process of its own, imports included; the median of their ratios, ours to theirs, counts.
 """
 
 import argparse
@@ -80,7 +80,13 @@ def first_steps(folder: Path, rounds: int, environment: dict[str, str]) -> None:
         for name, found in times.items():
             if name == "first run":
                 shutil.rmtree(folder / "datasets", ignore_errors=True)
-            run = ["pretrain", str(RECIPE), f"data.fasta={folder}/g.fa", f"run_dir={folder}/run", "training.max_steps=1"]
+            run = [
+                "pretrain",
+                str(RECIPE),
+                f"data.fasta={folder}/g.fa",
+                f"run_dir={folder}/run",
+                "training.max_steps=1",
+            ]
             run += ["evaluation.max_bp=2000", "evaluation.markov_orders=[]"]
             if name == "first run":
                 shutil.rmtree(folder / "run", ignore_errors=True)

@@ -1,10 +1,10 @@
 """Masked training as transformers' example script does it, for start_time.py: how long until its first step.
 
-Rebuilt from what examples/pytorch/language-modeling/run_mlm.py of transformers does, in its order: the imports, three
-dataclasses read by HfArgumentParser, a text file of lines and 5 % of it for validation by `load_dataset`, lines to tokens
-and tokens to blocks by two passes of `map`, whose results `datasets` keeps for the next run, a model from its configuration,
-and the Trainer. Left out: `evaluate`, which is one more package to import, the Hub, resuming, and all that comes after the
-first step.
+Rebuilt from what examples/pytorch/language-modeling/run_mlm.py of transformers does, in its order: the imports,
+dataclasses read by HfArgumentParser, a text file of lines and 5 % of it for validation by `load_dataset`, a model from
+its configuration, lines to tokens and tokens to blocks by two passes of `map`, whose results `datasets` keeps for the
+next run, and the Trainer. Left out: `evaluate`, which is one more package to import, the Hub, resuming, and all that
+comes after training.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Score the single bases of a VCF with a masked model by a plain script, for start_time.py: chrom, pos and log-odds.
 
-What one writes by hand: pysam for FASTA and VCF, Auto classes for model and tokenizer; the site hidden, log p(ALT) − log
-p(REF), both strands. Nothing is checked, not even REF.
+What one writes by hand: pysam for FASTA and VCF, Auto classes for model and tokenizer; the site hidden, log p(ALT)
+minus log p(REF), both strands. Nothing is checked, not even REF.
 """
 
 import argparse
