@@ -19,7 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
-PACKAGES = "torch transformers tokenizers accelerate deepspeed peft numpy pyfaidx rustbpe sentencepiece".split()
+PACKAGES = "torch transformers tokenizers accelerate datasets deepspeed peft numpy pysam".split()
+PACKAGES += "pyfaidx rustbpe sentencepiece".split()  # peers
 
 
 @dataclass(frozen=True)
