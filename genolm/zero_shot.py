@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from genolm.genome.store import Store
 from genolm.models.language import LanguageModel, open_language_model
-from genolm.training.run import locked
+from genolm.training.processes import locked
 from genolm.training.stops import end_alone, lost_ranks
 from genolm.variants import freed_memory
 from genolm.variants.likelihood import check_estimators

@@ -76,8 +76,7 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
     from genolm.models.labelled_folder import model_folder
     from genolm.provenance import write_text
     from genolm.recipe import to_dict
-    from genolm.training.processes import Job, last_line, run_jobs, visible_gpus
-    from genolm.training.run import locked
+    from genolm.training.processes import Job, last_line, locked, run_jobs, visible_gpus
 
     left = [run for run in runs if not run.done]
     # Fetched once, not by all runs together; and one that is missing is told before anything is spent.

@@ -83,8 +83,7 @@ def with_study(
 ) -> None:
     """Run the trials that are left, and write what came of all."""
     from genolm.search import Search
-    from genolm.training.processes import run_jobs, visible_gpus
-    from genolm.training.run import locked
+    from genolm.training.processes import locked, run_jobs, visible_gpus
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with locked(out):

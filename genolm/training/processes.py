@@ -1,7 +1,8 @@
 """Fine-tuning runs as processes of their own, a few at a time.
 
 Each is `python -m genolm finetune RECIPE`, so that memory, GPUs and crashes are its own. Ended from outside, all are
-asked to stop, save a checkpoint, and are waited for.
+asked to stop, save a checkpoint, and are waited for. Whatever works in a folder takes its lock; nothing here imports
+torch, so that a command which only needs the lock waits for nothing.
 """
 
 import ctypes
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from genolm.settings import SettingsError
 
 PATIENCE = 120.0
 """Seconds that a run is given to save itself, and that another process is waited for."""
@@ -124,6 +127,22 @@ def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:
 def _stop_with_parent() -> None:
     """Ask the system to send SIGTERM when the parent is gone, however it went. Source: prctl(2), PR_SET_PDEATHSIG."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Refuse a folder that another process is at work in; the lock goes with this process, however it ends."""
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"another process is at work in {run_dir}; wait for it, or name another folder"
+            ) from None
+        except OSError:
+            pass  # a disk without locks
+        yield
 
 
 def _wait_for(folder: Path) -> None:

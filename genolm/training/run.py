@@ -1,10 +1,9 @@
 """What every training run does around its Trainer: one run a folder, what to go on from, what ended it."""
 
-import fcntl
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from genolm.training.checkpoint import steps
 from genolm.training.log import samples_per_step
 from genolm.training.memory import FITTED, ended_by, fitted, gibibytes, peak_bytes
 from genolm.training.precision import set_deterministic
+from genolm.training.processes import locked
 from genolm.training.profiles import shard_on_cpu, wrapper_to_be
 from genolm.training.resume import Now, choose
 from genolm.training.stops import Ended, Stopped
@@ -58,22 +58,6 @@ def open_run(
         held.enter_context(locked(run_dir))
     check_shared(run_dir, state)
     return arguments, state
-
-
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Refuse a folder that another process is at work in; the lock goes with this process, however it ends."""
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"another process is at work in {run_dir}; wait for it, or name another folder"
-            ) from None
-        except OSError:
-            pass  # a disk without locks
-        yield
 
 
 def check_shared(run_dir: Path, state) -> None:
