@@ -52,7 +52,8 @@ class Store:
         with pq.ParquetFile(self.folder / "contigs.parquet") as file:
             self._table = file.read()
         # By dlpack, since pyarrow imports pandas, half a second, for read_table and for to_numpy.
-        self.lengths, self.offsets = (np.from_dlpack(self._table[x].combine_chunks()) for x in ("length", "offset"))
+        columns = (np.from_dlpack(self._table[x].combine_chunks()) for x in ("length", "offset"))
+        self.lengths, self.offsets = (np.asarray(column, dtype=np.int64) for column in columns)
         reader = pa.ipc.open_file(pa.memory_map(str(self.folder / "letters.arrow")))
         self._batches = [np.from_dlpack(reader.get_batch(i).column(0)) for i in range(reader.num_record_batches)]
 
