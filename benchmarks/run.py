@@ -55,7 +55,14 @@ ROWS = {
         "training_step.py --rounds 5",
     ),
     "trainer": Row("The trainer against a bare loop", "0.97 of its speed or more", "step_overhead.py"),
-    "profiles": Row("Two processes: DDP, ZeRO, FSDP2", "memory and speed of each", "profile_cost.py"),
+    "profiles": Row(
+        "Two processes: DDP, ZeRO, FSDP2", "memory and speed of each; losses equal to 1e-4", "profile_cost.py"
+    ),
+    "lora": Row(
+        "LoRA against full fine-tuning and PEFT by hand",
+        "the step time of PEFT by hand, at most 60 % of full fine-tuning's memory",
+        "lora_step.py --rounds 5",
+    ),
     "scoring": Row(
         "Variants against a straight scorer",
         "straight: 4 times on dense, 2 times on isolated single bases, masked and causal, level on indels at least; "
