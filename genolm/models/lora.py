@@ -10,14 +10,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -47,41 +43,9 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
     heads = ["head"] if model.weigh is None else ["head", "weigh"]
     try:
         with _without_old_names():
-            adapted = get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
+            return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
-    _drop_anew(adapted)
-    return adapted
-
-
-class _DroppedLinear(nn.Linear):
-    """Dropout, then a linear map; for the backward pass only the input is kept, not what is left of it."""
-
-    def __init__(self, linear: nn.Linear, probability: float):
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        self.weight, self.bias, self.probability = linear.weight, linear.bias, probability
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if self.training and torch.is_grad_enabled():
-            return cast(torch.Tensor, checkpoint(self._dropped, input, use_reentrant=False))
-        return self._dropped(input)
-
-    def _dropped(self, input: torch.Tensor) -> torch.Tensor:
-        return F.linear(F.dropout(input, self.probability, self.training), self.weight, self.bias)
-
-
-def _drop_anew(model: PeftModel) -> None:
-    """Let the backward pass drop inputs anew: PEFT keeps a mask and a dropped copy for each of the maps that share one.
-
-    Cost: the random numbers are drawn twice. They are the same, so nothing changes but the memory.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear) and not module.lora_variant:  # DoRA's needs what was dropped
-            for name, dropout in module.lora_dropout.items():
-                if isinstance(dropout, nn.Dropout):
-                    first = cast(nn.Linear, module.lora_A[name])
-                    module.lora_A[name] = _DroppedLinear(first, dropout.p)
-                    module.lora_dropout[name] = nn.Identity()
 
 
 def check_fields(lora: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny import config as genolm_config
 from transformers import AutoConfig, AutoModel
@@ -76,47 +75,6 @@ def test_every_map_that_an_adapter_sits_on_learns(name):
     # And nothing but adapters and the head is learnt.
     for path, parameter in model.named_parameters():
         assert parameter.requires_grad == ("lora_" in path or "modules_to_save" in path), path
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["fir", "bert", "gpt2"])
-def test_dropout_is_pefts_in_less_memory(name, checkpointing):
-    """PEFT's own numbers, bit for bit; and the backward pass needs no copy of what each map was given."""
-
-    def learnt(model):
-        model.train()
-        kept = {}
-        if checkpointing:
-            model.enable_input_require_grads()
-            model.get_base_model().activation_checkpointing_enable()
-
-        def pack(tensor):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        torch.manual_seed(4)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = model(**batch(34)).logits.square().sum()
-        loss.backward()
-        found = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
-        return loss.item(), sum(kept.values()), found
-
-    backbone = backbone_of(name)
-    turned = any(isinstance(module, Conv1D) for module in backbone.modules())
-    torch.manual_seed(1)
-    model = on_backbone(backbone, 2)
-    settings = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.5, "target_modules": linear_maps(model)}
-    theirs = get_peft_model(model, LoraConfig(**settings, fan_in_fan_out=turned, modules_to_save=["head"]))
-    ours = adapted(name, lora_dropout=0.5)
-    loss, kept, gradients = learnt(perturb(theirs))
-    our_loss, our_kept, our_gradients = learnt(perturb(ours))
-    assert our_loss == loss
-    for path, gradient in gradients.items():
-        torch.testing.assert_close(our_gradients[path], gradient, atol=0, rtol=0, msg=path)
-    assert checkpointing or our_kept < kept
-    with torch.no_grad():  # and nothing is dropped when it predicts
-        torch.testing.assert_close(ours.eval()(**batch()).logits, theirs.eval()(**batch()).logits, atol=0, rtol=0)
 
 
 def test_which_maps_are_chosen():
