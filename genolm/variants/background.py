@@ -32,7 +32,7 @@ def draw(store: Store, length: int, number: int, seed: int) -> list[Allele]:
         return found
     for _ in range(TRIES * number):
         contig, other = random.choice(len(room), 2, p=room / room.sum())
-        start, there = (int(random.integers(0, room[c] + 1)) for c in (contig, other))
+        start, there = (int(random.integers(0, int(room[c]) + 1)) for c in (contig, other))
         letters = store.fetch(*((other, there, there + size) if length > 0 else (contig, start, start + size)))
         if (BASE_INDEX[letters] < 4).all():
             bases = text(letters).upper()
