@@ -53,8 +53,8 @@ SPECS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", help="genome to read; simulated where not given")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=8, help="of a round, of 128 windows")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=32, help="of a round, of 128 windows")
     options = parser.parse_args()
     logging.set_verbosity_error()  # the collator advises fast tokenizers to be called otherwise
     torch.set_num_threads(1)

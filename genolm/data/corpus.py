@@ -56,21 +56,18 @@ def encode_rows(
     """
     encoded = encoder.encode_batch(letters, lengths=lengths, max_tokens=max_tokens)
     ids, start, end = encoded.ids, encoded.start, encoded.end
-    if encoder.kind != "char" or ids.shape != letters.shape or encoder.prefix_ids or encoder.suffix_ids:
-        weight = (end > start).astype(np.float32)
-        # Tokens of rows whose letters all weigh 1 need no means.
-        rest = np.flatnonzero(translate(letters, weights != 1.0).any(axis=1))
-        if len(rest):
-            weight[rest] = _mean_weights(letters[rest], weights, start[rest], end[rest])
-        return Examples(ids, weight, encoded.length)
-    weight = weights[letters]
-    if (lengths < letters.shape[1]).any():
-        weight[np.arange(letters.shape[1]) >= lengths[:, None]] = 0.0
+    weight = (end > start).astype(np.float32)
+    # Tokens of rows whose letters all weigh 1 need no more.
+    rest = np.flatnonzero(translate(letters, weights != 1.0).any(axis=1))
+    if len(rest):
+        weight[rest] = _mean_weights(letters[rest], weights, start[rest], end[rest])
     return Examples(ids, weight, encoded.length)
 
 
 def _mean_weights(letters: np.ndarray, weights: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return (B, L) float32: mean weight of the letters [start, end) of each token; 0 with any but A, C, G, T."""
+    if letters.shape == start.shape and (end - start <= 1).all():
+        return weights[letters] * (end > start)
     rows = np.arange(len(letters))[:, None]
     sums = np.zeros((len(letters), letters.shape[1] + 1), dtype=np.float32)
     np.cumsum(weights[letters], axis=1, out=sums[:, 1:])

@@ -177,7 +177,8 @@ def _table_cut(kind: str, k: int, about: dict, vocabulary: dict[str, int], unk: 
 
 def _cut_letters(letters: np.ndarray, lengths: np.ndarray, single: np.ndarray) -> Cut:
     place = np.broadcast_to(np.arange(letters.shape[1] + 1, dtype=np.int32), (len(letters), letters.shape[1] + 1))
-    return single[letters], place[:, :-1], place[:, 1:], lengths
+    ids = translate(letters, single.astype(np.uint8)).astype(np.int64) if single.max() < 256 else single[letters]
+    return ids, place[:, :-1], place[:, 1:], lengths
 
 
 def _codes(digits: np.ndarray, k: int) -> np.ndarray:
