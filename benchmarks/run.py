@@ -61,7 +61,7 @@ ROWS = {
     "lora": Row(
         "LoRA against full fine-tuning and PEFT by hand",
         "the step time of PEFT by hand, at most 60 % of full fine-tuning's memory",
-        "lora_step.py --rounds 5",
+        "lora_step.py --rows 4 --steps 5 --rounds 5",
     ),
     "scoring": Row(
         "Variants against a straight scorer",
@@ -69,16 +69,16 @@ ROWS = {
         "GPN's protocol: 3 times on dense, level on isolated ones; scores within 1e-3",
         "scoring.py --sites 64 --rounds 5",
     ),
+    "start": Row(
+        "From the command to the first step",
+        "at most half the time of transformers' example script and of a plain scoring script",
+        "start_time.py --rounds 5",
+    ),
     "bits": Row(
         "Bits per base after ten minutes of a core",
         "best of all, and below the best single Markov order",
         "quality.py {held_out} --models small llama small-masked gpn modernbert bert-6mer --seeds 0 --minutes 10 "
         "--jobs 6",
-    ),
-    "start": Row(
-        "From the command to the first step",
-        "at most half the time of transformers' example script and of a plain scoring script",
-        "start_time.py --rounds 5",
     ),
 }
 

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from genolm.models.folder import ModelError
 from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
 
-DEFAULTS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "auto"}
+DEFAULTS = {"r": 8, "lora_alpha": 16, "target_modules": "auto"}
 DECIDED = ("task_type", "peft_type", "modules_to_save", "base_model_name_or_path", "inference_mode", "auto_mapping")
 
 
