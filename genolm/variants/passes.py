@@ -1,7 +1,8 @@
 """Rows of tokens through a language model, each once, and what was asked of them.
 
 Rows of a causal model that begin alike, REF and the ALTs of a site, share the pass over what they begin with, where the
-model can go on with a row: genolm's own and transformers' with a cache of keys and values.
+model can go on with a row: genolm's own and transformers' with a cache of keys and values. Where ALT goes on as REF
+does, genolm's first layers are run only as far as they carry the change.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ import torch
 from genolm.genome.alphabet import letters
 from genolm.tokenizers.encode import Encoder
 
+SITES = 16
+"""Sites next to each other in windows of the same start share the pass over what lies before the first of them."""
+
 
 class Asked:
     """Rows of tokens, each once, and what is asked of them.
@@ -24,8 +28,8 @@ class Asked:
             tokens that spell bases, from the position to the end of the row, whatever the token.
         pools: row, first and one past the last token of a mean of last hidden states.
         odds: rows whose log-odds of the four bases are wanted at all places.
-        families: row → the rows that begin like it, itself among them.
-        shared: row → the tokens that all of them share.
+        families: a row, and where others begin to differ from it in units of SITES → those rows, itself first.
+        shared: family → the tokens that all of them share.
     """
 
     def __init__(self, encoder: Encoder, causal: bool):
@@ -35,14 +39,15 @@ class Asked:
         self.terms: list[tuple[int, int, int]] = []
         self.pools: list[tuple[int, int, int]] = []
         self.odds: dict[int, None] = {}
-        self.families: dict[int, dict[int, None]] = {}
-        self.shared: dict[int, int] = {}
+        self.families: dict[tuple[int, int], dict[int, None]] = {}
+        self.shared: dict[tuple[int, int], int] = {}
         self._numbers: dict[bytes, int] = {}
 
     def join(self, first: int, other: int, differ: int) -> None:
-        """Say that two rows are the same before a token; all that are joined to the same first one share a pass."""
-        self.families.setdefault(first, {first: None})[other] = None
-        self.shared[first] = min(differ, self.shared.get(first, differ))
+        """Say that two rows are the same before a token."""
+        family = first, differ // SITES
+        self.families.setdefault(family, {first: None})[other] = None
+        self.shared[family] = min(differ, self.shared.get(family, differ))
 
     def row(self, ids: np.ndarray, hidden: Sequence[int] = ()) -> int:
         """Return the number of a row in which these places are hidden."""
@@ -148,42 +153,94 @@ def together(
     """
     is_base = torch.from_numpy(asked.encoder.num_bases > 0).to(device)
     sums: dict[int, tuple[int, np.ndarray]] = {}
-    families = [first for first in asked.families if asked.shared[first]]
-    families.sort(key=lambda first: (asked.shared[first], len(asked.rows[first])))
-    alone = {row for first, rows in asked.families.items() if not asked.shared[first] for row in rows}
+    families = [family for family in asked.families if asked.shared[family]]
+    families.sort(key=lambda family: (asked.shared[family], len(asked.rows[family[0]])))
+    alone = {row for family, rows in asked.families.items() if not asked.shared[family] for row in rows}
     start = 0
     while start < len(families):
-        shared = asked.shared[families[start]]
+        shared, length = asked.shared[families[start]], len(asked.rows[families[start][0]])
         stop, rows, parents = start, [], []
-        while stop < len(families) and asked.shared[families[stop]] == shared and len(rows) < batch_size:
-            rows += asked.families[families[stop]]
-            parents += [stop - start] * len(asked.families[families[stop]])
+        while stop < len(families) and len(rows) < batch_size:
+            first = families[stop][0]
+            if asked.shared[families[stop]] != shared or len(asked.rows[first]) != length:
+                break
+            others = [row for row in asked.families[families[stop]] if row != first]
+            rows += others
+            parents += [stop - start] * len(others)
             stop += 1
-        begin = torch.from_numpy(np.stack([asked.rows[first][:shared] for first in families[start:stop]])).to(device)
-        ids, mask = padded([asked.rows[row][shared:] for row in rows], asked.encoder.pad_id)
-        suffix, parent = torch.from_numpy(ids).to(device), torch.tensor(parents, device=device)
-        options = {}
+        firsts = [family[0] for family in families[start:stop]]
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            found = after(model, asked, firsts, rows, np.array(parents), shared, is_base)
+        for row, values in zip(firsts + rows, found, strict=True):
+            # A row may be of many families, as REF of one and as ALT of another. What is shared least reaches furthest.
+            if row not in alone and (row not in sums or sums[row][0] > shared):
+                sums[row] = shared, values
+        on_rows(stop - start + len(rows))
+        start = stop
+    return sums
+
+
+def after(
+    model: Any, asked: Asked, firsts: list[int], others: list[int], parents: np.ndarray, shared: int, is_base: Any
+) -> list[np.ndarray]:
+    """Return the sums of rows from the end of what they share to their own: of the first ones, then of the others.
+
+    Args:
+        model: see `goes_on`.
+        asked: holds the rows.
+        firsts: F rows of one length.
+        others: N rows.
+        parents: (N,) which of the first ones each begins like.
+        shared: tokens that each has in common with it.
+        is_base: (V,) bool, on the model's device.
+    """
+    device, num_firsts = is_base.device, len(firsts)
+    rows = [asked.rows[row][shared:] for row in firsts + others]
+    parent = torch.from_numpy(np.concatenate([np.arange(num_firsts), parents]).astype(np.int64)).to(device)
+    begin = torch.from_numpy(np.stack([asked.rows[row][:shared] for row in firsts])).to(device)
+    output = model(input_ids=begin, use_cache=True)
+    logits, past = output.logits[:, -1:], output.past_key_values
+    sums: list[Any] = [None] * len(rows)
+    states: Any = None
+
+    def go_on(chosen: Sequence[int], num_changed: int | None = None, **options: Any) -> Any:
+        ids, mask = padded([rows[i] for i in chosen], asked.encoder.pad_id)
         if not mask.all():
             whole = np.concatenate([np.ones((len(mask), shared), dtype=bool), mask], axis=1)
             options["attention_mask"] = torch.from_numpy(whole.astype(np.int64)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            output = model(input_ids=begin, use_cache=True)
-            logits, past = output.logits[:, -1:], output.past_key_values
-            if hasattr(past, "rows"):
-                past = past.rows(parent)
-            else:
-                past.batch_select_indices(parent)
-            after = model(input_ids=suffix, past_key_values=past, use_cache=False, **options).logits
-        before = torch.cat([begin[:, -1:][parent], suffix], dim=1)
-        logs = token_logs(torch.cat([logits[parent], after], dim=1), before, is_base)[:, 1:]
-        found = suffix_sums(logs).cpu().numpy()
-        for row, values in zip(rows, found, strict=True):
-            # A row may be of two families, as REF of one and as ALT of another. What is shared least reaches furthest.
-            if row not in alone and (row not in sums or sums[row][0] > shared):
-                sums[row] = shared, values
-        on_rows(len(rows))
-        start = stop
+        suffix, index = torch.from_numpy(ids).to(device), parent[list(chosen)]
+        if hasattr(past, "rows"):
+            mine = past.rows(index)
+            if num_changed is not None:
+                mine = mine.followed_by(states, index, num_changed)
+        else:
+            mine = past  # of transformers, and gone on with once
+            mine.batch_select_indices(index)
+        output = model(input_ids=suffix, past_key_values=mine, use_cache=False, **options)
+        before = torch.cat([begin[index, -1:], suffix], dim=1)
+        logs = token_logs(torch.cat([logits[index], output.logits], dim=1), before, is_base)[:, 1:]
+        for i, found in zip(chosen, suffix_sums(logs).cpu().numpy(), strict=True):
+            sums[i] = found
+        return output.hidden_states
+
+    if not hasattr(past, "rows"):
+        go_on(range(len(rows)))
+        return sums
+    states = go_on(range(num_firsts), output_hidden_states=True)
+    changed = [_num_changed(rows[int(parents[i])], rows[num_firsts + i]) for i in range(len(others))]
+    near = [num_firsts + i for i, num in enumerate(changed) if num <= len(rows[0]) // 2]
+    if near:
+        go_on(near, max(changed[i - num_firsts] for i in near))
+    if len(near) < len(others):
+        go_on(sorted({*range(num_firsts, len(rows))} - {*near}))
     return sums
+
+
+def _num_changed(one: np.ndarray, other: np.ndarray) -> int:
+    """Return how many first tokens hold all differences of two rows; all of them where one row is longer."""
+    if len(one) != len(other):
+        return max(len(one), len(other))
+    return int(np.flatnonzero(one != other).max(initial=-1)) + 1
 
 
 def padded(rows: list[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

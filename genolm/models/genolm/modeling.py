@@ -285,6 +285,35 @@ class GenoLMModel(GenoLMPreTrainedModel):
             after.append(tuple(state))
         return [*states, self.norm(hidden)], Past(past.length + input_ids.shape[1], tuple(after), letters, seen)
 
+    def encode_alike(self, past: Past, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states (B, L, D) of tokens that follow others, in rows without padding.
+
+        A layer of filters or of local attention carries a change as far as it reaches, and only so far is it run; the
+        states beyond are those of the rows that these are like. From the first layer that reaches further on, all is.
+
+        Args:
+            past: as `encode_after`; knows the rows that these are like.
+            input_ids: (B, L).
+        """
+        alike = past.alike
+        assert alike is not None
+        hidden, num = self.embeddings(input_ids, None, past.letters), input_ids.shape[1]
+        where, far = self.where(hidden, None, None, past), alike.num_changed
+        if past.letters is not None:
+            far += past.letters.shape[1]
+        for i, (layer, state) in enumerate(zip(self.layers, past.layers, strict=True)):
+            mixer: Any = layer.mixer
+            reach = None if isinstance(mixer, StateSpace) or i + 1 == len(self.layers) else mixer.reach
+            far = num if reach is None else min(num, far + reach[0])
+            if far == num:
+                hidden, *_ = layer(hidden, *state, **where)
+                continue
+            tables = where.get("cos_sin")
+            cos_sin = None if tables is None else tuple(table[:, :, :far] for table in tables)
+            changed, *_ = layer(hidden[:, :far], *state, keep=None, cos_sin=cos_sin)
+            hidden = torch.cat([changed, alike.states[i + 1][alike.rows, far:].to(changed.dtype)], dim=1)
+        return self.norm(hidden)
+
     def encode_strands(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, all_layers: bool = False
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -403,7 +432,13 @@ class GenoLMForCausalLM(GenoLMPreTrainedModel, GenerationMixin):
         """
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         past, keeps = past_key_values, self.config.use_cache if use_cache is None else use_cache
-        if past is None and not keeps:
+        if getattr(past, "alike", None) is not None:
+            if keeps or wanted or attention_mask is not None:
+                raise ValueError(
+                    "rows that are like others give logits only, and have no padding; see Past.followed_by"
+                )
+            states = [self.model.encode_alike(past, input_ids)]  # type: ignore[arg-type]
+        elif past is None and not keeps:
             states = self.model.encode(input_ids, attention_mask, bool(wanted))
         else:
             before = self.model.first_past(input_ids) if past is None else past

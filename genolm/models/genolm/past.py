@@ -3,7 +3,11 @@
     out = model(prefix, use_cache=True)
     model(suffixes, past_key_values=out.past_key_values.repeat(len(suffixes)))
 
-A forward reads it and changes nothing in it: one may serve many suffixes.
+A forward reads it and changes nothing in it: one may serve many suffixes. Where these differ from one that has been run
+in their first tokens only, the first layers need not be run again over the rest:
+
+    first = model(suffix, past_key_values=past, output_hidden_states=True)
+    model(others, past_key_values=past.repeat(n).followed_by(first.hidden_states, zeros, num_changed), use_cache=False)
 
 Memory a row and layer: `attention` holds keys and values of all tokens, `local_attention` those of the last window,
 `hyena` the input of its long filter at all tokens; `fir`, `fir_medium` and `convolution` hold the inputs under their
@@ -16,6 +20,21 @@ from dataclasses import dataclass, replace
 import torch
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Rows that differ from others in their first tokens only: what the first layers make of the rest is known.
+
+    Attributes:
+        states: of those others, after the same past, the embedding and the output of every layer, each (F, L, D).
+        rows: (B,) int64, which of them each row is like.
+        num_changed: so many first tokens hold all differences.
+    """
+
+    states: tuple[torch.Tensor, ...]
+    rows: torch.Tensor
+    num_changed: int
+
+
 @dataclass(eq=False)  # not frozen: `generate` marks those that a user gives it
 class Past:
     """What a model keeps of the first tokens of rows: the result of a forward with `use_cache=True`.
@@ -25,12 +44,14 @@ class Past:
         layers: for each layer what its mixer keeps; rows are the first dimension of every tensor.
         letters: (B, k - 1) int64, the last letters, for tables of k-mers; None without.
         seen: (B, length) bool, False at padding; None where there is none.
+        alike: rows that what follows is nearly the same as; None where none is known.
     """
 
     length: int
     layers: tuple[tuple[torch.Tensor, ...], ...]
     letters: torch.Tensor | None = None
     seen: torch.Tensor | None = None
+    alike: Alike | None = None
 
     # Asked by `generate`: the shapes of `attention` grow, and an earlier place cannot be gone back to.
     is_compileable = False
@@ -48,10 +69,14 @@ class Past:
             )
         )
 
+    def followed_by(self, states: tuple[torch.Tensor, ...], rows: torch.Tensor, num_changed: int) -> "Past":
+        """Return this with rows that are known to follow it; those that will differ from them as `Alike` says."""
+        return replace(self, alike=Alike(states, rows, num_changed))
+
     def _each(self, change) -> "Past":
         letters, seen = (None if tensor is None else change(tensor) for tensor in (self.letters, self.seen))
         layers = tuple(tuple(change(tensor) for tensor in layer) for layer in self.layers)
-        return replace(self, layers=layers, letters=letters, seen=seen)
+        return replace(self, layers=layers, letters=letters, seen=seen, alike=None)
 
     def seen_with(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """Return (B, length + L) bool, which tokens before and of `input_ids` (B, L) are no padding; None for all.

@@ -246,3 +246,28 @@ def test_the_last_outputs_are_those_of_the_whole_row(size, num):
     torch.testing.assert_close(grouped_filter(u, taps), expected)
     if size >= 20:
         torch.testing.assert_close(long_filter(u, taps), expected)
+
+
+@pytest.mark.parametrize("num_changed", [1, 3, 20])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_rows_that_are_like_others_need_no_more_than_what_changes_reaches(name, num_changed):
+    model, prefix, first = causal(name), tiny.letters(2, 19), tiny.letters(2, 40, seed=1)
+    rows = torch.tensor([0, 1, 1, 0, 0])
+    others = first[rows]
+    others[:, :num_changed] = tiny.letters(5, num_changed, seed=2)
+    ran, layers = [], model.model.layers
+    with torch.no_grad():
+        past = model(prefix, use_cache=True).past_key_values
+        states = model(first, past_key_values=past, output_hidden_states=True).hidden_states
+        hooks = [layer.register_forward_pre_hook(lambda _, args: ran.append(args[0].shape[1])) for layer in layers]
+        known = past.rows(rows).followed_by(states, rows, num_changed)
+        found = model(others, past_key_values=known, use_cache=False).logits
+        for hook in hooks:
+            hook.remove()
+        whole = model(torch.cat([prefix[rows], others], dim=1)).logits[:, 19:]
+        torch.testing.assert_close(found, whole, atol=CLOSE[name], rtol=0)
+        with pytest.raises(ValueError, match="no padding"):
+            model(others, torch.ones_like(others), past_key_values=known, use_cache=False)
+    if name in ("fir", "fir_medium", "convolution", "local_attention", "small"):
+        assert ran[0] < 40 and ran[0] >= num_changed
+    assert ran[-1] == 40
