@@ -119,7 +119,7 @@ def main() -> None:
         row = rows[name]
         told, began = [], time.perf_counter()
         for words in commands(row, options.genome):
-            shown = shlex.join(Path(word).name if word.endswith(".gz") else word for word in words)
+            shown = shlex.join(Path(word).name if Path(word).is_file() else word for word in words)
             print(f"{row.title}: python benchmarks/{shown}", flush=True)
             done = subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], text=True, capture_output=True)
             found = done.stdout.rstrip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-1500:]}"

@@ -91,21 +91,30 @@ def run(
         rows = np.union1d(pools[:, 0], terms[left, 0])
     is_base = torch.from_numpy(asked.encoder.num_bases > 0).to(device)
     base_ids = torch.from_numpy(asked.base_ids).to(device)
-    order = rows[np.argsort([len(asked.rows[row]) for row in rows], kind="stable")]
+    place = np.zeros(len(asked.rows), dtype=np.int64)
+    place[terms[:, 0]] = terms[:, 1]
+    lengths = np.array([len(asked.rows[row]) for row in rows], dtype=np.int64)
+    order = rows[np.lexsort((place[rows], lengths))]
+    crops = not asked.causal and getattr(getattr(model, "config", None), "model_type", None) == "genolm"
     rank = np.zeros(len(asked.rows), dtype=np.int64)
     rank[order] = np.arange(len(order))
     of_term, of_pool = (_by_batch(rank[table[:, 0]], len(order), batch_size) for table in (terms[left], pools))
     for number, first in enumerate(range(0, len(order), batch_size)):
         batch = order[first : first + batch_size]
         ids, mask = padded([asked.rows[row] for row in batch], asked.encoder.pad_id)
-        inputs = {"input_ids": torch.from_numpy(ids).to(device)}
+        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(device)}
         if not mask.all():
             inputs["attention_mask"] = torch.from_numpy(mask.astype(np.int64)).to(device)
         mine, pooled = left[of_term[number]], of_pool[number]
+        start = 0
+        if crops and len(mine) and not len(pooled) and not asked.odds.keys() & set(batch.tolist()):
+            start = int(terms[mine, 1].min())
+            inputs["logits_to_keep"] = slice(start, int(terms[mine, 1].max()) + 1)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             output = model(**inputs, output_hidden_states=len(pooled) > 0)
         if len(mine):
-            at = torch.from_numpy(np.stack([rank[terms[mine, 0]] - first, terms[mine, 1], terms[mine, 2]])).to(device)
+            here = np.stack([rank[terms[mine, 0]] - first, terms[mine, 1] - start, terms[mine, 2]])
+            at = torch.from_numpy(here).to(device)
             if asked.causal:
                 sums = suffix_sums(token_logs(output.logits, inputs["input_ids"], is_base))
                 values[mine] = sums[at[0], at[1]].cpu().numpy()

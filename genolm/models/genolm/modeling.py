@@ -133,16 +133,20 @@ def run_layer(layer: nn.Module, pieces: list[torch.Tensor], where: dict[str, Any
         hidden = torch.cat([*past, piece, *future], dim=1)
         first = before if i else 0
         here = slice(i * PIECE - first, i * PIECE - first + hidden.shape[1])
-        keep, cos_sin = where.get("keep"), where.get("cos_sin")
-        local = {
-            "keep": None if keep is None else keep[:, here],
-            "cos_sin": None if cos_sin is None else tuple(table[:, :, here] for table in cos_sin),
-        }
-        hidden = layer(hidden, *state, **local)
+        hidden = layer(hidden, *state, **cut(where, here))
         if state:
             hidden, *state = hidden
         outputs.append(hidden[:, first : first + piece.shape[1]])
     return outputs
+
+
+def cut(where: dict[str, Any], here: slice) -> dict[str, Any]:
+    """Return what tells a mixer that does not see the whole row where these tokens stand; see `GenoLMModel.where`."""
+    keep, cos_sin = where.get("keep"), where.get("cos_sin")
+    return {
+        "keep": None if keep is None else keep[:, here],
+        "cos_sin": None if cos_sin is None else tuple(table[:, :, here] for table in cos_sin),
+    }
 
 
 class GenoLMPreTrainedModel(PreTrainedModel):
@@ -198,7 +202,11 @@ class GenoLMModel(GenoLMPreTrainedModel):
         self.embeddings.tokens = value
 
     def encode(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, all_layers: bool = False
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        all_layers: bool = False,
+        wanted: slice | None = None,
     ) -> list[torch.Tensor]:
         """Return the hidden states of rows as they are, the last of them normalised.
 
@@ -206,23 +214,44 @@ class GenoLMModel(GenoLMPreTrainedModel):
             input_ids: (B, L).
             attention_mask: (B, L), 0 at padding on either side; None where nothing is padded.
             all_layers: with the embedding and every layer before it.
+            wanted: the tokens whose last hidden states are asked for, where not of all: the last layers are then run
+                over no more than these see.
 
         Returns:
-            One (B, L, D), or num_hidden_layers + 1 of them.
+            One (B, L, D), or num_hidden_layers + 1 of them; of `wanted`, one with as many tokens as that.
         """
         keep = None if attention_mask is None else attention_mask.unsqueeze(-1)
         hidden = self.embeddings(input_ids, keep)
         where = self.where(hidden, keep, attention_mask)
         again = self.training and any(layer.gradient_checkpointing for layer in self.layers)
         pieces, states = list(hidden.split(PIECE, dim=1)) if again else [hidden], []
-        for layer in self.layers:
+        seen = [] if wanted is None or again or all_layers else self.seen_by(wanted, hidden.shape[1])
+        for layer in self.layers[: len(self.layers) - len(seen)]:
             if all_layers:  # kept only if asked for: at a million tokens each weighs
                 states.append(joined(pieces))
             pieces = run_layer(layer, pieces, where)
+        if wanted is not None:
+            hidden, first = joined(pieces), 0
+            for layer, here in zip(self.layers[len(self.layers) - len(seen) :], seen, strict=True):
+                hidden = layer(hidden[:, here.start - first : here.stop - first], **cut(where, here))
+                first = here.start
+            return [*states, self.norm(hidden[:, wanted.start - first : wanted.stop - first])]
         if len(pieces) == 1:
             return [*states, self.norm(pieces[0])]
         norm = partial(self.layers[0]._gradient_checkpointing_func, self.norm)  # type: ignore[operator,arg-type]
         return [*states, joined([norm(piece) for piece in pieces])]
+
+    def seen_by(self, wanted: slice, length: int) -> list[slice]:
+        """Return the tokens that `wanted` ones see, in each of the last layers up to one that sees the whole row."""
+        seen: list[slice] = []
+        for layer in reversed(self.layers):
+            mixer: Any = layer.mixer
+            if mixer.reach is None or isinstance(mixer, StateSpace):
+                break
+            before, after = mixer.reach
+            wanted = slice(max(0, wanted.start - before), min(length, wanted.stop + after))
+            seen.insert(0, wanted)
+        return seen
 
     def where(
         self, hidden: torch.Tensor, keep: torch.Tensor | None, mask: torch.Tensor | None, past: Past | None = None
@@ -308,9 +337,7 @@ class GenoLMModel(GenoLMPreTrainedModel):
             if far == num:
                 hidden, *_ = layer(hidden, *state, **where)
                 continue
-            tables = where.get("cos_sin")
-            cos_sin = None if tables is None else tuple(table[:, :, :far] for table in tables)
-            changed, *_ = layer(hidden[:, :far], *state, keep=None, cos_sin=cos_sin)
+            changed, *_ = layer(hidden[:, :far], *state, **cut(where, slice(0, far)))
             hidden = torch.cat([changed, alike.states[i + 1][alike.rows, far:].to(changed.dtype)], dim=1)
         return self.norm(hidden)
 
@@ -373,20 +400,31 @@ class GenoLMForMaskedLM(GenoLMPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        logits_to_keep: slice | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **_,
     ) -> MaskedLMOutput | tuple:
-        """Return logits (B, L, V), and the mean loss in nats where labels (B, L) are given; -100 is not predicted."""
+        """Return logits (B, L, V), and the mean loss in nats where labels (B, L) are given; -100 is not predicted.
+
+        Args:
+            input_ids: (B, L).
+            attention_mask: (B, L), 0 at padding on either side.
+            labels: (B, L).
+            logits_to_keep: slice(first, last), logits of these tokens only, for less work; without labels.
+            output_hidden_states: as `GenoLMModel`.
+            return_dict: False for a tuple.
+        """
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         strands = self.model.strands
         if strands is None:
-            states = self.model.encode(input_ids, attention_mask, bool(wanted))
+            states = self.model.encode(input_ids, attention_mask, bool(wanted), logits_to_keep)
             logits = self.lm_head(states[-1])
         else:
             this, other = self.model.encode_strands(input_ids, attention_mask, bool(wanted))
             logits = (self.lm_head(this[-1]) + strands.exchange(self.lm_head(other[-1]))) / 2
             states = [(one + two) / 2 for one, two in zip(this, other, strict=True)]
+            logits = logits if logits_to_keep is None else logits[:, logits_to_keep]
         loss = None if labels is None else token_loss(logits, labels)
         output = MaskedLMOutput(loss=loss, logits=logits, hidden_states=tuple(states) if wanted else None)
         return output if self.config.return_dict and return_dict is not False else output.to_tuple()

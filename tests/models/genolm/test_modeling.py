@@ -121,6 +121,30 @@ def test_logits_of_some_tokens_only():
     torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([0, 5])).logits, whole[:, [0, 5]])
 
 
+LAST = {
+    "small": ["fir", "fir_medium", "ssm", "attention", "fir", "fir_medium"],
+    "seen": ["local_attention", "convolution", "fir"],
+    "whole": ["fir", "attention"],
+}
+
+
+@pytest.mark.parametrize("changes", [{}, {"reverse_complement": "equivariant"}, {"kmer_embeddings": [3]}], ids=str)
+@pytest.mark.parametrize("name", LAST)
+def test_masked_logits_of_some_tokens_cost_no_more_than_these_see(name, changes):
+    model, ids, ran = tiny.model(*LAST[name], **changes), tiny.letters(3, 61), []
+    mask = torch.ones_like(ids)
+    mask[0, :9], mask[1, 50:] = 0, 0
+    model.model.layers[-1].register_forward_pre_hook(lambda _, args: ran.append(args[0].shape[1]))
+    with torch.no_grad():
+        for given in (None, mask):
+            whole = model(ids, given).logits
+            for place in (slice(0, 1), slice(30, 32), slice(60, 61), slice(5, 58)):
+                ran.clear()
+                some = model(ids, given, logits_to_keep=place, output_hidden_states=place.start == 5).logits
+                torch.testing.assert_close(some, whole[:, place], atol=3e-5, rtol=0)
+                assert (ran[0] < 61) == (place.start != 5 and name != "whole" and "reverse_complement" not in changes)
+
+
 @pytest.mark.parametrize("kind", [GenoLMForCausalLM, GenoLMForTokenClassification])
 def test_plain_trainer_divides_the_loss_over_accumulated_batches(tmp_path, kind):
     ids, learnt = tiny.letters(4, 9), []
