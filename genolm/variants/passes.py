@@ -214,6 +214,10 @@ def after(
 
     def go_on(chosen: Sequence[int], num_changed: int | None = None, **options: Any) -> Any:
         ids, mask = padded([rows[i] for i in chosen], asked.encoder.pad_id)
+        if not ids.size:  # at the end of a contig one may be all that the other begins with
+            for i in chosen:
+                sums[i] = np.zeros(1)
+            return None
         if not mask.all():
             whole = np.concatenate([np.ones((len(mask), shared), dtype=bool), mask], axis=1)
             options["attention_mask"] = torch.from_numpy(whole.astype(np.int64)).to(device)

@@ -398,6 +398,7 @@ def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch,
     model = build_model(size | block, tokenizer, "causal", 64).double().eval()
     contig, tokens = sequence(100, 8), []
     alleles = [Allele(0, 40, contig[40], base) for base in BASES if base != contig[40]] + some_alleles(contig)
+    alleles += [Allele(0, 100, "", "ACG"), Allele(0, 97, contig[97:], ""), Allele(0, 99, contig[99], contig[98] * 2)]
     hook = model.register_forward_pre_hook(lambda m, a, k: tokens.append(k["input_ids"].numel()), with_kwargs=True)
     options = {"causal": True, "window_bp": W, "estimators": ["likelihood"], "batch_size": 4}
     store, encoder = genome(tmp_path, contig), make_encoder(tokenizer)
