@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
@@ -76,7 +76,7 @@ def trained(model, collate, steps: int, batch: int, bf16: bool, folder: str) -> 
         remove_unused_columns=False,
     )
     clock = Clock()
-    WeightedTrainer(
+    trainer = WeightedTrainer(
         model=model,
         args=arguments,
         train_dataset=SampleNumbers(steps * batch),
@@ -86,7 +86,9 @@ def trained(model, collate, steps: int, batch: int, bf16: bool, folder: str) -> 
             RunLog(Path(folder) / "log.jsonl", bits_and_speed(batch * collate.corpus.length_tokens, 1.0, "causal")),
             clock,
         ],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return clock.ends
 
 
