@@ -61,7 +61,7 @@ ROWS = {
     "lora": Row(
         "LoRA against full fine-tuning and PEFT by hand",
         "the step time of PEFT by hand, at most 60 % of full fine-tuning's memory",
-        "lora_step.py --rows 4 --steps 5 --rounds 5",
+        "lora_step.py --rows 2 --steps 5 --rounds 5",
     ),
     "scoring": Row(
         "Variants against a straight scorer",
