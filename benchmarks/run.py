@@ -114,6 +114,9 @@ def main() -> None:
     options = parser.parse_args()
     rows = GPU_ROWS if options.gpu else ROWS
     out = options.out or HERE / ("RESULTS-gpu.md" if options.gpu else "RESULTS.md")
+    for name in options.only or ():
+        if name not in rows:
+            parser.error(f"--only {name}: that row {'asks for no GPU; leave out' if options.gpu else 'needs'} --gpu")
     held = sections(out, rows)
     for name in [name for name in rows if name in (options.only or rows)]:
         row = rows[name]

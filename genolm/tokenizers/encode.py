@@ -181,16 +181,6 @@ def _cut_letters(letters: np.ndarray, lengths: np.ndarray, single: np.ndarray) -
     return ids, place[:, :-1], place[:, 1:], lengths
 
 
-def _codes(digits: np.ndarray, k: int) -> np.ndarray:
-    """Return (B, W - k + 1) int64: the number of the k-mer that starts at each letter, where all digits are bases."""
-    width = digits.shape[1] - k + 1
-    code = np.zeros((len(digits), width), dtype=np.int64)
-    for i in range(k):
-        code *= 4
-        code += digits[:, i : i + width]
-    return code
-
-
 def _numbers(digits: np.ndarray) -> np.ndarray:
     """Return the numbers that base-4 digits spell along the last axis, int64."""
     code = digits[..., 0].astype(np.int64)
@@ -207,7 +197,7 @@ def _cut_overlapping(letters, lengths, k: int, digit_of: np.ndarray, table: np.n
         return start.astype(np.int64), start, start, np.zeros_like(lengths)
     digits = translate(letters, digit_of)
     other = digits == 4
-    ids = table[np.minimum(_codes(digits, k), len(table) - 1)]
+    ids = table[np.minimum(_numbers(np.lib.stride_tricks.sliding_window_view(digits, k, axis=1)), len(table) - 1)]
     if other.any():
         ids[np.lib.stride_tricks.sliding_window_view(other, k, axis=1).any(axis=2)] = unk
     return ids, start, start + np.int32(k), np.maximum(lengths - k + 1, 0)
@@ -237,10 +227,7 @@ def _cut_kmers(letters, lengths, k: int, digit_of, table: np.ndarray, single: np
     edges = np.flatnonzero(base[1:] != base[:-1])  # the last column is no base, so every piece has ended
     first, size = edges[::2], edges[1::2] - edges[::2]
     kmer_start = _spread(first, size // k, k)
-    code = np.zeros(len(kmer_start), dtype=np.int64)
-    for i in range(k):
-        code *= 4
-        code += flat[kmer_start + i]
+    code = _numbers(flat[kmer_start[:, None] + np.arange(k)])
     rest = _spread(first + size // k * k, size % k, 1)
     other = np.flatnonzero(valid & ~base[1:])
     if joins.any() and len(other):

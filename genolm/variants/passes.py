@@ -95,7 +95,7 @@ def run(
     place[terms[:, 0]] = terms[:, 1]
     lengths = np.array([len(asked.rows[row]) for row in rows], dtype=np.int64)
     order = rows[np.lexsort((place[rows], lengths))]
-    crops = not asked.causal and getattr(getattr(model, "config", None), "model_type", None) == "genolm"
+    crops = not asked.causal and is_genolm(model)
     rank = np.zeros(len(asked.rows), dtype=np.int64)
     rank[order] = np.arange(len(order))
     of_term, of_pool = (_by_batch(rank[table[:, 0]], len(order), batch_size) for table in (terms[left], pools))
@@ -145,7 +145,12 @@ def goes_on(model: Any) -> bool:
     """Say whether a causal model can go on with a row whose first part it has seen, once for many."""
     config = getattr(model, "config", None)
     stateful = getattr(model, "_is_stateful", False)  # transformers' word for those that keep other things than keys
-    return config is not None and (config.model_type == "genolm" or (not stateful and hasattr(config, "use_cache")))
+    return is_genolm(model) or (config is not None and not stateful and hasattr(config, "use_cache"))
+
+
+def is_genolm(model: Any) -> bool:
+    """Say whether a model is of the family that can leave layers out where nothing of them is asked or changed."""
+    return getattr(getattr(model, "config", None), "model_type", None) == "genolm"
 
 
 def together(
