@@ -86,10 +86,11 @@ def hide(masking, samples, ids):
     return shown, hidden
 
 
+@pytest.mark.parametrize(("masked", "random"), [(0.8, 0.1), (0.5, 0.35)])
 @pytest.mark.parametrize("spec", ["char", "kmer3", "kmer3-overlapping"])
-def test_mask_rates(store, spec):
+def test_mask_rates(store, spec, masked, random):
     c = corpus(store, spec)
-    masking = Masking(c.encoder, rate=0.15, span=3 if spec == "kmer3-overlapping" else 1)
+    masking = Masking(c.encoder, 0.15, masked, random, span=3 if spec == "kmer3-overlapping" else 1)
     samples = np.arange(3000)
     ids = c.examples(samples).ids
     shown, hidden = hide(masking, samples, ids)
@@ -98,12 +99,12 @@ def test_mask_rates(store, spec):
     assert (shown[~hidden] == ids[~hidden]).all()
     rate = hidden[nucleotide].mean()
     assert rate == pytest.approx(0.15, abs=0.006)
-    assert (shown[hidden] == c.encoder.mask_id).mean() == pytest.approx(0.8, abs=0.02)
+    assert (shown[hidden] == c.encoder.mask_id).mean() == pytest.approx(masked, abs=0.02)
     replaced = hidden & (shown != c.encoder.mask_id)
     assert np.isin(shown[replaced], c.encoder.nucleotide_ids).all()
     kept = (shown == ids) & hidden
     chance = 1 / len(c.encoder.nucleotide_ids)
-    assert kept[hidden].mean() == pytest.approx(0.1 + 0.1 * chance, abs=0.015)
+    assert kept[hidden].mean() == pytest.approx(1 - masked - random + random * chance, abs=0.015)
 
 
 def test_spans_are_dnaberts():

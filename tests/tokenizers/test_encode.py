@@ -47,6 +47,7 @@ def test_equal_to_the_tokenizer_id_for_id(name, batch):
     assert encoded.ids.shape == (len(batch), width)
     for row, found in zip(expected, encoded.ids.tolist(), strict=True):
         assert found == row + [encoder.pad_id] * (width - len(row))
+    assert encoded.length.tolist() == [len(row) for row in expected]
 
 
 @pytest.mark.parametrize("name", ["char", "kmer3", "kmer6", "kmer4-overlapping", "bpe512", "nucleotide-transformer-v2"])
@@ -87,6 +88,7 @@ def test_cutting_to_max_tokens_keeps_the_special_tokens(name):
     assert short.ids.shape == (10, 12)
     assert (short.ids[:, :keep] == whole.ids[:, :keep]).all()
     assert (short.ids[:, keep:] == encoder.suffix_ids).all()
+    assert (short.length == 12).all()
     wide = encoder.encode_batch(rows, max_tokens=128)
     assert (wide.ids[:, : whole.ids.shape[1]] == whole.ids).all()
     assert (wide.ids[:, whole.ids.shape[1] :] == encoder.pad_id).all()
