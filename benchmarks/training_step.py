@@ -1,9 +1,10 @@
 """A training step beside transformers' models through its own Trainer: python benchmarks/training_step.py.
 
-Models of about 5 or 25 M parameters, each in a process of its own, in turn, round after round. `default` is the stock
-Trainer as it comes, in float32; `tuned` has bf16 and torch.compile, whose warm-up is left out. Ours are the mixers of
-recipes/genolm/small-* through our trainer, as `genolm pretrain` runs them. All get the same windows. The ratio is of
-bases a second, the median over rounds; what equal bases teach each is what `quality.py` measures.
+Models of about 5 or 25 M parameters, each in a process of its own that waits while the others train: a few steps of
+each in turn, round after round. `default` is the stock Trainer as it comes, in float32; `tuned` has bf16 and
+torch.compile, whose warm-up is left out. Ours are the mixers of recipes/genolm/small-* through our trainer, as `genolm
+pretrain` runs them. All get the same windows. The ratio is of bases a second, the median over rounds, and the least and
+the greatest; what equal bases teach each is what `quality.py` measures.
 
     python benchmarks/training_step.py --sizes 5 25 --windows 512 4096 --rounds 5
 """
@@ -16,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,39 +38,71 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, choices=list(SHAPES), default=[5])
     parser.add_argument("--windows", nargs="+", type=int, default=[512])
     parser.add_argument("--tokens", type=int, default=4096, help="of a batch")
-    parser.add_argument("--steps", type=int, default=8, help="of a round, after the first few")
+    parser.add_argument("--steps", type=int, default=4, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(**json.loads(options.one))))
-        return
+        return one(**json.loads(options.one))
     print(f"{os.cpu_count()} cores; batches of {options.tokens:,} bases")
-    print(f"{'objective':<10}{'window':>7}  {'model':<20}{'parameters':>11}{'bases/s':>10}{'genolm is':>11}")
+    print(f"{'objective':<10}{'window':>7}  {'model':<20}{'parameters':>11}{'bases/s':>10}   genolm is")
     for objective in options.objectives:
         for size in options.sizes:
             for window in options.windows:
-                asked = {"objective": objective, "size": size, "window": window, "steps": options.steps}
-                asked["batch"] = max(1, options.tokens // window)
-                names = CONTESTANTS[objective]
-                rounds = [{name: child(name=name, **asked) for name in names} for _ in range(options.rounds)]
-                for name in names:
-                    speed = asked["batch"] * window / statistics.median(each[name]["seconds"] for each in rounds)
-                    ratio = statistics.median(each[name]["seconds"] / each["genolm"]["seconds"] for each in rounds)
-                    parameters = f"{rounds[0][name]['parameters'] / 1e6:.2f} M"
-                    about = f"{objective:<10}{window:>7}  {name:<20}{parameters:>11}"
-                    print(f"{about}{speed:>10,.0f}{ratio:>10.2f}×", flush=True)
+                asked = {"objective": objective, "size": size, "window": window}
+                asked |= {"batch": max(1, options.tokens // window), "steps": options.steps, "rounds": options.rounds}
+                with ExitStack() as stack:
+                    children = {name: stack.enter_context(Child(name=name, **asked)) for name in CONTESTANTS[objective]}
+                    rounds = [
+                        {name: child.ask()["seconds"] for name, child in children.items()}
+                        for _ in range(options.rounds)
+                    ]
+                for name, child in children.items():
+                    speed = asked["batch"] * window / statistics.median(each[name] for each in rounds)
+                    ratios = sorted(each[name] / each["genolm"] for each in rounds)
+                    about = f"{objective:<10}{window:>7}  {name:<20}{child.parameters / 1e6:>9.2f} M{speed:>10,.0f}"
+                    print(f"{about}{statistics.median(ratios):>7.2f}× ({ratios[0]:.2f} … {ratios[-1]:.2f})", flush=True)
 
 
-def child(**asked: Any) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{asked}: {done.stderr[-1500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+class Child:
+    """A process that trains `steps` steps whenever it is asked, and otherwise waits."""
+
+    def __init__(self, **asked: Any):
+        self.asked = asked
+        self.errors = tempfile.TemporaryFile("w+")
+        words = [sys.executable, __file__, "--one", json.dumps(asked)]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
+        self.parameters = self.answer()["parameters"]
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The end of its input ends the process, were there rounds left or not.
+        self.process.communicate()
+        self.errors.close()
+
+    def ask(self) -> dict[str, float]:
+        """Train a round."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, float]:
+        """Return what the process says next; end with its errors if it is gone."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):  # libraries print too
+                return json.loads(line)
+        self.errors.seek(0)
+        sys.exit(f"{self.asked}: {self.errors.read()[-1500:]}")
 
 
-def one(name: str, objective: str, size: int, window: int, batch: int, steps: int) -> dict[str, float]:
-    """Train a few steps; return seconds a step, and the number of parameters."""
+def one(name: str, objective: str, size: int, window: int, batch: int, steps: int, rounds: int) -> None:
+    """Warm up, print the number of parameters; for each line of stdin train `steps` steps, print seconds a step."""
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
@@ -88,11 +123,24 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     torch.manual_seed(0)
     tokenizer = build_tokenizer(load_spec("char"))
     model = build_model(model_block(name.split()[0], objective, size), tokenizer, objective, window + 2)
-    ends: list[float] = []
 
     class Clock(TrainerCallback):
-        def on_step_end(self, *args, **kwargs):
-            ends.append(time.perf_counter())
+        ends: list[float]
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step < WARM:
+                return
+            if state.global_step == WARM:
+                print(json.dumps({"parameters": sum(p.numel() for p in model.parameters())}), flush=True)
+            else:
+                self.ends.append(time.perf_counter())
+                if len(self.ends) <= steps:
+                    return
+                seconds = [b - a for a, b in pairwise(self.ends)]
+                print(json.dumps({"seconds": statistics.median(seconds)}), flush=True)
+            if not sys.stdin.readline():
+                control.should_training_stop = True
+            self.ends = [time.perf_counter()]
 
     with tempfile.TemporaryDirectory() as folder:
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
@@ -107,7 +155,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
             fast = {"bf16": has_fast_bf16(), "torch_compile": not ours}
         arguments = TrainingArguments(
             output_dir=folder,
-            max_steps=WARM + steps,
+            max_steps=WARM + steps * rounds,
             per_device_train_batch_size=batch,
             use_cpu=True,
             save_strategy="no",
@@ -117,7 +165,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
             **fast,
         )
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
-        settings["train_dataset"] = SampleNumbers((WARM + steps) * batch)
+        settings["train_dataset"] = SampleNumbers((WARM + steps * rounds) * batch)
         if ours:
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
@@ -125,8 +173,6 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         else:
             trainer = Trainer(**settings, data_collator=lambda samples: plain(collate(samples), causal))
         trainer.train()
-    times = [b - a for a, b in zip(ends[WARM - 1 :], ends[WARM:], strict=False)]
-    return {"seconds": statistics.median(times), "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def plain(batch: dict[str, Any], causal: bool) -> dict[str, Any]:
