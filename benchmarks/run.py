@@ -17,6 +17,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +135,7 @@ def main() -> None:
         for words in commands(row, options.genome):
             shown = shlex.join(Path(word).name if Path(word).is_file() else word for word in words)
             print(f"{row.title}: python benchmarks/{shown}", flush=True)
-            done = subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], text=True, capture_output=True)
-            found = done.stdout.rstrip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-1500:]}"
-            told.append(f"$ python benchmarks/{shown}\n{found}")
-            print(found, flush=True)
+            told.append(f"$ python benchmarks/{shown}\n{output_of(words)}")
         minutes = (time.perf_counter() - began) / 60
         text = "\n\n".join(told)
         held[name] = (
@@ -146,6 +144,22 @@ def main() -> None:
         )
         # Written after each row: a run that is stopped leaves what it has measured.
         out.write_text("# Measured side by side\n\n" + "\n".join(held[key] for key in rows if key in held))
+
+
+def output_of(words: list[str]) -> str:
+    """Run a script of this folder; print what it prints as it comes, and return it, or how it failed."""
+    command, lines = [sys.executable, "-u", str(HERE / words[0]), *words[1:]], []
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        errors.seek(0)
+        if process.returncode:
+            lines.append(f"failed: {errors.read().strip()[-1500:]}")
+            print(lines[-1], flush=True)
+    return "".join(lines).rstrip()
 
 
 def commands(row: Row, genomes: list[str]) -> list[list[str]]:
