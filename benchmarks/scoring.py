@@ -35,12 +35,12 @@ import torch
 import yaml
 from peers.variant_scorers import gpn, straight
 
+from genolm import freed_memory
 from genolm.genome.store import Store, prepare
 from genolm.models.build import build_model
 from genolm.models.language import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.variants import freed_memory
 from genolm.variants.alleles import Allele, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles

@@ -3,8 +3,8 @@
 Models of about 5 or 25 M parameters, each in a process of its own that waits while the others train: a few steps of
 each in turn, round after round. `default` is the stock Trainer as it comes, in float32; `tuned` has bf16 and
 torch.compile, whose warm-up is left out. Ours are the mixers of recipes/genolm/small-* through our trainer, as `genolm
-pretrain` runs them. All get the same windows. The ratio is of bases a second, the median over rounds, and the least and
-the greatest; what equal bases teach each is what `quality.py` measures.
+pretrain` runs them, and as it does with training.torch_compile=true. All get the same windows. The ratio is of bases a
+second, the median over rounds, and the least and the greatest; what equal bases teach each is what `quality.py` tells.
 
     python benchmarks/training_step.py --sizes 5 25 --windows 512 4096 --rounds 5
 """
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 CONTESTANTS = {
-    "masked": ["genolm", "bert default", "bert tuned", "modernbert default", "modernbert tuned"],
-    "causal": ["genolm", "llama default", "llama tuned"],
+    "masked": ["genolm", "genolm compiled", "bert default", "bert tuned", "modernbert default", "modernbert tuned"],
+    "causal": ["genolm", "genolm compiled", "llama default", "llama tuned"],
 }
 BERT_MOST = 1024
 """Bases of a window of BERT at most: its attention has dropout and so keeps all scores, 16 GB for one row of 4,096."""
@@ -110,6 +110,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
+    from genolm import freed_memory
     from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
     from genolm.genome.simulate import simulate, write_fasta
@@ -152,10 +153,10 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         corpus = Corpus(store, whole(store), encoder, window)
         causal = objective == "causal"
         collate = CausalCollator(corpus) if causal else MaskedCollator(corpus, Masking(encoder))
-        ours = name == "genolm"
+        ours = name.startswith("genolm")
         fast: dict[str, Any] = {}
         if not name.endswith("default"):
-            fast = {"bf16": has_fast_bf16(), "torch_compile": not ours}
+            fast = {"bf16": has_fast_bf16(), "torch_compile": name != "genolm"}
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=WARM + steps * rounds,
@@ -170,6 +171,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
         settings["train_dataset"] = SampleNumbers((WARM + steps * rounds) * batch)
         if ours:
+            freed_memory.keep()  # as `genolm pretrain` does
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
             )

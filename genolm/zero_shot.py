@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from genolm import freed_memory
 from genolm.genome.store import Store
 from genolm.models.language import LanguageModel, open_language_model
 from genolm.training.processes import locked
 from genolm.training.stops import end_alone, lost_ranks
-from genolm.variants import freed_memory
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.parts import Parts
 from genolm.variants.reference import open_genome

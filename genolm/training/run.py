@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainingArguments
 
+from genolm import freed_memory
 from genolm.provenance import refuse_links
 from genolm.settings import SettingsError
 from genolm.training.arguments import training_arguments, uses_cpu
@@ -108,6 +109,7 @@ def train(trainer: WeightedTrainer, checkpoint: Path | None, manifest: dict[str,
     Whatever ends it before is said in one line.
     """
     assert trainer.saving is not None
+    freed_memory.keep()
     try:
         trainer.resume(checkpoint, manifest)
     except Ended:
@@ -116,6 +118,8 @@ def train(trainer: WeightedTrainer, checkpoint: Path | None, manifest: dict[str,
         raise SettingsError(f"training: {error}") from error
     except Exception as error:
         raise ended_by(error, trainer, fit_batch, trainer.saving.root.parent) from None
+    finally:
+        freed_memory.give_back()
     most = max(gather_object([peak_bytes()]))
     if trainer.is_world_process_zero():
         kind = "GPU" if trainer.args.device.type == "cuda" else "main"

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from genolm import freed_memory
 from genolm.genome.store import Store
-from genolm.variants import freed_memory
 from genolm.variants.alleles import Allele, ReferenceCheck, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.records import Record, Records

@@ -18,7 +18,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import BatchNorm, Pool, draw_he, masked_mean, starts_at_zero
+from genolm.models.baselines.layers import BatchNorm, Convolution, Pool, draw_he, masked_mean, starts_at_zero
 
 TOWER = [339 * 1.1776**i for i in range(6)]
 
@@ -51,7 +51,7 @@ class Basenji(Baseline):
     def block(self, channels: int, out: int, kernel: int = 1, dilation: int = 1, dropout: float = 0.0):
         """Return the layers of a block; its length stays."""
         same = dilation * (kernel // 2)
-        convolution = nn.Conv1d(channels, out, kernel, padding=same, dilation=dilation, bias=False)
+        convolution = Convolution(channels, out, kernel, padding=same, dilation=dilation, bias=False)
         return [nn.GELU(), convolution, BatchNorm(out), self.drop(dropout)]
 
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import run_recurrent
+from genolm.models.baselines.layers import Convolution, run_recurrent
 
 
 class Deep6mAPred(Baseline):
@@ -31,8 +31,8 @@ class Deep6mAPred(Baseline):
         kernel, channels, units = self.options["kernel"], self.wide(64), self.wide(32)
         if kernel % 2 == 0:
             raise ValueError(f"kernel of deep6mapred is {kernel}; an even one has no middle base: give an odd one")
-        self.first = nn.Conv1d(4, channels, kernel, padding=kernel // 2)
-        self.second = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
+        self.first = Convolution(4, channels, kernel, padding=kernel // 2)
+        self.second = Convolution(channels, channels, kernel, padding=kernel // 2)
         self.lstm = nn.LSTM(4, units, batch_first=True, bidirectional=True)
         self.look = nn.Linear(channels + 2 * units, self.wide(64))
         self.weigh = nn.Linear(self.wide(64), 1, bias=False)

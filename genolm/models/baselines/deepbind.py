@@ -15,7 +15,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import masked_max
+from genolm.models.baselines.layers import Convolution, masked_max
 
 
 class DeepBind(Baseline):
@@ -27,7 +27,7 @@ class DeepBind(Baseline):
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
         self.overhang = self.options["kernel"] - 1
-        self.detect = nn.Conv1d(4, self.wide(16), self.options["kernel"], padding=self.overhang)
+        self.detect = Convolution(4, self.wide(16), self.options["kernel"], padding=self.overhang)
         self.hidden = nn.Linear(self.wide(16), self.wide(32))
         self.dropout = self.drop(0.5)
         self.score = nn.Linear(self.wide(32), self.num_labels)

@@ -16,7 +16,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import masked_max, run_recurrent
+from genolm.models.baselines.layers import Convolution, masked_max, run_recurrent
 
 
 class DeepSite(Baseline):
@@ -32,7 +32,7 @@ class DeepSite(Baseline):
         if kernel % 2 == 0:
             raise ValueError(f"kernel of deepsite is {kernel}; an even one has no middle base: give an odd one")
         self.lstm = nn.LSTM(4, self.wide(64), batch_first=True, bidirectional=True)
-        self.convolution = nn.Conv1d(2 * self.wide(64), channels, kernel, padding=kernel // 2)
+        self.convolution = Convolution(2 * self.wide(64), channels, kernel, padding=kernel // 2)
         self.hidden = None if config.per_base else nn.Linear(channels, self.wide(64))
         self.dropout = self.drop(0.5)
         self.score = nn.Linear(channels if config.per_base else self.wide(64), self.num_labels)

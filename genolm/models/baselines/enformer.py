@@ -27,7 +27,7 @@ from transformers import initialization as init
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import BatchNorm, Pool, masked_mean, starts_at_zero
+from genolm.models.baselines.layers import BatchNorm, Convolution, Pool, masked_mean, starts_at_zero
 
 HEADS = 4
 DECAYS = 16
@@ -48,7 +48,7 @@ class Residual(nn.Module):
 
 def block(channels: int, out: int, kernel: int) -> list[nn.Module]:
     """Return norm, GELU and a convolution that keeps the length."""
-    return [BatchNorm(channels), nn.GELU(), nn.Conv1d(channels, out, kernel, padding=kernel // 2)]
+    return [BatchNorm(channels), nn.GELU(), Convolution(channels, out, kernel, padding=kernel // 2)]
 
 
 def distances(length: int, like: torch.Tensor) -> torch.Tensor:
@@ -87,7 +87,7 @@ class Enformer(Baseline):
         super().__init__(config)
         channels = HEADS * self.wide(64)
         size, growth = channels // 2, 2 ** (1 / max(1, self.options["num_pools"] - 1))
-        layers: list[nn.Module] = [nn.Conv1d(4, size, 15, padding=7), Residual(size), Pool(2)]
+        layers: list[nn.Module] = [Convolution(4, size, 15, padding=7), Residual(size), Pool(2)]
         for step in range(1, self.options["num_pools"]):
             wider = round(channels / 2 * growth**step)
             layers += [*block(size, wider, 5), Residual(wider), Pool(2)]

@@ -15,7 +15,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import run_recurrent
+from genolm.models.baselines.layers import Convolution, run_recurrent
 
 
 class GRU(Baseline):
@@ -30,7 +30,7 @@ class GRU(Baseline):
         k, units = self.options["k"], self.wide(64)
         if k % 2 == 0:
             raise ValueError(f"k of gru is {k}; an even one has no middle base: give an odd one")
-        self.embed = nn.Conv1d(4, units, k, padding=k // 2)
+        self.embed = Convolution(4, units, k, padding=k // 2)
         self.gru = nn.GRU(units, units, self.options["num_layers"], batch_first=True, bidirectional=True)
         self.dropout = self.drop(0.2)
         self.score = nn.Linear(2 * units, self.num_labels)

@@ -19,7 +19,7 @@ from torch import nn
 
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline
-from genolm.models.baselines.layers import BatchNorm, Pool, draw_glorot, masked_mean
+from genolm.models.baselines.layers import BatchNorm, Convolution, Pool, draw_glorot, masked_mean
 
 STAGES = ((32, 128, 2), (64, 256, 2), (128, 512, 2), (256, 1024, 1))
 
@@ -30,11 +30,11 @@ class Unit(nn.Module):
     def __init__(self, channels: int, inner: int, out: int, first: bool, stride: int, dilation: int):
         super().__init__()
         self.residual = nn.Sequential(
-            *(BatchNorm(channels), nn.ReLU(), nn.Conv1d(channels, inner, 1, stride)),
-            *(BatchNorm(inner), nn.ReLU(), nn.Conv1d(inner, inner, 3, padding=dilation, dilation=dilation)),
-            *(BatchNorm(inner), nn.ReLU(), nn.Conv1d(inner, out, 1)),
+            *(BatchNorm(channels), nn.ReLU(), Convolution(channels, inner, 1, stride)),
+            *(BatchNorm(inner), nn.ReLU(), Convolution(inner, inner, 3, padding=dilation, dilation=dilation)),
+            *(BatchNorm(inner), nn.ReLU(), Convolution(inner, out, 1)),
         )
-        self.shortcut = nn.Conv1d(channels, out, 1, stride) if first else nn.Identity()
+        self.shortcut = Convolution(channels, out, 1, stride) if first else nn.Identity()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map (B, C, P)."""
@@ -52,7 +52,7 @@ class ResNet(Baseline):
         kernel, channels = self.options["kernel"], self.wide(128)
         if kernel % 2 == 0:
             raise ValueError(f"kernel of resnet is {kernel}; an even one has no middle base: give an odd one")
-        layers = [nn.Conv1d(4, channels, kernel, padding=kernel // 2), BatchNorm(channels), nn.ReLU()]
+        layers = [Convolution(4, channels, kernel, padding=kernel // 2), BatchNorm(channels), nn.ReLU()]
         layers += [] if config.per_base else [Pool(2)]
         self.bases = 2  # of a position
         for inner, out, units in STAGES:

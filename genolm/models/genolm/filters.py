@@ -254,20 +254,20 @@ class ImplicitFilter(nn.Module):
         self.skip = nn.Parameter(torch.empty(config.hidden_size))
 
     def taps(self, length: int) -> torch.Tensor:
-        """Return (outputs, length) float32: the taps at distances 0 … length - 1."""
-        device = self.output.weight.device
-        place = torch.arange(length, device=device, dtype=torch.float32)
-        band = torch.linspace(1e-4, self.num_bands - 1, self.num_bands, device=device)
+        """Return (outputs, length) in float32 at least: the taps at distances 0 … length - 1."""
+        device, dtype = self.output.weight.device, torch.promote_types(self.output.weight.dtype, torch.float32)
+        place = torch.arange(length, device=device, dtype=dtype)
+        band = torch.linspace(1e-4, self.num_bands - 1, self.num_bands, device=device, dtype=dtype)
         angle = place[:, None] * (2 * math.pi / self.span) * band
         time = (place / max(1, self.span - 1))[:, None]
         x = torch.cat([time, angle.cos(), -angle.sin()], dim=-1)
         for layer in self.layers:
-            weight, bias = cast(nn.Linear, layer).weight.float(), cast(nn.Linear, layer).bias.float()
-            x = torch.sin(self.frequency.float() * F.linear(x, weight, bias))
-        x = F.linear(x, self.output.weight.float())
+            weight, bias = cast(nn.Linear, layer).weight.to(dtype), cast(nn.Linear, layer).bias.to(dtype)
+            x = torch.sin(self.frequency.to(dtype) * F.linear(x, weight, bias))
+        x = F.linear(x, self.output.weight.to(dtype))
         # Down to 1 % over 30 % of the span in the fastest group, over 150 % in the slowest.
         groups = x.shape[-1] if self.causal else x.shape[-1] // 2
-        rate = -math.log(1e-2) * torch.linspace(1 / 1.5, 1 / 0.3, groups, device=device)
+        rate = -math.log(1e-2) * torch.linspace(1 / 1.5, 1 / 0.3, groups, device=device, dtype=dtype)
         decay = torch.exp(-time * (rate if self.causal else rate.repeat(2)))
         return (x * decay).transpose(0, 1)
 

@@ -39,6 +39,7 @@ from .configuration import GenoLMConfig
 from .convolution import Convolution
 from .embeddings import Embedding
 from .filters import ExplicitFilter, GatedFilter, ImplicitFilter
+from .norm import make_norm
 from .past import Past
 from .ssm import StateSpace
 from .strands import Strands
@@ -56,13 +57,6 @@ def make_mixer(config: GenoLMConfig, layer: int) -> nn.Module:
     if name == "hyena":
         return GatedFilter(config, ImplicitFilter(config))
     return {"attention": Attention, "local_attention": LocalAttention, "ssm": StateSpace}[name](config)
-
-
-def make_norm(config: GenoLMConfig) -> nn.Module:
-    """Return the norm that the configuration names."""
-    if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
-    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.bias)
 
 
 PIECE = 4096

@@ -20,6 +20,7 @@ from transformers import initialization as init
 
 from .configuration import GenoLMConfig
 from .filters import per_channel_filter
+from .norm import rms_norm
 from .past import carry
 
 FAN = 32
@@ -224,9 +225,11 @@ class StateSpace(nn.Module):
 
     def _gated_norm(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """Normalise y · silu(gate) within each group, in float32."""
-        y = (y * F.silu(gate)).float().unflatten(-1, (self.num_groups, -1))
-        y = F.rms_norm(y, y.shape[-1:], eps=self.eps).flatten(2)
-        return (y * self.norm_weight.float()).to(gate.dtype)
+        y, weight = (y * F.silu(gate)).float(), self.norm_weight.float()
+        if self.num_groups == 1:
+            return rms_norm(y, weight, self.eps, gate.dtype)
+        y = y.unflatten(-1, (self.num_groups, -1))
+        return (F.rms_norm(y, y.shape[-1:], eps=self.eps).flatten(2) * weight).to(gate.dtype)
 
     @torch.no_grad()
     def initialize(self) -> None:

@@ -6,6 +6,7 @@ import torch
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines import BASELINES, build_baseline
 from genolm.models.baselines.baseline import Baseline
+from genolm.models.baselines.layers import Convolution
 
 BASES = [5, 6, 7, 8]
 N, PAD = 9, 0
@@ -114,6 +115,22 @@ def test_bfloat16_autocast_is_near(name):
         near = model(ids, mask).logits
     assert (near.float() - exact).abs().max() < 0.05 * exact.abs().max() + 0.05
     assert model.to(torch.bfloat16)(ids, mask).logits.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(4, 16), (4, 24), (8, 12), (6, 16), (4, 15), (16, 8)])
+def test_bfloat16_convolutions_of_few_channels(channels, kernel):
+    """Products in multiples of 32: oneDNN's own are wrong where the CPU has AMX."""
+    torch.manual_seed(0)
+    for options in ({}, {"padding": kernel // 2}, {"stride": 3}, {"dilation": 2}):
+        made, x = Convolution(channels, 5, kernel, **options), torch.randn(2, channels, 90, requires_grad=True)
+        exact = made(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            near = made(x)
+        assert near.dtype == torch.bfloat16
+        torch.testing.assert_close(near.float(), exact, rtol=0, atol=0.02 * float(exact.detach().abs().max()))
+        grads = [torch.autograd.grad(y.float().square().sum(), (x, made.weight)) for y in (exact, near)]
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0.05 * float(one.abs().max()))
 
 
 @pytest.mark.parametrize("name", PER_BASE)
