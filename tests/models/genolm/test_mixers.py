@@ -81,7 +81,7 @@ def test_padding_on_either_side_changes_nothing(mixer, causal):
             padded = torch.nn.functional.pad(ids, (before, after), value=tiny.PAD)
             mask = torch.nn.functional.pad(torch.ones_like(ids), (before, after))
             logits = model(padded, mask).logits
-            # Rotary angles, decays and filters are float32, and other places round otherwise.
+            # Rotary angles and decays are float32, and other places round otherwise.
             torch.testing.assert_close(logits[:, before : before + length], alone, atol=2e-5, rtol=1e-5)
             # Whatever letters stand there.
             padded = torch.where(mask == 1, padded, 9)

@@ -10,8 +10,8 @@ from genolm.models.genolm.filters import grouped_filter, last_outputs, long_filt
 
 PATTERNS = {mixer: [mixer, mixer] for mixer in MIXERS}
 PATTERNS |= {"small": ["fir", "fir_medium", "ssm", "attention", "fir", "fir_medium"], "all": list(MIXERS)}
-# The state of `ssm` and the taps of `hyena` are float32 in a float64 model too, and other lengths round otherwise.
-CLOSE = {name: 3e-5 if {"ssm", "hyena"} & set(pattern) else 1e-10 for name, pattern in PATTERNS.items()}
+# The state of `ssm` is float32 in a float64 model too, and other lengths round otherwise.
+CLOSE = {name: 3e-5 if "ssm" in pattern else 1e-10 for name, pattern in PATTERNS.items()}
 LENGTH = 61
 
 
