@@ -25,7 +25,6 @@ class RowNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
         """Return (…, D) of a type."""
-        x = x.contiguous()
         inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight).to(dtype)
@@ -35,7 +34,7 @@ class RowNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor):
         """Return the gradients of x and weight."""
         x, weight, inverse = ctx.saved_tensors
-        grad = grads[0].to(x.dtype).contiguous()
+        grad = grads[0].to(x.dtype)
         # That of layer norm, one operation, told that the mean is 0. It takes the gradient's mean away: put back.
         wanted = [True, ctx.needs_input_grad[1], False]
         to_x, to_weight, _ = torch.ops.aten.native_layer_norm_backward(
