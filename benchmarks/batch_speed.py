@@ -33,8 +33,8 @@ from transformers.utils import logging
 from genolm.data.collate import MaskedCollator, Masking
 from genolm.data.corpus import Corpus
 from genolm.genome.simulate import simulate, write_fasta
+from genolm.genome.splits import whole
 from genolm.genome.store import prepare
-from genolm.genome.windows import whole
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
 from genolm.genome.simulate import simulate, write_fasta
+from genolm.genome.splits import whole
 from genolm.genome.store import prepare
-from genolm.genome.windows import whole
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
-from genolm.recipe import PretrainRecipe
-from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 

@@ -106,9 +106,9 @@ def prepare(folder: str, architecture: str, size: int, width: int, samples: int)
     import torch
 
     from genolm.models.build import build_model
+    from genolm.models.precision import has_fast_bf16
     from genolm.tokenizers.build import build_tokenizer, load_spec
     from genolm.training.checkpoint import write_checkpoint
-    from genolm.training.precision import has_fast_bf16
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(load_spec("char"))
@@ -182,12 +182,12 @@ def one(
 
 def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, changes: dict[str, Any]):
     """Return the trainer that `genolm finetune` would start."""
-    from genolm.labelled_fit import make_trainer
-    from genolm.labelled_parts import about_labels, make_collator, make_model, open_rows
-    from genolm.recipe import FinetuneRecipe
-    from genolm.settings import load_settings
+    from genolm.config.recipes import FinetuneRecipe
+    from genolm.config.yaml import load_settings
+    from genolm.finetuning.build import about_labels, make_collator, make_model, open_rows
+    from genolm.finetuning.train import make_trainer
     from genolm.training.log import RunLog, rows_and_speed
-    from genolm.training.run import open_run
+    from genolm.training.run_folder import open_run
 
     words = {"model": f"{folder}/base", "labels.table": f"{folder}/labels.csv", "run_dir": run_dir, **changes}
     words |= {"training.max_steps": steps, "training.per_device_train_batch_size": batch, "training.use_cpu": True}
@@ -214,7 +214,7 @@ def by_hand(method: str, folder: str, run_dir: str, batch: int, steps: int, chec
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments, set_seed
 
-    from genolm.models.labelled import on_backbone, open_backbone
+    from genolm.models.label_model import on_backbone, open_backbone
 
     same = json.loads((Path(folder) / "same.json").read_text())
     set_seed(same[method]["seed"])

@@ -2,7 +2,7 @@
 
     MFU = FLOPs of a training step / (seconds of a step · bf16 FLOP/s the GPU is sold with)
 
-FLOPs are `genolm.training.trace`'s, for all alike: products of matrices, 6 a weight and token; convolutions; attention
+FLOPs are `genolm.plan.trace`'s, for all alike: products of matrices, 6 a weight and token; convolutions; attention
 12 · layers · hidden · length a token, half of it where causal; nothing element by element, nothing computed anew (PaLM,
 arXiv:2204.02311, appendix B). `of GEMM` divides by the fastest product of two bf16 matrices found in the same run, the
 most that any model can reach. All run under autocast to bf16 with `torch.compile`, fused AdamW, and the same loss;
@@ -26,9 +26,9 @@ import yaml
 
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
+from genolm.plan.gpus import gpus_here
+from genolm.plan.trace import step_cost
 from genolm.tokenizers.build import build_tokenizer, load_spec
-from genolm.training.gpus import gpus_here
-from genolm.training.trace import step_cost
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "genolm"
 PEERS = {"masked": "modernbert", "causal": "llama"}

@@ -134,9 +134,9 @@ def run_one(recipe: str, changes: list[str]) -> None:
     import torch
 
     from genolm.commands import pretrain
-    from genolm.recipe import PretrainRecipe
-    from genolm.settings import load_settings
-    from genolm.training import run
+    from genolm.config.recipes import PretrainRecipe
+    from genolm.config.yaml import load_settings
+    from genolm.training import run_folder as run
 
     torch.set_num_threads(1)
     settings = load_settings(PretrainRecipe, recipe, changes)

@@ -35,12 +35,12 @@ import torch
 import yaml
 from peers.variant_scorers import gpn, straight
 
-from genolm import freed_memory
 from genolm.genome.store import Store, prepare
 from genolm.models.build import build_model
-from genolm.models.language import open_language_model
+from genolm.models.language_model import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
+from genolm.training import malloc
 from genolm.variants.alleles import Allele, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
-    freed_memory.keep()  # for all
+    malloc.keep()  # for all
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites + 2 * max(options.window)))

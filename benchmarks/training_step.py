@@ -110,17 +110,17 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
-    from genolm import freed_memory
     from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
     from genolm.genome.simulate import simulate, write_fasta
+    from genolm.genome.splits import whole
     from genolm.genome.store import prepare
-    from genolm.genome.windows import whole
     from genolm.models.build import build_model
     from genolm.models.loss import weighted_token_loss
+    from genolm.models.precision import has_fast_bf16
     from genolm.tokenizers.build import build_tokenizer, load_spec
     from genolm.tokenizers.encode import make_encoder
-    from genolm.training.precision import has_fast_bf16
+    from genolm.training import malloc
     from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
     logging.set_verbosity_error()
@@ -171,7 +171,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
         settings["train_dataset"] = SampleNumbers((WARM + steps * rounds) * batch)
         if ours:
-            freed_memory.keep()  # as `genolm pretrain` does
+            malloc.keep()  # as `genolm pretrain` does
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
             )

@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
 from genolm.genome.simulate import simulate, write_fasta
+from genolm.genome.splits import whole
 from genolm.genome.store import prepare
-from genolm.genome.windows import whole
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
-from genolm.recipe import PretrainRecipe
-from genolm.settings import load_settings
+from genolm.models.precision import has_fast_bf16, set_deterministic
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.precision import has_fast_bf16, set_deterministic
 from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"

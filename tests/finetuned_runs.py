@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.evaluation.metrics import choose_threshold, metrics, with_intervals
+from genolm.metrics.prediction_metrics import choose_threshold, metrics, with_intervals
 
 NAMES = {
     "binary": ["no promoter", "promoter"],

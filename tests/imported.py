@@ -11,14 +11,13 @@ from accelerate import PartialState  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer  # noqa: F401
 
 import genolm.commands.pretrain
-import genolm.evaluation.figures
-import genolm.evaluation.tables
-import genolm.labelled_fit
-import genolm.labelled_parts
+import genolm.finetuning.best
+import genolm.finetuning.build
+import genolm.finetuning.train
+import genolm.inference.perplexity
+import genolm.inference.predict
 import genolm.models.lora
-import genolm.training.best
-import genolm.training.held_out
-import genolm.training.predictions
+import genolm.reports.figures
+import genolm.reports.tables
 import genolm.training.trainer
-import genolm.variants.written
-import genolm.zero_shot  # noqa: F401
+import genolm.variants.job  # noqa: F401

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from genolm.suite import SuiteRun, changed, read_suite, select
+from genolm.benchmarking.suite import SuiteRun, changed, read_suite, select
 
 MARKS = {"left": "·", "running": "…", "done": "", "failed": "✗"}
 
@@ -33,8 +33,8 @@ def benchmark(
 
     Example: genolm benchmark recipes/benchmarks/gue.yaml defaults.model=runs/first --out runs/gue --jobs 2
     """
-    from genolm.provenance import refuse_other
-    from genolm.recipe_check import check_recipe
+    from genolm.config.provenance import refuse_other
+    from genolm.finetuning.validate import check_recipe
 
     runs = read_suite(suite, overrides or [], out)
     for run in runs:
@@ -57,8 +57,8 @@ def benchmark(
     failed = run_all(chosen, board, out, jobs)
     finished = [run.folder for run in runs if run.done]
     if finished:
-        from genolm.evaluation.tables import print_comparison
-        from genolm.evaluation.written import write_comparison
+        from genolm.reports.tables import print_comparison
+        from genolm.reports.write_report import write_comparison
 
         print_comparison(write_comparison(finished, out / "compare"))
         typer.echo(f"page: {out / 'compare' / 'index.html'}")
@@ -73,9 +73,9 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
     """Run what is left, and return the runs that failed with their last words."""
     import yaml
 
-    from genolm.models.labelled_folder import model_folder
-    from genolm.provenance import write_text
-    from genolm.recipe import to_dict
+    from genolm.config.provenance import write_text
+    from genolm.config.recipes import to_dict
+    from genolm.models.label_folder import model_folder
     from genolm.training.processes import Job, last_line, locked, run_jobs, visible_gpus
 
     left = [run for run in runs if not run.done]
@@ -123,7 +123,7 @@ def score(run: SuiteRun) -> tuple[str, float]:
     """Return the primary metric of a finished run on its test rows, on its valid rows where it has none."""
     import json
 
-    from genolm.evaluation.metrics import PRIMARY
+    from genolm.metrics.prediction_metrics import PRIMARY
 
     about: dict[str, Any] = json.loads((run.folder / "metrics.json").read_text())
     name = PRIMARY[about["task"]["kind"]]

@@ -24,8 +24,8 @@ def compare(
 
     Example: genolm compare runs/lora-seed0 runs/lora-seed1 runs/danq-seed0 --out compared
     """
-    from genolm.evaluation.tables import print_comparison
-    from genolm.evaluation.written import write_comparison
+    from genolm.reports.tables import print_comparison
+    from genolm.reports.write_report import write_comparison
 
     options = {"against": against, "metric": metric, "num_replicates": replicates, "seed": seed}
     print_comparison(write_comparison(runs, out, split, **options))

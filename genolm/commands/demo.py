@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from genolm.recipe import DataRecipe, EvaluationRecipe, ObjectiveRecipe, PretrainRecipe, SplitRecipe
+from genolm.config.recipes import DataRecipe, EvaluationRecipe, ObjectiveRecipe, PretrainRecipe, SplitRecipe
 
 NUM_BASES = 1_500_000
 HELD_OUT = {"valid": "sim7", "test": "sim8"}
@@ -80,7 +80,7 @@ def demo(
 
 def report(out: Path, metrics: dict, floor: float | None) -> None:
     """Print the model's bits per base beside the best Markov model and the floor, and draw all three."""
-    from genolm.evaluation.figures import loss_curve
+    from genolm.reports.figures import loss_curve
 
     found = metrics["test"]["bits_per_base"]
     order, best = min(metrics["markov"].items(), key=lambda row: row[1])

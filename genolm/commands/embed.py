@@ -28,16 +28,16 @@ def embed(
     import torch
     from tqdm.auto import tqdm
 
-    from genolm.data.batches import LabelCollator, RowEncoder
-    from genolm.data.labels import Labelled
-    from genolm.data.targets import Task
-    from genolm.labelled_parts import check_lengths
-    from genolm.models.labelled import open_backbone
-    from genolm.models.labelled_folder import model_folder
-    from genolm.models.language import longest
+    from genolm.finetuning.build import check_lengths
+    from genolm.inference.embed import POOLING, layer_of, write_vectors
+    from genolm.labels.collate import LabelCollator, RowEncoder
+    from genolm.labels.dataset import Labelled
+    from genolm.labels.task import Task
+    from genolm.models.label_folder import model_folder
+    from genolm.models.label_model import open_backbone
+    from genolm.models.language_model import longest
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
-    from genolm.training.vectors import POOLING, layer_of, write_vectors
 
     if out.suffix not in (".parquet", ".npy"):
         raise ValueError(f"--out {out}: its name must end in .parquet or .npy")
@@ -72,8 +72,8 @@ def embed(
 
 def rows_of(sequences: str, fasta: str | None, column: list[str] | None) -> tuple[Any, list[str], Any]:
     """Return ids, letters and places of the records of a FASTA, or of the rows of a table."""
-    from genolm.data.records import FASTA, read_records
-    from genolm.data.rows import read_rows
+    from genolm.genome.records import FASTA, read_records
+    from genolm.labels.columns import read_rows
 
     if sequences.endswith(FASTA):
         if column or fasta:

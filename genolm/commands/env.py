@@ -11,8 +11,8 @@ def env() -> None:
     """
     import torch
 
-    from genolm.provenance import versions
-    from genolm.training.precision import has_fast_bf16
+    from genolm.config.provenance import versions
+    from genolm.models.precision import has_fast_bf16
 
     for name, version in versions().items():
         print(f"{name:<14}{version or 'not installed'}")

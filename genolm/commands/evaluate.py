@@ -64,8 +64,8 @@ def evaluate(
         raise ValueError(f"got the run {run!r} and --variants; give one of them")
     if label is None or out is None:
         raise ValueError("--variants needs --label COLUMN and --out FOLDER")
-    from genolm.evaluation.tables import print_variants
-    from genolm.evaluation.variant_report import write_variant_evaluation
+    from genolm.reports.tables import print_variants
+    from genolm.reports.variant_report import write_variant_evaluation
     from genolm.variants.contigs import read_aliases
 
     found = write_variant_evaluation(
@@ -104,18 +104,18 @@ def evaluate_run(run: str, overrides: list[str] | None) -> None:
     """Measure bits per base of a run on its test regions, or on others, write metrics.json and print a table."""
     import torch
 
+    from genolm.config.provenance import write_text
+    from genolm.config.recipes import PretrainRecipe
+    from genolm.config.yaml import load_settings
     from genolm.data.collate import hide_all
-    from genolm.evaluation.tables import print_metrics
     from genolm.genome.store import Store
+    from genolm.inference.perplexity import measure_splits
     from genolm.models.build import load_model
-    from genolm.parts import split_regions
-    from genolm.provenance import write_text
-    from genolm.recipe import PretrainRecipe
-    from genolm.settings import load_settings
+    from genolm.models.precision import has_fast_bf16
+    from genolm.pretraining.build import split_regions
+    from genolm.reports.tables import print_metrics
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
-    from genolm.training.held_out import measure_splits
-    from genolm.training.precision import has_fast_bf16
 
     run_dir = Path(run)
     checkpoint = run_dir / "checkpoint"

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.provenance import write_text
-from genolm.recipe import FinetuneRecipe
-from genolm.settings import SettingsError, load_settings
+from genolm.config.provenance import write_text
+from genolm.config.recipes import FinetuneRecipe
+from genolm.config.yaml import SettingsError, load_settings
 
 LEARNING_RATE = {"lora": 3e-4, "full": 5e-5, "scratch": 5e-4, "baseline": 1e-3}
 """Where the recipe gives none."""
@@ -36,27 +36,27 @@ def finetune(
     Example: genolm finetune recipes/quickstart/baseline.yaml labels.table=promoters.csv run_dir=runs/danq
     """
     if launch:
-        from genolm.training.profiles import launch as start_ranks
+        from genolm.training.launch import launch as start_ranks
 
         load_settings(FinetuneRecipe, recipe, overrides or [])
         raise SystemExit(start_ranks(launch, ["finetune", recipe, *(overrides or [])]))
-    from genolm.training.stops import with_exit_code
+    from genolm.training.signals import with_exit_code
 
     with_exit_code(lambda: run(load_settings(FinetuneRecipe, recipe, overrides or [])))
 
 
 def run(recipe: FinetuneRecipe) -> dict[str, Any]:
     """Run a recipe to the end and return its metrics, as in `metrics.json`."""
-    from genolm.training.stops import until_it_fits
+    from genolm.training.signals import until_it_fits
 
     return until_it_fits(lambda stop, held: attempt(recipe, stop, held))
 
 
 def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
     """Read rows, fit, predict, measure."""
-    from genolm.labelled_fit import probe, train
-    from genolm.labelled_parts import about_labels, check_lengths, make_collator, make_model, open_rows
-    from genolm.training.run import open_run
+    from genolm.finetuning.build import about_labels, check_lengths, make_collator, make_model, open_rows
+    from genolm.finetuning.train import probe, train
+    from genolm.training.run_folder import open_run
 
     run_dir = Path(recipe.run_dir)
     training = {"learning_rate": LEARNING_RATE.get(recipe.method or "baseline", 1e-3)}
@@ -95,7 +95,7 @@ def refuse_finished(run_dir: Path) -> None:
 
 def check_metric(recipe: FinetuneRecipe, kind: str) -> None:
     """Refuse a metric to stop by that the task does not have."""
-    from genolm.evaluation.metrics import METRICS
+    from genolm.metrics.prediction_metrics import METRICS
 
     if recipe.stopping.metric not in (None, "loss", *METRICS[kind]):
         raise SettingsError(
@@ -111,15 +111,15 @@ def finish(
     import torch
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    from genolm.data.batches import for_rows
-    from genolm.data.targets import PER_BASE
-    from genolm.evaluation.figures import learning_curve
-    from genolm.evaluation.metrics import with_intervals
-    from genolm.evaluation.predictions import write_predictions
-    from genolm.evaluation.tables import print_labelled
-    from genolm.models.labelled_folder import open_labelled
-    from genolm.training.best import measure, thresholds
-    from genolm.training.predictions import predict_rows
+    from genolm.finetuning.best import measure, thresholds
+    from genolm.inference.predict import predict_rows
+    from genolm.labels.collate import for_rows
+    from genolm.labels.task import PER_BASE
+    from genolm.metrics.prediction_metrics import with_intervals
+    from genolm.metrics.predictions import write_predictions
+    from genolm.models.label_folder import open_labelled
+    from genolm.reports.figures import learning_curve
+    from genolm.reports.tables import print_labelled
 
     run_dir = Path(recipe.run_dir)
     unset_hf_deepspeed_config()  # ZeRO-3 would spread what is opened; to predict, each rank holds it whole

@@ -44,9 +44,9 @@ def generate(
     """
     import torch
 
+    from genolm.inference.sample import Sampling, Spelling
     from genolm.models.build import load_model
-    from genolm.models.labelled_folder import model_folder
-    from genolm.models.sampling import Sampling, Spelling
+    from genolm.models.label_folder import model_folder
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
 
@@ -69,7 +69,7 @@ def generate(
     if infill is not None:
         asked = spans(infill, str(fasta), room_bp(opened, encoder))
     elif prompts is not None:
-        from genolm.data.records import read_records
+        from genolm.genome.records import read_records
 
         names, letters, _ = read_records(prompts)
         asked = [Asked(name, row, 0, len(row)) for name, row in zip(names, letters, strict=True)]
@@ -133,14 +133,14 @@ def check_kind(kind: str, length: int, infill: str | None, no_prompt: bool) -> N
 
 def cleaned(prompt: str) -> str:
     """Return a prompt in upper-case A, C, G, T and N."""
-    from genolm.data.letters import clean
+    from genolm.genome.letters import clean
 
     return clean([prompt], lambda _: "--prompt")[0][0] if prompt else ""
 
 
 def widest(model, encoder) -> int | None:
     """Return the tokens of a row that the model takes, those of the sequence alone; None for any."""
-    from genolm.models.language import longest
+    from genolm.models.language_model import longest
 
     tokens = longest(model.config)
     return None if tokens is None else tokens - len(encoder.prefix_ids) - len(encoder.suffix_ids)
@@ -166,10 +166,10 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
     N around them are filled too, and not written unless what lies around is. Where the model takes any length, there
     are as many letters on either side as the stretch has, and 512 at least.
     """
-    from genolm.data.letters import clean
     from genolm.genome.alphabet import text
     from genolm.genome.fasta import check_file, read_fasta
     from genolm.genome.interval import read_bed
+    from genolm.genome.letters import clean
 
     intervals = read_bed(bed)
     wanted = {interval.contig for interval in intervals}
@@ -223,8 +223,8 @@ def after_prompts(model, encoder, spelling, asked: list[Asked], num: int, length
     """Return the bases drawn after each prompt, `num` times each."""
     import numpy as np
 
-    from genolm.models.folder import without_bars
-    from genolm.models.sampling import go_on, prompt_tokens
+    from genolm.inference.sample import go_on, prompt_tokens
+    from genolm.models.safe_loading import without_bars
 
     for one in asked:
         if "N" in one.letters:
@@ -256,7 +256,7 @@ def filled(model, encoder, spelling, asked: list[Asked], num: int, sampling, pas
     """Return each sequence with its N drawn, `num` times."""
     import numpy as np
 
-    from genolm.models.sampling import fill
+    from genolm.inference.sample import fill
 
     takes = widest(model, encoder)
     for one in asked:

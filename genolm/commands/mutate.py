@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from genolm.variants.columns import LLRS, MEANINGS, field
+from genolm.variants.score_columns import LLRS, MEANINGS, field
 
 
 def mutate(
@@ -40,10 +40,10 @@ def mutate(
     Example: genolm mutate --fasta ref.fa.gz --region chr1:1001-1200 --model runs/first --out promoter
     """
     from genolm.variants.contigs import Contigs
-    from genolm.variants.parts import clear
+    from genolm.variants.job import zero_shot
     from genolm.variants.regions import merged, pieces_of, spans_of
+    from genolm.variants.result_shards import clear
     from genolm.variants.saturation import PIECE
-    from genolm.zero_shot import zero_shot
 
     if not region and not regions:
         raise ValueError("no region was given; set --region chr1:1001-1200 or --regions x.bed")
@@ -117,11 +117,11 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
     import numpy as np
 
     import genolm
-    from genolm.evaluation.mutation_figure import mutation_figure
-    from genolm.evaluation.mutation_map import MutationMap, bits_of, limit_of
-    from genolm.evaluation.mutation_page import mutation_page
+    from genolm.config.provenance import write_text
     from genolm.genome.alphabet import BASE_INDEX, text
-    from genolm.provenance import write_text
+    from genolm.reports.mutation_figure import mutation_figure
+    from genolm.reports.mutation_map import MutationMap, bits_of, limit_of
+    from genolm.reports.mutation_page import mutation_page
     from genolm.variants.saturation import DELETION, information, log_probabilities
 
     drawn, estimator = estimators[0], estimators[0].replace("_", " ").replace("llr", "LLR")

@@ -23,14 +23,14 @@ def predict(
     import numpy as np
     import torch
 
-    from genolm.data.batches import for_rows
-    from genolm.data.labels import Labelled
-    from genolm.data.records import FASTA, read_records
-    from genolm.data.rows import read_rows
-    from genolm.labelled_parts import check_lengths
-    from genolm.models.labelled_folder import open_labelled
-    from genolm.training.precision import has_fast_bf16
-    from genolm.training.predictions import predict_rows
+    from genolm.finetuning.build import check_lengths
+    from genolm.genome.records import FASTA, read_records
+    from genolm.inference.predict import predict_rows
+    from genolm.labels.collate import for_rows
+    from genolm.labels.columns import read_rows
+    from genolm.labels.dataset import Labelled
+    from genolm.models.label_folder import open_labelled
+    from genolm.models.precision import has_fast_bf16
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.provenance import versions, write_provenance, write_text
-from genolm.recipe import PretrainRecipe, flat, recipe_hash, to_dict
-from genolm.settings import SettingsError, load_settings
+from genolm.config.provenance import versions, write_provenance, write_text
+from genolm.config.recipes import PretrainRecipe, flat, recipe_hash, to_dict
+from genolm.config.yaml import SettingsError, load_settings
 
 
 def pretrain(
@@ -47,22 +47,22 @@ def pretrain(
     if plan:
         return show_plan(load_settings(PretrainRecipe, recipe, overrides or []), gpus, launch)
     if launch:
-        from genolm.training.profiles import launch as start_ranks
+        from genolm.training.launch import launch as start_ranks
 
         load_settings(PretrainRecipe, recipe, overrides or [])
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
-    from genolm.training.stops import with_exit_code
+    from genolm.training.signals import with_exit_code
 
     with_exit_code(lambda: run(load_settings(PretrainRecipe, recipe, overrides or []), allow_change or []))
 
 
 def show_plan(recipe: PretrainRecipe, gpus: str, launch: str) -> None:
     """Print what a recipe will take on some GPUs, under a profile where one is named."""
-    from genolm.parts import run_to_be
-    from genolm.training.gpus import gpus_meant
-    from genolm.training.plan import print_plan
-    from genolm.training.profiles import asked_by
+    from genolm.plan.gpus import gpus_meant
+    from genolm.plan.report import print_plan
+    from genolm.pretraining.build import run_to_be
+    from genolm.training.launch import asked_by
 
     asked = asked_by(launch) if launch else None
     num, gpu = gpus_meant(gpus, asked.processes if asked else None)
@@ -82,7 +82,7 @@ def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, A
         NotFinite: a loss or gradient was not finite; nothing was updated.
         OutOfMemory: the micro-batch does not fit.
     """
-    from genolm.training.stops import until_it_fits
+    from genolm.training.signals import until_it_fits
 
     return until_it_fits(lambda stop, held: attempt(recipe, allow_change, stop, held))
 
@@ -90,12 +90,12 @@ def run(recipe: PretrainRecipe, allow_change: Sequence[str] = ()) -> dict[str, A
 def attempt(recipe: PretrainRecipe, allow_change: Sequence[str], stop, held: ExitStack) -> dict[str, Any]:
     """Prepare, train and finish, with the micro-batch that is known to fit."""
     from genolm.models.build import config_class_of
-    from genolm.parts import make_corpus, make_model, open_genomes, open_tokenizer
+    from genolm.pretraining.build import make_corpus, make_model, open_genomes, open_tokenizer
     from genolm.training.arguments import set_length
     from genolm.training.checkpoint import steps
-    from genolm.training.profiles import wrapper_to_be
+    from genolm.training.launch import wrapper_to_be
     from genolm.training.resume import on_all_ranks
-    from genolm.training.run import find_checkpoint, open_run, train
+    from genolm.training.run_folder import find_checkpoint, open_run, train
 
     run_dir = Path(recipe.run_dir)
     # What can be wrong in the recipe itself is found before any genome is read.
@@ -202,10 +202,10 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
     from transformers import PrinterCallback
 
     from genolm.models.loss import weighted_token_loss
-    from genolm.parts import fingerprints
+    from genolm.pretraining.build import fingerprints
     from genolm.training.arguments import resolved
+    from genolm.training.launch import asked
     from genolm.training.log import RunLog, bits_and_speed, samples_per_step
-    from genolm.training.profiles import asked
     from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
 
     run_dir, per_step = Path(recipe.run_dir), samples_per_step(arguments)
@@ -267,8 +267,8 @@ def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
 
 def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
     """Return model → bits per base of a part of the validation regions, by name; None where there are none."""
-    from genolm.genome.windows import head
-    from genolm.training.held_out import measure
+    from genolm.genome.splits import head
+    from genolm.inference.perplexity import measure
 
     part = head(valid, recipe.evaluation.valid_bp)
     if not len(part):
@@ -284,10 +284,10 @@ def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
 
 def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -> dict[str, Any]:
     """Write the checkpoint folder, evaluate on all ranks, draw the loss curve; return the metrics."""
-    from genolm.evaluation.figures import loss_curve
-    from genolm.evaluation.tables import print_metrics
+    from genolm.inference.perplexity import measure_splits
+    from genolm.reports.figures import loss_curve
+    from genolm.reports.tables import print_metrics
     from genolm.training.checkpoint import write_checkpoint
-    from genolm.training.held_out import measure_splits
 
     run_dir, main = Path(recipe.run_dir), trainer.is_world_process_zero()
     model, weights = trainer.whole_model(), trainer.full_state()

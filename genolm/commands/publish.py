@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from genolm.evaluation.card import LICENSES, model_card
-from genolm.models.folder import check_config, check_weights
+from genolm.models.safe_loading import check_config, check_weights
+from genolm.reports.card import LICENSES, model_card
 
 NEEDED = ("genolm.json", "config.json", "tokenizer.json", "tokenizer_config.json")
 MODEL_FILES = ("model*.safetensors", "model.safetensors.index.json", "generation_config.json")

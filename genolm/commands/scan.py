@@ -39,11 +39,11 @@ def scan(
     Example: genolm scan exons.bed --fasta ref.fa.gz --model runs/first --out constraint.bw
     """
     from genolm.variants.contigs import Contigs
-    from genolm.variants.parts import clear
+    from genolm.variants.job import zero_shot
     from genolm.variants.regions import merged, pieces_of, spans_of
+    from genolm.variants.result_shards import clear
     from genolm.variants.saturation import PIECE
     from genolm.variants.tracks import check_track
-    from genolm.zero_shot import zero_shot
 
     if value not in VALUES:
         raise ValueError(f"--value {value}: allowed are {', '.join(VALUES)}")

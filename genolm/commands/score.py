@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genolm.variants.columns import LLRS, MEANINGS, field
+from genolm.variants.score_columns import LLRS, MEANINGS, field
 
 CALIBRATED = ("masked_llr", "likelihood")
 """Estimators that sum over more tokens the longer an indel is."""
@@ -56,10 +56,10 @@ def score(
     """
     from genolm.variants.alleles import ReferenceCheck
     from genolm.variants.contigs import Contigs, read_aliases
-    from genolm.variants.parts import clear, look_through
-    from genolm.variants.records import open_records
-    from genolm.variants.written import check_suffix
-    from genolm.zero_shot import zero_shot
+    from genolm.variants.job import zero_shot
+    from genolm.variants.result_shards import clear, look_through
+    from genolm.variants.vcf import open_records
+    from genolm.variants.write_vcf import check_suffix
 
     check_suffix(out)
     check = ReferenceCheck(check_ref)
@@ -141,7 +141,7 @@ def score_stretches(parts, survey, records, contigs, store, language, max_allele
 
     from genolm.variants.alleles import STATUSES
     from genolm.variants.likelihood import score_alleles
-    from genolm.variants.parts import length_of, resolved
+    from genolm.variants.result_shards import length_of, resolved
 
     mine = range(state.process_index, len(survey.scored), state.num_processes)
     left = {stretch for stretch in mine if not parts.path(stretch).is_file()}
@@ -187,7 +187,7 @@ def score_backgrounds(parts, survey, store, language, number: int, seed: int, op
     """Score random indels of the lengths that are there."""
     from tqdm.auto import tqdm
 
-    from genolm.variants.background import draw
+    from genolm.variants.indel_background import draw
     from genolm.variants.likelihood import score_alleles
 
     wanted = [name for name in options["estimators"] if name in CALIBRATED]
@@ -209,12 +209,12 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
     from rich.table import Table
 
     import genolm
-    from genolm.evaluation.figures import score_histogram
-    from genolm.provenance import write_text
+    from genolm.config.provenance import write_text
+    from genolm.reports.figures import score_histogram
     from genolm.variants.alleles import STATUSES
-    from genolm.variants.background import z_scores
+    from genolm.variants.indel_background import z_scores
     from genolm.variants.likelihood import columns_of
-    from genolm.variants.written import write_records
+    from genolm.variants.write_vcf import write_records
 
     columns = columns_of(estimators)
     calibrated = {}

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from genolm.recipe import FinetuneRecipe
-from genolm.settings import SettingsError
-from genolm.space import Space, extremes, read_sweep, with_values
+from genolm.benchmarking.sweep_space import Space, extremes, read_sweep, with_values
+from genolm.config.recipes import FinetuneRecipe
+from genolm.config.yaml import SettingsError
 
 WRITTEN = ("trials", "study", "sweep.yaml", "best.yaml", "best", "trials.csv", "sweep.png", ".lock")
 
@@ -36,10 +36,10 @@ def sweep(
 
     Example: genolm sweep recipes/quickstart/sweep.yaml labels.table=promoters.csv --trials 20 --out runs/sweep
     """
-    from genolm.labelled_parts import read_split
-    from genolm.models.labelled_folder import model_folder
-    from genolm.provenance import refuse_other
-    from genolm.recipe_check import check_recipe
+    from genolm.config.provenance import refuse_other
+    from genolm.finetuning.build import read_split
+    from genolm.finetuning.validate import check_recipe
+    from genolm.models.label_folder import model_folder
 
     try:
         import optuna  # noqa: F401
@@ -70,7 +70,7 @@ def sweep(
 
 def chosen_metric(metric: str | None, recipe: FinetuneRecipe, kind: str) -> str:
     """Return the metric that trials are ordered by."""
-    from genolm.evaluation.metrics import METRICS, PRIMARY
+    from genolm.metrics.prediction_metrics import METRICS, PRIMARY
 
     metric = metric or recipe.stopping.metric or PRIMARY[kind]
     if metric not in ("loss", *METRICS[kind]):
@@ -82,7 +82,7 @@ def with_study(
     values: dict[str, Any], space: Space, metric: str, seed: int, trials: int, at_once: int, out: Path
 ) -> None:
     """Run the trials that are left, and write what came of all."""
-    from genolm.search import Search
+    from genolm.benchmarking.sweep_study import Search
     from genolm.training.processes import locked, run_jobs, visible_gpus
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -1,1 +1,1 @@
-"""Token ids to batches."""
+"""Pretraining data: sample number to window, strand, mask and batch."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from genolm.data import rng
 from genolm.genome.alphabet import BASE_INDEX, COMPLEMENT, IS_SOFT_MASKED, reverse_complement, translate
+from genolm.genome.splits import Regions
 from genolm.genome.store import Store
-from genolm.genome.windows import Regions
 from genolm.tokenizers.encode import Encoder
 
 STREAM_ORDER, STREAM_ROTATION, STREAM_STRAND, STREAM_UNIT, STREAM_START = range(5)

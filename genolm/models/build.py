@@ -13,8 +13,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from genolm.models.folder import ModelError, NeedsCode, check_config, check_weights, without_bars
 from genolm.models.genolm.configuration import GenoLMConfig
+from genolm.models.safe_loading import ModelError, NeedsCode, check_config, check_weights, without_bars
 
 VOCAB_MULTIPLE = 8
 """Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""

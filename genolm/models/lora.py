@@ -17,8 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.folder import ModelError
-from genolm.models.labelled import LabelConfig, LabelModel, linear_maps
+from genolm.models.label_model import LabelConfig, LabelModel, linear_maps
+from genolm.models.safe_loading import ModelError
 
 DEFAULTS = {"r": 8, "lora_alpha": 16, "target_modules": "auto"}
 DECIDED = ("task_type", "peft_type", "modules_to_save", "base_model_name_or_path", "inference_mode", "auto_mapping")

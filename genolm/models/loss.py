@@ -33,7 +33,7 @@ def label_loss(
     """Sum weight · loss over all labels, in float32: cross-entropy in nats, squared error for numbers.
 
     Args:
-        kind: of the task, as `genolm.data.labels.Task`.
+        kind: of the task, as `genolm.labels.dataset.Task`.
         logits: (B, 1) binary; (B, C) multiclass; (B, T) multilabel, regression; (B, W, C) per-base; (B, W, T) tracks.
         labels: (B,) of classes, int64; (B, T) or (B, W, T) float32; (B, W) int64, -100 where not known.
         weight: as labels; 0 where a label is not known.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from genolm.settings import SettingsError, load_settings
+from genolm.config.yaml import SettingsError, load_settings
 from genolm.tokenizers import bpe
 from genolm.tokenizers.kmer import OverlappingKmerTokenizer, kmers
 

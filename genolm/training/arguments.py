@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from genolm.settings import SettingsError
+from genolm.config.yaml import SettingsError
+from genolm.models.precision import has_fast_bf16
 from genolm.training.log import samples_per_step
-from genolm.training.precision import has_fast_bf16
 
 DECIDED = {
     "output_dir": "set run_dir",

@@ -25,7 +25,7 @@ from typing import Any, cast
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from genolm.models.folder import without_bars
+from genolm.models.safe_loading import without_bars
 from genolm.training.pickles import why_not_open
 
 MANIFEST = "manifest.json"

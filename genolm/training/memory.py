@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from genolm.provenance import write_text
-from genolm.training.stops import Ended, OutOfMemory, Refit
+from genolm.config.provenance import write_text
+from genolm.training.signals import Ended, OutOfMemory, Refit
 
 FITTED = "fitted_batch.json"
 _KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")

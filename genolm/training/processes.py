@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from genolm.settings import SettingsError
+from genolm.config.yaml import SettingsError
 
 PATIENCE = 120.0
 """Seconds that a run is given to save itself, and that another process is waited for."""

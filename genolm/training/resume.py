@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from accelerate.utils import broadcast_object_list
 
-from genolm.settings import SettingsError
+from genolm.config.yaml import SettingsError
 from genolm.training.checkpoint import newest_valid, steps, sweep
 from genolm.training.log import rewind_log
-from genolm.training.universal import convert
+from genolm.training.universal_checkpoint import convert
 
 Found = TypeVar("Found")
 

@@ -40,8 +40,7 @@ from genolm.training.checkpoint import (
     step_folder,
     write_model,
 )
-from genolm.training.log import samples_per_step, sync_log
-from genolm.training.profiles import (
+from genolm.training.launch import (
     Asked,
     check_precision,
     check_running,
@@ -50,8 +49,9 @@ from genolm.training.profiles import (
     ends_in_one_group,
     wrapper_of,
 )
-from genolm.training.stops import NotFinite, Stopped, StopRequest, ignore_stop_signals
-from genolm.training.universal import part_step_counters
+from genolm.training.log import samples_per_step, sync_log
+from genolm.training.signals import NotFinite, Stopped, StopRequest, ignore_stop_signals
+from genolm.training.universal_checkpoint import part_step_counters
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny

@@ -28,8 +28,8 @@ from genolm.genome.store import Store
 from genolm.tokenizers.encode import Encoder
 from genolm.variants.alleles import Allele
 from genolm.variants.haplotypes import windows_of
-from genolm.variants.pairs import Pair, pair_of
-from genolm.variants.passes import Answers, Asked, run
+from genolm.variants.query_batch import Answers, Asked, run
+from genolm.variants.tokenize_alleles import Pair, pair_of
 
 CAUSAL = ("likelihood", "embedding")
 MASKED = ("masked_llr", "likelihood", "unmasked_llr", "entropy", "influence", "embedding")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from genolm.genome.interval import read_intervals
 from genolm.genome.store import Store
 from genolm.variants.alleles import Contigs
-from genolm.variants.records import Region, parse_region
+from genolm.variants.vcf import Region, parse_region
 
 
 class Span(NamedTuple):

@@ -18,8 +18,8 @@ from genolm.genome.alphabet import BASE_INDEX, BASES
 from genolm.genome.store import Store
 from genolm.variants.alleles import Allele, left_shift
 from genolm.variants.likelihood import columns_of, score_alleles
-from genolm.variants.parts import Parts
 from genolm.variants.regions import Span
+from genolm.variants.result_shards import Parts
 
 PIECE = 128
 """Bases whose scores share a file."""

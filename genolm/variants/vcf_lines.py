@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from genolm.variants.records import VCF_COLUMNS, Record, Records
+from genolm.variants.vcf import VCF_COLUMNS, Record, Records
 
 HEADER_ID = re.compile(r"##(\w+)=<(?:[^\"]*?,)?ID=([^,>]+)")
 _NAME = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")

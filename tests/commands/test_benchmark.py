@@ -11,10 +11,10 @@ import pytest
 import yaml
 from motif_tables import motif_table
 
-from genolm import suite as suites
+from genolm.benchmarking import suite as suites
+from genolm.benchmarking.suite import changed, merged, read_suite, select
 from genolm.commands.benchmark import benchmark
-from genolm.recipe_check import check_recipe
-from genolm.suite import changed, merged, read_suite, select
+from genolm.finetuning.validate import check_recipe
 from genolm.training.processes import last_line
 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "use_cpu": True}

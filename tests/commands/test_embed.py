@@ -8,8 +8,8 @@ from labelled_runs import BERT, GENOLM, letters, pretrain
 from transformers import AutoModel
 
 from genolm import cli
+from genolm.inference import embed as vectors
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer, load_tokenizer
-from genolm.training import vectors
 
 MODELS = {
     "char": (GENOLM, "char", "masked"),

@@ -15,7 +15,7 @@ import yaml
 from labelled_runs import BERT, GENOLM, KINDS, finetune, predictions, pretrain, write_recipe, write_table
 
 from genolm.cli import main
-from genolm.evaluation.runs import read_run
+from genolm.metrics.runs import read_run
 
 BASELINE = {"per-base": "resnet", "tracks": "resnet"}
 
@@ -121,7 +121,7 @@ def test_the_base_is_left_as_it_was_and_an_adapter_is_small(folder, both):
     assert {"adapter_model.safetensors", "adapter_config.json", "config.json", "genolm.json"} <= names
     assert "model.safetensors" not in names
     about = json.loads((both["binary"][0] / "model" / "genolm.json").read_text())
-    from genolm.models.labelled_folder import weights_sha256
+    from genolm.models.label_folder import weights_sha256
 
     assert weights_sha256(folder / "genolm" / "checkpoint") == about["base"]["sha256"]
 

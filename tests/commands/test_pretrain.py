@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from genolm.commands.evaluate import evaluate
 from genolm.commands.pretrain import run
-from genolm.recipe import PretrainRecipe
-from genolm.settings import SettingsError, load_settings
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import SettingsError, load_settings
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 RUNS = {

@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from genolm.commands.pretrain import run
 from genolm.commands.publish import find_checkpoint, publish, without_paths
-from genolm.evaluation.card import EXAMPLE
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
-from genolm.recipe import PretrainRecipe
-from genolm.settings import load_settings
+from genolm.reports.card import EXAMPLE
 
 REPO = "someone/tiny-dna"
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

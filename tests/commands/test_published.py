@@ -12,9 +12,9 @@ import yaml
 from runs import output, run
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.recipe import PretrainRecipe
-from genolm.settings import load_settings
 from genolm.tokenizers.build import load_spec
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -17,7 +17,7 @@ from scoring import BASES, CONTIGS, other_base, record, save, score, write_vcf
 
 from genolm.cli import main
 from genolm.genome.store import prepare
-from genolm.models.language import open_language_model
+from genolm.models.language_model import open_language_model
 from genolm.variants.alleles import Allele, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles

@@ -12,7 +12,7 @@ import pytest
 import runs
 from scoring import BASES, CONTIGS, other_base, record, save, write_vcf
 
-from genolm.variants import parts as parts_module
+from genolm.variants import result_shards as parts_module
 
 SUFFIXES = [".vcf.gz", ".bcf", ".tsv", ".parquet"]
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from motif_tables import motif_table
 
+from genolm.benchmarking.sweep_space import Range, extremes, read_space
 from genolm.commands.sweep import sweep
-from genolm.recipe import FinetuneRecipe
-from genolm.settings import load_settings
-from genolm.space import Range, extremes, read_space
+from genolm.config.recipes import FinetuneRecipe
+from genolm.config.yaml import load_settings
 
 pytest.importorskip("optuna")
 SPACE = {"model.kernel": [5, 11], "training.learning_rate": {"low": "1e-3", "high": 0.1, "log": True}}

@@ -4,8 +4,8 @@ import pytest
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
 from genolm.data.corpus import Corpus
 from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.splits import Regions, whole
 from genolm.genome.store import prepare
-from genolm.genome.windows import Regions, whole
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 
@@ -174,7 +174,7 @@ def test_a_large_genome_drowns_small_ones_only_if_asked_to(tmp_path, options, sh
 
 
 def test_bed_regions_in_and_out(store, tmp_path):
-    from genolm.genome.windows import available
+    from genolm.genome.splits import available
 
     (tmp_path / "in.bed").write_text("one\t100\t1000\ntwo\t0\t300\n")
     (tmp_path / "out.bed").write_text("one\t500\t600\n")

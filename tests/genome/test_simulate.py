@@ -3,7 +3,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from genolm.evaluation.markov import fit
 from genolm.genome import simulate as simulate_module
 from genolm.genome.alphabet import BASE_INDEX, text
 from genolm.genome.interval import read_bed
@@ -17,6 +16,7 @@ from genolm.genome.simulate import (
     write_fasta,
 )
 from genolm.genome.store import prepare
+from genolm.metrics.markov import fit
 
 
 @pytest.fixture(scope="module")

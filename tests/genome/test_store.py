@@ -9,8 +9,8 @@ import pytest
 from genolm.genome import store as store_module
 from genolm.genome.alphabet import text
 from genolm.genome.fasta import FastaError, read_fasta
+from genolm.genome.splits import Regions, Split, SplitError, inside, split, tile, whole
 from genolm.genome.store import OtherStrand, Store, prepare
-from genolm.genome.windows import Regions, Split, SplitError, inside, split, tile, whole
 
 
 def read(path, **options):

@@ -8,11 +8,11 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from genolm.config.recipes import FinetuneRecipe, PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe, without_bars
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.loss import weighted_token_loss
-from genolm.recipe import FinetuneRecipe, PretrainRecipe
-from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 

@@ -7,10 +7,10 @@ from tiny import config as genolm_config
 from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.folder import ModelError
 from genolm.models.genolm.configuration import MIXERS
-from genolm.models.labelled import linear_maps, on_backbone
+from genolm.models.label_model import linear_maps, on_backbone
 from genolm.models.lora import named_as_in_model, open_adapter, save_adapter, with_adapter
+from genolm.models.safe_loading import ModelError
 
 SMALL = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 OTHERS = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+from genolm.config.recipes import PretrainRecipe
+from genolm.config.yaml import load_settings
 from genolm.models.build import build_model
-from genolm.recipe import PretrainRecipe
-from genolm.settings import load_settings
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.training.arguments import training_arguments
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.splits import Regions, whole
 from genolm.genome.store import prepare
-from genolm.genome.windows import Regions, whole
 from genolm.tokenizers import bpe
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer, load_spec
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from genolm.settings import SettingsError
+from genolm.config.yaml import SettingsError
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer, load_spec, load_tokenizer, spec_names
 from genolm.tokenizers.kmer import kmers
 

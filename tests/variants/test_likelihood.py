@@ -404,7 +404,7 @@ def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch,
     store, encoder = genome(tmp_path, contig), make_encoder(tokenizer)
     shared = score_alleles(model, encoder, store, alleles, **options)
     num, tokens[:] = sum(tokens), []
-    monkeypatch.setattr("genolm.variants.passes.goes_on", lambda model: False)
+    monkeypatch.setattr("genolm.variants.query_batch.goes_on", lambda model: False)
     alone = score_alleles(model, encoder, store, alleles, **options)
     hook.remove()
     np.testing.assert_allclose(shared.values["likelihood"], alone.values["likelihood"], atol=1e-5)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .cache import carry
 from .configuration import GenoLMConfig
-from .past import carry
 
 
 class Convolution(nn.Module):

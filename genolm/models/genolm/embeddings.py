@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .cache import carry
 from .configuration import GenoLMConfig
-from .past import carry
 
 UNKNOWN = 4
 """The fifth letter: a masked base, N, an end, padding, or outside the row."""

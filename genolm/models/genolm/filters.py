@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 from transformers import initialization as init
 
+from .cache import carry
 from .configuration import GenoLMConfig
-from .past import carry
 
 
 def lookahead_of(size: int, causal: bool) -> int:

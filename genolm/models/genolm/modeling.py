@@ -35,12 +35,12 @@ from transformers.modeling_outputs import (
 )
 
 from .attention import Attention, LocalAttention, rotary
+from .cache import Past
 from .configuration import GenoLMConfig
 from .convolution import Convolution
 from .embeddings import Embedding
 from .filters import ExplicitFilter, GatedFilter, ImplicitFilter
 from .norm import make_norm
-from .past import Past
 from .ssm import StateSpace
 from .strands import Strands
 

@@ -18,10 +18,10 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 
+from .cache import carry
 from .configuration import GenoLMConfig
 from .filters import per_channel_filter
 from .norm import rms_norm
-from .past import carry
 
 FAN = 32
 """Chunks, or groups of chunks, between which states pass in one product."""

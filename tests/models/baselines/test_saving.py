@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from genolm.models.baselines import BASELINES, build_baseline
-from genolm.models.folder import check_config, check_weights
+from genolm.models.safe_loading import check_config, check_weights
 
 BASES = [5, 6, 7, 8]
 

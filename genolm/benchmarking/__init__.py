@@ -1,0 +1,1 @@
+"""Suites of runs, sweeps over recipe keys, parallel jobs."""

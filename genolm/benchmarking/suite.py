@@ -1,0 +1,191 @@
+"""A benchmark suite: tasks × methods × data fractions × seeds from one YAML, each a recipe of `genolm finetune`."""
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genolm.config.recipes import FinetuneRecipe, flat, to_dict
+from genolm.config.yaml import SettingsError, build_settings, load_settings, read_values, within
+
+DECIDED = {
+    "run_dir": "--out decides it",
+    "name": "it is the name of the method",
+    "task_name": "it is the name of the task",
+    "seed": "set seeds",
+    "data_fraction": "it belongs to labels; set data_fractions",
+    "labels.data_fraction": "set data_fractions",
+}
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class BenchmarkRecipe:
+    """Everything `genolm benchmark` needs.
+
+    Attributes:
+        tasks: name → keys of a FinetuneRecipe, its labels above all.
+        methods: name → keys of a FinetuneRecipe: model, method, training. They win over those of the task.
+        seeds: of training; the rows of a task are split alike for all.
+        data_fractions: shares of the train rows to learn from; several give a curve of label efficiency.
+        defaults: keys of a FinetuneRecipe for all; tasks and methods win over them.
+    """
+
+    tasks: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
+    seeds: list[int] = field(default_factory=lambda: [0])
+    data_fractions: list[float] = field(default_factory=lambda: [1.0])
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for key in ("tasks", "methods", "seeds", "data_fractions"):
+            values = getattr(self, key)
+            if not values:
+                raise SettingsError(f"{key} is empty; give at least one")
+            if len(set(values)) < len(values):
+                raise SettingsError(f"{key} is {values}; each may be there once")
+        for key in ("tasks", "methods"):
+            for name in getattr(self, key):
+                if not _NAME.fullmatch(name):
+                    raise SettingsError(f"{key}.{name}: the name becomes a folder; write letters, digits, - _ . +")
+        for value in self.data_fractions:
+            within("data_fractions", value, 1e-6, 1)
+        blocks = {f"tasks.{name}": block for name, block in self.tasks.items()}
+        blocks |= {f"methods.{name}": block for name, block in self.methods.items()} | {"defaults": self.defaults}
+        for key, block in blocks.items():
+            for name in flat(block) | block:
+                if name in DECIDED:
+                    raise SettingsError(f"{key}.{name} cannot be set: {DECIDED[name]}")
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite.
+
+    Attributes:
+        task: its name.
+        method: its name.
+        recipe: all of it, run_dir, names, seed and data fraction in it.
+        where: the place in the suite, for messages.
+    """
+
+    task: str
+    method: str
+    recipe: FinetuneRecipe
+    where: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.recipe.run_dir)
+
+    @property
+    def done(self) -> bool:
+        """Whether it is finished."""
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def label(self) -> str:
+        """The run in a few words."""
+        fraction = self.recipe.labels.data_fraction
+        share = "" if fraction == 1 else f", {100 * fraction:g} % of the train rows"
+        return f"{self.task} {self.method} seed {self.recipe.seed}{share}"
+
+
+def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteRun]:
+    """Read a suite and make the recipe of each of its runs, task by task.
+
+    Args:
+        path: a YAML file.
+        overrides: `dotted.key=value`.
+        out: folder of the benchmark; a run's is `runs/TASK/METHOD-seed0` in it.
+
+    Raises:
+        SettingsError: the suite, or one of the recipes, cannot be used; naming the line, or task and method.
+    """
+    suite = load_settings(BenchmarkRecipe, path, overrides)
+    _, lines = read_values(path, overrides)
+    runs = []
+    for task, about_task in suite.tasks.items():
+        for method, about_method in suite.methods.items():
+            blocks = {"defaults": suite.defaults, f"tasks.{task}": about_task, f"methods.{method}": about_method}
+            values: dict[str, Any] = {}
+            places: dict[str, str] = {}
+            for prefix, block in blocks.items():
+                values = merged(values, block)
+                at = f"{prefix}."
+                places |= {key.removeprefix(at): line for key, line in lines.items() if key.startswith(at)}
+            where = f"{path}: task {task}, method {method}"
+            for fraction in suite.data_fractions:
+                for seed in suite.seeds:
+                    runs.append(
+                        SuiteRun(task, method, _recipe(values, task, method, fraction, seed, out, places, where), where)
+                    )
+    seen: dict[Path, SuiteRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.folder, run)
+        if other is not run:
+            raise SettingsError(f"{path}: {other.label} and {run.label} would share {run.folder}; rename a method")
+    return runs
+
+
+def _recipe(
+    values: dict[str, Any], task: str, method: str, fraction: float, seed: int, out: Path, places: dict, where: str
+) -> FinetuneRecipe:
+    name = method if fraction == 1 else f"{method}-{fraction:g}"
+    given = {
+        "run_dir": str(out / "runs" / task / f"{name}-seed{seed}"),
+        "name": method,
+        "task_name": task,
+        "seed": seed,
+    }
+    labels = values.get("labels")
+    if isinstance(labels, dict):
+        given["labels"] = labels | {"data_fraction": fraction}
+    return build_settings(FinetuneRecipe, values | given, places, where)
+
+
+def merged(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return two blocks as one, key by key; a model and a table are taken whole."""
+    found = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        whole = prefix + key in ("model", "labels.table")
+        found[key] = merged(found[key], value, f"{prefix}{key}.") if both and not whole else value
+    return found
+
+
+def select(runs: list[SuiteRun], only: str) -> list[SuiteRun]:
+    """Return the runs of the named tasks and methods: `mouse_0,lora,danq`; of all where none is named.
+
+    Raises:
+        ValueError: a name is neither.
+    """
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    tasks, methods = {run.task for run in runs}, {run.method for run in runs}
+    for name in names:
+        if name not in tasks | methods:
+            near = difflib.get_close_matches(name, tasks | methods, n=1)
+            allowed = f"tasks: {', '.join(sorted(tasks))}; methods: {', '.join(sorted(methods))}"
+            raise ValueError(f"--only {name}: {f'did you mean {near[0]!r}?' if near else allowed}")
+    tasks, methods = tasks.intersection(names) or tasks, methods.intersection(names) or methods
+    return [run for run in runs if run.task in tasks and run.method in methods]
+
+
+def changed(recipe: FinetuneRecipe, path: Path) -> str:
+    """Say in what a recipe differs from the one that a finished run left in its folder; "" where in nothing.
+
+    Args:
+        recipe: as it is now.
+        path: `recipe.yaml` of the run.
+    """
+    values, lines = read_values(path)
+    known = {f.name for f in dataclasses.fields(FinetuneRecipe)}
+    before = build_settings(FinetuneRecipe, {k: v for k, v in values.items() if k in known}, lines, str(path))
+    old, new = flat(to_dict(before)), flat(to_dict(recipe))
+    for key in {**old, **new}:
+        if old.get(key) != new.get(key):
+            return f"{key} was {old.get(key)!r} and is now {new.get(key)!r}"
+    return ""

@@ -1,0 +1,1 @@
+"""YAML to frozen dataclasses: the keys of each recipe."""

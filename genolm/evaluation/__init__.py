@@ -1,1 +1,0 @@
-"""Numbers and figures from predictions; no torch."""

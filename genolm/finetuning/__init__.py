@@ -1,0 +1,1 @@
+"""Labelled rows to a fine-tuned model: build, train, validate, probe."""

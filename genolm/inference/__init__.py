@@ -1,0 +1,1 @@
+"""Batched forward passes: token likelihoods, predictions, embeddings, sampling."""

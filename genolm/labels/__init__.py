@@ -1,0 +1,1 @@
+"""Fine-tuning data: tables and intervals to labelled rows, tasks, splits, leakage and batches."""

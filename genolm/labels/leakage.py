@@ -1,0 +1,252 @@
+"""Rows of one split that a model has as good as seen in another: copies, other strands, overlaps, near-duplicates.
+
+What counts as a near-duplicate: two sequences that share at least a quarter of the distinct 11-mers of the one that has
+fewer, strands ignored. A copy in which a fraction d of the letters is changed keeps about (1 - d)^11 of them: 57 % at
+5 %, 31 % at 10 %; two changes in 41 bp leave 29 % even where they do most harm. Unrelated sequences of 300 bp share
+0.01 %. Windows of 300 bp that overlap by 83 or more are found too. Above 10 kb, k grows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from genolm.genome.interval import Interval
+from genolm.labels.columns import SPLITS
+from genolm.labels.dataset import Labelled
+from genolm.labels.near_duplicates import candidates, shared_fraction
+from genolm.labels.split import canonical
+
+THRESHOLD = 0.25
+MIN_SHARED = 9
+"""Distinct k-mers that near-duplicates share at least: a poly-A or a (CA)n has one or two, and is like any other."""
+NUM_EXAMPLES = 20
+KINDS = ("identical", "reverse_complement", "overlapping", "near_duplicate")
+_PLAIN = {
+    "identical": "copies",
+    "reverse_complement": "reverse complements",
+    "overlapping": "overlapping intervals",
+    "near_duplicate": "near-duplicates",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Rows of two splits that are alike in one way.
+
+    Attributes:
+        first: (a,) int64, rows of the first split with a like row in the second, ascending.
+        second: (b,) int64, rows of the second split with a like row in the first, ascending.
+        partner: (b,) int64, for each of `second` one row of the first split that it is like.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    partner: np.ndarray
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What `find_leakage` found.
+
+    Attributes:
+        shared: (first split, second split) → kind → rows. Kinds: identical; reverse_complement, of a row that differs;
+            overlapping, where intervals are known; near_duplicate, of another sequence.
+        contradicting: (first split, second split) → rows of the second whose copy, of either strand, has another label.
+        num_contradicting: rows of all splits, and of one and the same split, whose copy has another label.
+        sizes: split → rows.
+        ids: (n,) str, of the rows.
+        k: letters of the k-mers compared.
+        threshold: fraction of shared k-mers from which rows are near-duplicates.
+    """
+
+    shared: dict[tuple[str, str], dict[str, Shared]]
+    contradicting: dict[tuple[str, str], np.ndarray]
+    num_contradicting: int
+    sizes: dict[str, int]
+    ids: np.ndarray = field(repr=False)
+    k: int
+    threshold: float
+
+    def rows(self, first: str, second: str, kinds: Sequence[str] = KINDS) -> np.ndarray:
+        """Return (b,) int64, rows of the second split that are like any of the first in one of these ways."""
+        found = self.shared.get((first, second), {})
+        return _union([found[kind].second for kind in kinds if kind in found])
+
+    def rows_to_drop(self, kinds: Sequence[str] = KINDS) -> np.ndarray:
+        """Return (m,) int64, rows of train that are like rows of valid or test, and rows of valid like rows of test.
+
+        Test is left as it was published. Without these rows nothing of these kinds is shared.
+        """
+        return _union([found[kind].first for found in self.shared.values() for kind in kinds if kind in found])
+
+    def __bool__(self) -> bool:
+        return bool(len(self.rows_to_drop()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return numbers, and up to `NUM_EXAMPLES` pairs of ids each, for JSON."""
+        report: dict[str, Any] = {"k": self.k, "threshold": self.threshold, "contradicting": self.num_contradicting}
+        for (first, second), kinds in self.shared.items():
+            pair: dict[str, Any] = {"of": self.sizes[second], "any": len(self.rows(first, second))}
+            pair["contradicting"] = len(self.contradicting[first, second])
+            for kind, rows in kinds.items():
+                examples = zip(rows.partner[:NUM_EXAMPLES], rows.second[:NUM_EXAMPLES], strict=True)
+                pair[kind] = {
+                    second: len(rows.second),
+                    first: len(rows.first),
+                    "examples": [[str(self.ids[a]), str(self.ids[b])] for a, b in examples],
+                }
+            report[f"{first}/{second}"] = pair
+        return report
+
+    def describe(self) -> list[str]:
+        """Return lines for the terminal: one for each pair of splits that share rows, or one that says none do."""
+        lines = []
+        for (first, second), kinds in self.shared.items():
+            parts = [f"{_PLAIN[kind]} {len(rows.second):,}" for kind, rows in kinds.items() if len(rows.second)]
+            if not parts:
+                continue
+            if len(self.contradicting[first, second]):
+                parts.append(f"with another label there {len(self.contradicting[first, second]):,}")
+            found, size = len(self.rows(first, second)), self.sizes[second]
+            lines.append(f"leakage: {found:,} of {size:,} {second} rows are like {first} rows ({', '.join(parts)})")
+        if not lines:
+            compared = ", ".join(f"{first} and {second}" for first, second in self.shared)
+            lines.append(
+                f"leakage: none between {compared}" if compared else "leakage: one split only, nothing to find"
+            )
+        if self.num_contradicting:
+            lines.append(f"labels: {self.num_contradicting:,} of {sum(self.sizes.values()):,} rows contradict a copy")
+        return lines
+
+
+def find_leakage(
+    labelled: Labelled, split: np.ndarray | None = None, threshold: float = THRESHOLD, k: int | None = None
+) -> Leakage:
+    """Find rows of valid and test that are like rows of train, and rows of test that are like rows of valid.
+
+    Args:
+        labelled: the rows.
+        split: (n,) str, train, valid or test, other rows being left out; None for the table's own.
+        threshold: fraction of k-mers, of the sequence that has fewer, that near-duplicates share; above 1 seeks none.
+        k: letters of a k-mer; None for 11, or more where sequences are above 10 kb.
+
+    Returns:
+        What was found. Sequences of fewer than `k + MIN_SHARED - 1` bases are never near-duplicates.
+
+    Raises:
+        ValueError: threshold or k out of range, or split of another length.
+    """
+    split = labelled.split if split is None else split
+    k = choose_k(max((len(sequence) for sequence in labelled.sequences), default=0)) if k is None else k
+    if len(split) != len(labelled) or not 0 < threshold or not 4 <= k <= 16:
+        raise ValueError(
+            f"threshold {threshold:g} must be above 0, k {k} from 4 to 16, and split have {len(labelled)} names, not "
+            f"{len(split)}"
+        )
+    side = np.full(len(split), -1, dtype=np.int64)
+    for i, name in enumerate(SPLITS):
+        side[split == name] = i
+    names = [canonical(sequence) for sequence in labelled.sequences]
+    seen: dict[str, int] = {}
+    group = np.array([seen.setdefault(name, len(seen)) for name in names], dtype=np.int64)
+    # The strand a row is of, 0 or 1; a sequence that is its own reverse complement has but one.
+    strand = np.array([name != sequence for name, sequence in zip(names, labelled.sequences, strict=True)], dtype=int)
+    exact = group * 2 + strand
+    near = _near_groups(labelled.sequences, group, side, threshold, k)
+    shared, contradicting = {}, {}
+    for low, high in ((0, 1), (0, 2), (1, 2)):
+        a, b = np.flatnonzero(side == low), np.flatnonzero(side == high)
+        if not len(a) or not len(b):
+            continue
+        pair = (SPLITS[low], SPLITS[high])
+        shared[pair] = {
+            "identical": _alike(a, b, exact[a], exact[b]),
+            "reverse_complement": _alike(a, b, exact[a], exact[b] ^ 1),
+            "near_duplicate": _near_rows(a, b, group, near.get((low, high), np.zeros((0, 2), dtype=np.int64))),
+        }
+        if labelled.intervals is not None:
+            shared[pair]["overlapping"] = _overlapping(a, b, labelled.intervals)
+        contradicting[pair] = _contradicting(a, b, group, labelled)
+    used = np.flatnonzero(side >= 0)
+    sizes = {name: int(np.count_nonzero(side == i)) for i, name in enumerate(SPLITS)}
+    num_contradicting = len(_contradicting(used, used, group, labelled))
+    return Leakage(shared, contradicting, num_contradicting, sizes, labelled.ids, k, threshold)
+
+
+def choose_k(longest: int) -> int:
+    """Return 11, 13 or 15: the first of which a sequence of this many bases, unlike another, has at most 1 in 200."""
+    return next((k for k in (11, 13) if 200 * longest <= 4**k // 2), 15)
+
+
+def _union(parts: list[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+
+
+def _alike(a: np.ndarray, b: np.ndarray, key_a: np.ndarray, key_b: np.ndarray) -> Shared:
+    """Return rows a and b whose keys occur on the other side."""
+    keys, at = np.unique(key_a, return_index=True)
+    there = np.isin(key_b, keys)
+    return Shared(a[np.isin(key_a, key_b)], b[there], a[at[np.searchsorted(keys, key_b[there])]])
+
+
+def _near_groups(sequences, group: np.ndarray, side: np.ndarray, threshold: float, k: int):
+    """Return (low side, high side) → (m, 2) int64, groups of near-duplicates; one row stands for those of its group."""
+    used = np.flatnonzero(side >= 0)
+    if threshold > 1 or not len(used):
+        return {}
+    _, at = np.unique(side[used] * (int(group.max()) + 1) + group[used], return_index=True)
+    rows = used[at]  # by side, as `candidates` needs
+    texts = [sequences[row] for row in rows]
+    pairs = candidates(texts, side[rows])
+    pairs = pairs[group[rows[pairs[:, 0]]] != group[rows[pairs[:, 1]]]]
+    pairs = pairs[shared_fraction(texts, pairs, k, MIN_SHARED) >= threshold]
+    found = rows[pairs]
+    sides, groups = side[found], group[found]
+    return {(low, high): groups[(sides[:, 0] == low) & (sides[:, 1] == high)] for low, high in ((0, 1), (0, 2), (1, 2))}
+
+
+def _near_rows(a: np.ndarray, b: np.ndarray, group: np.ndarray, pairs: np.ndarray) -> Shared:
+    """Return the rows of groups that are near-duplicates."""
+    groups_b, at = np.unique(pairs[:, 1], return_index=True)
+    groups_a, first_row = np.unique(group[a], return_index=True)
+    second = b[np.isin(group[b], groups_b)]
+    partner = pairs[at[np.searchsorted(groups_b, group[second])], 0]
+    return Shared(a[np.isin(group[a], pairs[:, 0])], second, a[first_row[np.searchsorted(groups_a, partner)]])
+
+
+def _overlapping(a: np.ndarray, b: np.ndarray, intervals: list[Interval]) -> Shared:
+    """Return rows whose intervals share a base, of whichever strand."""
+    contigs: dict[str, int] = {}
+    longest = max(interval.end for interval in intervals) + 1
+    # Contigs laid end to end, so that one sorted axis serves for all.
+    offset = np.array([contigs.setdefault(interval.contig, len(contigs)) for interval in intervals]) * longest
+    start = offset + np.array([interval.start for interval in intervals])
+    end = offset + np.array([interval.end for interval in intervals])
+    hit, partner = _first_overlap(start[b], end[b], start[a], end[a])
+    back, _ = _first_overlap(start[a], end[a], start[b], end[b])
+    return Shared(a[back], b[hit], a[partner[hit]])
+
+
+def _first_overlap(start, end, other_start, other_end) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each interval whether any other overlaps, (n,) bool, and one that does, (n,) int64."""
+    order = np.argsort(other_start, kind="stable")
+    reach = np.maximum.accumulate(other_end[order])
+    # Of those that begin before this one ends, does the one that reaches furthest pass its start?
+    before = np.searchsorted(other_start[order], end, side="left")
+    hit = (before > 0) & (reach[np.maximum(before - 1, 0)] > start)
+    furthest = np.searchsorted(reach, reach[np.maximum(before - 1, 0)], side="left")
+    return hit, order[furthest]
+
+
+def _contradicting(a: np.ndarray, b: np.ndarray, group: np.ndarray, labelled: Labelled) -> np.ndarray:
+    """Return rows of b with another class or label than some row of a of the same sequence; NaN contradicts none."""
+    if labelled.task.kind not in ("binary", "multiclass", "multilabel") or not len(a):
+        return np.zeros(0, dtype=np.int64)
+    labels = labelled.labels.reshape(len(labelled), -1).astype(np.float64)
+    shape = (int(group.max()) + 1, labels.shape[1])
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    np.fmin.at(low, group[a], labels[a])
+    np.fmax.at(high, group[a], labels[a])
+    return b[((low[group[b]] < labels[b]) | (high[group[b]] > labels[b])).any(axis=1)]

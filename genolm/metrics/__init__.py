@@ -1,0 +1,1 @@
+"""Bits per base, Markov models, classification and regression metrics, bootstrap; no torch."""

@@ -1,0 +1,73 @@
+"""Bits per base: the one number that compares models whatever their tokenizer.
+
+Nats of all scored tokens, over ln 2, over the bases they account for. Two bits is guessing; less is knowing.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from genolm.metrics.bootstrap import ratio
+
+
+def bits_per_base(nats: np.ndarray, bases: np.ndarray) -> float:
+    """Return sum(nats) / ln 2 / sum(bases); NaN where there are no bases.
+
+    Args:
+        nats: shape (n,), -ln p of each token.
+        bases: shape (n,), bases each token accounts for; fractions are fine.
+    """
+    total = float(np.sum(bases))
+    return float(np.sum(nats) / np.log(2) / total) if total else float("nan")
+
+
+def summarise(
+    nats: np.ndarray,
+    bases: np.ndarray,
+    block: np.ndarray,
+    classes: dict[str, np.ndarray] | None = None,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return bits per base with its block-bootstrap interval, over all tokens and in each class.
+
+    Args:
+        nats: shape (n,), -ln p of each token (or base), each finite.
+        bases: shape (n,), bases each token accounts for, 0 or more.
+        block: shape (n,), integer id of the stretch of genome each token lies in; blocks are drawn whole.
+        classes: class name → (n,) bool mask. Classes may overlap, and need not cover all.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        {"bits_per_base": float, "interval": [low, high], "num_bases": float, "num_blocks": int,
+        "classes": {name: the same without classes}}. The interval is None where fewer than two blocks hold
+        a base. `classes` is there only when classes are given.
+
+    Raises:
+        ValueError: shapes differ, or a value is not finite.
+    """
+    nats, bases, block = np.asarray(nats, dtype=np.float64), np.asarray(bases, dtype=np.float64), np.asarray(block)
+    if not np.isfinite(nats).all():
+        first = int(np.flatnonzero(~np.isfinite(nats))[0])
+        raise ValueError(f"nats[{first}] is {nats[first]}; likelihoods must be finite: leave out what is not scored")
+    table = _row(nats, bases, block, confidence, seed)
+    if classes is None:
+        return table
+    rows = {}
+    for name, mask in classes.items():
+        if np.shape(mask) != nats.shape or np.asarray(mask).dtype != bool:
+            raise ValueError(f"class {name!r} must be a bool mask of shape {nats.shape}; got {np.shape(mask)}")
+        rows[name] = _row(nats[mask], bases[mask], block[mask], confidence, seed)
+    return {**table, "classes": rows}
+
+
+def _row(nats: np.ndarray, bases: np.ndarray, block: np.ndarray, confidence: float, seed: int) -> dict[str, Any]:
+    found = ratio(nats / np.log(2), bases, block, confidence=confidence, seed=seed)
+    return {
+        "bits_per_base": bits_per_base(nats, bases),
+        "interval": None if np.isnan(found.low) else [float(found.low), float(found.high)],
+        "num_bases": float(bases.sum()),
+        "num_blocks": found.num_blocks,
+    }

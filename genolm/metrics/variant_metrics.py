@@ -1,0 +1,213 @@
+"""How well scores of variants tell labels apart, with intervals, and by how much they beat the best baseline.
+
+    labels 0 and 1    auroc auprc, and auprc_by_chrom: AUPRC of each chromosome, averaged with its number of variants as
+                      weight, which compares variants with others of their own chromosome only
+    numbers           spearman pearson
+
+A chromosome with one class has no AUPRC and is left out of that mean. Every score is oriented first, so that a greater
+value speaks for label 1 or a greater number; a value below 0.5, or 0 for correlations, is then worse than none.
+Intervals: bootstrap of rows, or of groups of rows, the same draws for every score; a difference is paired.
+
+Cost: one sort a score, then a few passes over the rows a replicate: 14 s a score of 300,000 rows and 1,000 of these.
+
+Source: TraitGym, github.com/songlab-cal/TraitGym, workflow/rules/model.smk (the weighted mean by chromosome; its
+standard error draws chromosomes, here that is a bootstrap by the group `chrom`); Benegas, Eraslan & Song (2025),
+doi:10.1101/2025.02.11.637758.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from genolm.metrics import weighted_metrics as weighted
+from genolm.metrics.paired import paired_difference
+from genolm.metrics.prediction_metrics import NUM_REPLICATES, Scores, drawn_weights, interval
+
+METRICS = {"binary": ("auroc", "auprc", "auprc_by_chrom"), "regression": ("spearman", "pearson")}
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A score to be judged.
+
+    Attributes:
+        name: unique.
+        values: shape (n,), finite, a greater one speaks for label 1 or a greater number.
+        direction: how they were oriented, in words.
+        baseline: whether it is one of those to be beaten.
+    """
+
+    name: str
+    values: np.ndarray
+    direction: str
+    baseline: bool = False
+
+
+def score_all(
+    kind: str,
+    labels: np.ndarray,
+    chrom: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    groups: np.ndarray | None = None,
+    *,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+    show: bool = False,
+) -> dict[str, Scores]:
+    """Return name → metrics from all rows and from each bootstrap replicate, the same draws for every name.
+
+    Args:
+        kind: binary or regression.
+        labels: shape (n,), 0 and 1, or numbers.
+        chrom: shape (n,), chromosome of each row; used where labels are 0 and 1.
+        values: name → shape (n,), oriented as a Candidate's.
+        groups: shape (n,), 0 … G - 1, rows that are drawn together; None: each row by itself.
+        num_replicates: of the bootstrap.
+        seed: of its draws.
+        show: a bar on stderr, where it takes more than a second.
+
+    Raises:
+        ValueError: shapes differ, a value is not finite, or kind is another.
+    """
+    if kind not in METRICS:
+        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(METRICS)}")
+    for name, column in values.items():
+        if column.shape != labels.shape or not np.isfinite(column).all():
+            raise ValueError(f"{name}: shape {column.shape} for {labels.shape} labels; every row needs a finite number")
+    prepared = {
+        name: _binary(labels, column, chrom) if kind == "binary" else _regression(labels, column)
+        for name, column in values.items()
+    }
+    whole = np.ones((1, len(labels)))
+    found = {name: {key: float(value[0]) for key, value in ask(whole).items()} for name, ask in prepared.items()}
+    drawn: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in values}
+    num_units = len(labels) if groups is None else int(groups.max()) + 1
+    bar = tqdm(
+        total=num_replicates,
+        desc="bootstrap",
+        unit="replicate",
+        disable=not show,
+        delay=1,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    )
+    with bar:
+        for weights in drawn_weights(num_units, len(labels), num_replicates, seed):
+            by_row = weights if groups is None else weights[:, groups]
+            for name, ask in prepared.items():
+                drawn[name].append(ask(by_row))
+            bar.update(len(weights))
+    return {
+        name: Scores(one, {key: np.concatenate([part[key] for part in drawn[name]]) for key in one}, num_units, seed)
+        for name, one in found.items()
+    }
+
+
+def compare_scores(
+    kind: str,
+    labels: np.ndarray,
+    chrom: np.ndarray,
+    candidates: Sequence[Candidate],
+    groups: np.ndarray | None = None,
+    *,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+    show: bool = False,
+) -> list[dict[str, Any]]:
+    """Judge every candidate, and set each that is no baseline against the best baseline.
+
+    The best baseline is chosen for each metric by itself, on the same rows: that errs in favour of baselines.
+
+    Args:
+        kind: as in `score_all`, and so the rest.
+        labels: see there.
+        chrom: see there.
+        candidates: at least one, names unique.
+        groups: see there.
+        num_replicates: see there.
+        seed: see there.
+        show: see there.
+
+    Returns:
+        One a candidate, in the order given: {"name", "baseline", "direction", "metrics": metric → {value, low, high},
+        "difference": metric → {against, value, low, high}}; no difference of a baseline or where there is none. Of
+        labels 0 and 1 also "by_chromosome": name → {variants, auprc}, NaN where there is one class.
+    """
+    values = {one.name: one.values for one in candidates}
+    scores = score_all(kind, labels, chrom, values, groups, num_replicates=num_replicates, seed=seed, show=show)
+    rows = []
+    for one in candidates:
+        mine = scores[one.name]
+        row = {"name": one.name, "baseline": one.baseline, "direction": one.direction}
+        row["metrics"] = {key: interval(mine.values[key], mine.replicates[key]) for key in METRICS[kind]}
+        if kind == "binary":
+            row["by_chromosome"] = by_chromosome(labels, one.values, chrom)
+        row["difference"] = {}
+        for key in METRICS[kind] if not one.baseline else ():
+            best = best_baseline(candidates, scores, key)
+            if best is not None:
+                row["difference"][key] = {"against": best} | paired_difference([mine], [scores[best]], key)
+        rows.append(row)
+    return rows
+
+
+def by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return chromosome → {variants, auprc}, in the order they are met; AUPRC is NaN where there is one class."""
+    found = {}
+    for name, rows, positive, order, ends in _by_chromosome(labels, values, chrom):
+        auprc = weighted.ranking(np.ones((1, len(rows))), positive, order, ends)["auprc"]
+        found[str(name)] = {"variants": len(rows), "auprc": float(auprc[0])}
+    return found
+
+
+def best_baseline(candidates: Sequence[Candidate], scores: Mapping[str, Scores], metric: str) -> str | None:
+    """Return the name of the baseline of greatest value, None where none has one."""
+    known = [one.name for one in candidates if one.baseline and not np.isnan(scores[one.name].values[metric])]
+    return max(known, key=lambda name: scores[name].values[metric]) if known else None
+
+
+def _binary(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> Statistic:
+    positive, (order, ends) = labels == 1, weighted.tied_order(values)
+    parts = [part for _, *part in _by_chromosome(labels, values, chrom)]
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found = weighted.ranking(weights, positive, order, ends)
+        if len(parts) == 1:
+            return found | {"auprc_by_chrom": found["auprc"]}
+        each = [weighted.ranking(weights[:, rows], *rest)["auprc"] for rows, *rest in parts]
+        size = [weights[:, rows].sum(axis=1) for rows, *_ in parts]
+        return found | {"auprc_by_chrom": _weighted_mean(np.array(each), np.array(size))}
+
+    return statistic
+
+
+def _by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> list[tuple]:
+    """Return name, row numbers, positive, and the two of `weighted.tied_order`, of each chromosome."""
+    found = []
+    for name in dict.fromkeys(chrom):
+        rows = np.flatnonzero(chrom == name)
+        found.append((name, rows, labels[rows] == 1, *weighted.tied_order(values[rows])))
+    return found
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average (K, R) over K, NaN left out; NaN where nothing is left."""
+    known = ~np.isnan(values)
+    total = np.where(known, weights, 0).sum(axis=0)
+    return np.where(
+        total > 0, (np.where(known, values, 0) * weights).sum(axis=0) / np.where(total > 0, total, 1), np.nan
+    )
+
+
+def _regression(labels: np.ndarray, values: np.ndarray) -> Statistic:
+    orders = weighted.tied_order(labels), weighted.tied_order(values)
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        pearson = weighted.agreement(weights, labels, values)["pearson"]
+        return {"spearman": weighted.spearman(weights, *orders), "pearson": pearson}
+
+    return statistic

@@ -1,0 +1,236 @@
+"""A backbone with a head for labels: one answer a sequence, or one at every base.
+
+    tokens → backbone (B, L, D) → pooling (B, D) → head (B, outputs)
+                                → the token over each base (B, W, D) → head (B, W, outputs)
+
+The backbone is any that AutoModel opens. A sequence that is longer than the model comes in pieces, whose pooled vectors
+are averaged before the head.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.pytorch_utils import Conv1D
+
+from genolm.models.safe_loading import ModelError, check_config, check_weights, without_bars
+
+POOLING = ("mean", "cls", "attention")
+READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": ["out_proj"], "falcon_h1": ["out_proj"]}
+"""Model type → linear maps whose kernels on a GPU take the weight itself, past any adapter. Source: PEFT's list."""
+
+
+class LabelConfig(PreTrainedConfig):
+    """What decides a labelled model.
+
+    Attributes:
+        backbone: the backbone's configuration, `model_type` in it.
+        pooling: mean over all tokens but padding, the first token (`cls`), or a learnt weighting (`attention`).
+        per_base: answers at every base instead of one a sequence.
+        dropout: before the head.
+        hidden_size: of the backbone.
+        num_labels: outputs of the head.
+    """
+
+    model_type = "genolm-labels"
+
+    backbone: dict = field(default_factory=dict)
+    pooling: str = "mean"
+    per_base: bool = False
+    dropout: float | int = 0.0
+    hidden_size: int = 0
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs):
+        """Refuse a pooling that is none."""
+        super().__post_init__(**kwargs)
+        if self.pooling not in POOLING:
+            raise ValueError(f"pooling is {self.pooling!r}; allowed: {', '.join(POOLING)}")
+
+
+class LabelModel(PreTrainedModel):
+    """A backbone, pooling, and a linear head."""
+
+    config_class = LabelConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(self, config: LabelConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.backbone = fresh_backbone(config.backbone) if backbone is None else backbone
+        self.weigh = nn.Linear(config.hidden_size, 1) if config.pooling == "attention" else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden_size, config.num_labels or 1)
+        if backbone is None:
+            self.post_init()
+        else:  # whose weights are learnt already
+            for module in (self.weigh, self.head):
+                if module is not None:
+                    nn.init.normal_(module.weight, std=config.initializer_range)
+                    nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pieces: torch.Tensor | None = None,
+        token_of_base: torch.Tensor | None = None,
+        **_,
+    ) -> SequenceClassifierOutput:
+        """Return logits (B, outputs), or (B, W, outputs) per base.
+
+        Args:
+            input_ids: (P, L), rows or pieces of rows.
+            attention_mask: (P, L), 0 at padding.
+            pieces: (B, P), the share of each piece in a row's vector; None where a row is one piece.
+            token_of_base: (B, W) int64, which token speaks for a base.
+        """
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.config.per_base:
+            assert token_of_base is not None
+            at = token_of_base.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+            return SequenceClassifierOutput(logits=self.answer(hidden.gather(1, at)))
+        return SequenceClassifierOutput(logits=self.answer(self.pool(hidden, attention_mask, pieces)))
+
+    def answer(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return logits (…, outputs) of vectors (…, D), never rounded to bf16, where many rows would tie."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.head(self.dropout(vectors.to(self.head.weight.dtype)))
+
+    def pool(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, pieces: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return one vector a row, (B, D), of hidden states (P, L, D)."""
+        hidden = hidden.float()  # a mean of bf16 numbers would be rounded again
+        keep = torch.ones_like(hidden[..., 0]) if attention_mask is None else attention_mask.to(hidden.dtype)
+        if self.config.pooling == "cls":
+            pooled = hidden[:, 0]
+        elif self.weigh is None:
+            pooled = (hidden * keep.unsqueeze(-1)).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
+        else:
+            score = self.weigh(hidden.to(self.weigh.weight.dtype)).squeeze(-1).float()
+            pooled = (hidden * score.masked_fill(keep == 0, -torch.inf).softmax(1).unsqueeze(-1)).sum(1)
+        return pooled if pieces is None else pieces.to(pooled.dtype) @ pooled
+
+
+def fresh_backbone(config: dict[str, Any]) -> PreTrainedModel:
+    """Return a backbone with fresh weights; `config` is its configuration as plain data."""
+    settings = copy.deepcopy(config)
+    return _without_pooler(AutoModel.from_config, AutoConfig.for_model(settings.pop("model_type"), **settings))
+
+
+def open_backbone(folder: Path) -> PreTrainedModel:
+    """Open the backbone of a pretrained model; nothing is downloaded, no code of it is run and no pickle is opened.
+
+    Raises:
+        ModelError: there are no safetensors, or transformers cannot open them without code from elsewhere.
+    """
+    try:
+        check_weights(folder)
+        check_config(folder / "config.json")
+    except (ValueError, OSError) as error:
+        raise ModelError(f"model: {error}") from None
+    try:
+        return opened(AutoModel, folder, _without_pooler)
+    except ModelError:
+        raise
+    except Exception as error:  # as many kinds as there are things that a folder can hold
+        remote = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
+        raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
+
+
+def opened(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
+    """Open a model whose every weight is in the folder; weights that it does not want, such as heads, are left there.
+
+    Args:
+        kind: an Auto class or a model class.
+        folder: as `check_weights` found it.
+        make: calls `from_pretrained`.
+
+    Raises:
+        ModelError: a weight is not there, and would be drawn afresh in silence.
+    """
+    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    with without_bars():
+        model, found = make(kind.from_pretrained, folder, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise ModelError(
+            f"{folder}: {len(missing):,} weights of its {model.config.model_type} are not there ({some}); config.json "
+            "and the weights are of different models, or the folder was copied in part"
+        )
+    return model
+
+
+def _without_pooler(make, *args, **kwargs) -> PreTrainedModel:
+    """Make a backbone without the dense layer that BERT's kind has above the first token: nothing here uses it."""
+    try:
+        return make(*args, add_pooling_layer=False, **kwargs)
+    except TypeError as error:
+        if "add_pooling_layer" not in str(error):
+            raise
+        return make(*args, **kwargs)
+
+
+def on_backbone(backbone: PreTrainedModel, num_outputs: int, **settings) -> LabelModel:
+    """Return a model with a fresh head on a backbone; `settings` are pooling, per_base and dropout."""
+    config = backbone.config.to_dict()
+    for key in ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"):
+        config.pop(key, None)
+    settings |= {"num_labels": num_outputs, "hidden_size": backbone.config.hidden_size}
+    return LabelModel(LabelConfig(backbone=config, **settings), backbone)
+
+
+def linear_maps(model: LabelModel) -> list[str]:
+    """Return the names of the backbone's linear maps that an adapter can learn on.
+
+    They are found by running a few tokens. A map must be called: of an implicit filter only the weights are used, and
+    an adapter would change nothing. And what it gives must reach the hidden states: that of BERT's pooler does not.
+    """
+    left_out = READS_WEIGHTS.get(model.config.backbone.get("model_type", ""), [])
+    given: dict[str, Any] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output, name=name: given.__setitem__(name, output))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and name.startswith("backbone.")
+    ]
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.enable_grad(), _gathered(model):
+            tokens = torch.ones(1, 8, dtype=torch.int64, device=device)
+            hidden = model.backbone(input_ids=tokens).last_hidden_state
+            reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    used = [name for name, gradient in zip(given, reached, strict=True) if gradient is not None]
+    return [name for name in used if name.rpartition(".")[2] not in left_out]
+
+
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[None]:
+    """Hold all weights on every rank meanwhile, where ZeRO-3 has spread them as they were read."""
+    spread = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not spread:
+        yield
+        return
+    import deepspeed  # type: ignore[import-not-found]
+
+    with deepspeed.zero.GatheredParameters(spread):
+        yield
+
+
+AutoConfig.register(LabelConfig.model_type, LabelConfig)
+AutoModelForSequenceClassification.register(LabelConfig, LabelModel)

@@ -1,0 +1,1 @@
+"""FLOPs, memory and days of a recipe before anything runs."""

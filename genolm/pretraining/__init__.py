@@ -1,0 +1,1 @@
+"""Genomes to a pretrained model: build, run, evaluate."""

@@ -1,0 +1,1 @@
+"""Comparison page, mutation page, model card and figures."""

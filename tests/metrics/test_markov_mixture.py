@@ -1,0 +1,116 @@
+import gzip
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from genolm.genome.alphabet import BASE_INDEX, letters, reverse_complement, text
+from genolm.metrics import markov, markov_mixture
+from genolm.metrics.markov_mixture import MIXED_ORDERS, fit_mixture
+
+
+def random_dna(length, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+@pytest.fixture(scope="module")
+def repeats():
+    """Training and held-out sequence, random but for 20 stretches of 300 bp that come again on the other strand."""
+    stretches = [random_dna(300, seed) for seed in range(20)]
+    parts = []
+    for number, stretch in enumerate(stretches):
+        parts += [stretch, random_dna(900, 100 + number), text(reverse_complement(letters(stretch)))]
+    held_out = random_dna(500, 50) + stretches[3] + random_dna(500, 51)
+    return letters("".join(parts)), letters(held_out)
+
+
+@pytest.fixture(scope="module")
+def fitted(repeats):
+    return fit_mixture([repeats[0]])
+
+
+def test_probabilities_add_up_and_depend_on_what_stands_before_only(fitted, repeats):
+    piece = repeats[1]
+    place = 650
+    total = 0.0
+    for base in "ACGT":
+        other = piece.copy()
+        other[place] = ord(base)
+        other[place + 1 :] = letters("A" * (len(piece) - place - 1))
+        bits = fitted.bits(other)
+        np.testing.assert_array_equal(bits[:place], fitted.bits(piece)[:place])
+        total += 2.0 ** -bits[place]
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_what_comes_again_is_told_from_what_does_not(fitted, repeats):
+    train, piece = repeats
+    ladder = markov.fit([train], range(17), alpha=1 / 16)
+    inside, outside = slice(532, 800), np.r_[0:500, 832 : len(piece)]
+    bits = fitted.bits(piece)
+    assert bits[inside].mean() < 0.5
+    assert bits[outside].mean() < 2.1
+    assert bits.mean() < min(ladder.bits(piece)[order].mean() for order in range(17))
+
+
+@pytest.mark.parametrize("block_bases", [97, 250])
+def test_blocks_change_nothing(fitted, repeats, monkeypatch, block_bases):
+    whole = fitted.bits(repeats[1])
+    monkeypatch.setattr(markov, "BLOCK_BASES", block_bases)
+    np.testing.assert_allclose(fitted.bits(repeats[1]), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(fitted, repeats):
+    again, other = fit_mixture([repeats[0]]), fit_mixture([repeats[0]], seed=1)
+    for mine, theirs in zip(fitted.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert any((mine != theirs).any() for mine, theirs in zip(fitted.weights, other.weights, strict=True))
+
+
+def test_letters_that_are_no_bases(fitted):
+    piece = letters("ACGTNNacgtRACGT")
+    bits = fitted.bits(piece)
+    np.testing.assert_array_equal(np.isnan(bits), BASE_INDEX[piece] > 3)
+    assert fitted.bits_per_base([piece, letters("NN"), letters("")]) == pytest.approx(np.nanmean(bits), rel=1e-6)
+    assert np.isnan(fitted.bits_per_base([letters("NN")]))
+
+
+def test_nothing_to_learn_from_costs_two_bits():
+    assert fit_mixture([]).bits_per_base([letters(random_dna(200, 0))]) == pytest.approx(2, abs=1e-5)
+
+
+def test_a_training_letter_does_not_see_itself():
+    """Of every letter, the counts after its context less its own occurrence on the strands it was counted on."""
+    sequence = random_dna(60, 0) + "N" + "ACGT" * 6 + random_dna(20, 1) + "AATT" * 5
+    ladder = markov.fit([letters(sequence)], MIXED_ORDERS)
+    logs, about, codes = markov_mixture._asked(ladder, BASE_INDEX[letters(sequence)], 0, seen=True)
+    strands = [sequence, text(reverse_complement(letters(sequence)))]
+    for k, order in enumerate(MIXED_ORDERS):
+        seen = Counter(
+            s[i : i + order + 1] for s in strands for i in range(len(s) - order) if "N" not in s[i : i + order + 1]
+        )
+        alpha = 1 if order <= 8 else 1 / 16
+        for i in range(len(sequence)):
+            context = sequence[max(i - order, 0) : i]
+            counts = np.zeros(4)
+            if len(context) == order and "N" not in context:
+                counts = np.array([float(seen[context + base]) for base in "ACGT"])
+                if sequence[i] != "N":
+                    kmer = context + sequence[i]
+                    counts["ACGT".index(sequence[i])] -= 1 + (kmer == text(reverse_complement(letters(kmer))))
+            expected = np.log((counts + alpha) / (counts.sum() + 4 * alpha))
+            assert (counts >= 0).all()
+            np.testing.assert_allclose(logs[i, k], expected, atol=1e-5)
+            assert about[i, k] == pytest.approx(np.log1p(counts.sum()), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_ecoli_anchor(data_dir):
+    """A mixture of twelve orders measured elsewhere reaches 1.893 on the last tenth, trained on the rest."""
+    with gzip.open(data_dir / "genomes/ecoli_K12_MG1655_NC_000913.3.fna.gz") as lines:
+        next(lines)
+        genome = letters(b"".join(line.strip() for line in lines))
+    cut = len(genome) * 9 // 10
+    found = fit_mixture([genome[:cut]]).bits_per_base([genome[cut:]])
+    print(f"{found:.4f} bits per base")
+    assert 1.87 < found < 1.893 + 0.005

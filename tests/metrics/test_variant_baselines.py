@@ -1,0 +1,209 @@
+"""Baselines by independent truth: the Markov ratio against whole sequences scored letter by letter."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from genolm.genome.alphabet import letters
+from genolm.metrics import markov
+from genolm.metrics.variant_baselines import (
+    contigs,
+    fit_markov,
+    from_reference,
+    gc_around,
+    transversions,
+    trimmed,
+)
+from genolm.metrics.variant_table import Variants
+
+COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+
+
+def variants(*rows):
+    """(chrom, 0-based start, ref, alt) as Variants."""
+    chrom, start, ref, alt = (np.array(column, dtype=object) for column in zip(*rows, strict=True))
+    labels = np.arange(len(rows)) % 2
+    return Variants(chrom, start.astype(np.int64), ref, alt, labels, "binary", {}, None, len(rows), {})
+
+
+def fasta(folder, **records):
+    path = folder / "g.fa"
+    path.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in records.items()))
+    return path
+
+
+def reverse(sequence):
+    return sequence.translate(COMPLEMENT)[::-1]
+
+
+def log_probability(sequence, order, counts):
+    """Sum of log p(letter | letters before it), letter by letter, by the definition at the top of markov.py."""
+    total = 0.0
+    for i, letter in enumerate(sequence):
+        if letter == "N":
+            continue
+        length = min(order, i, len(sequence[:i]) - 1 - sequence[:i].rfind("N"))
+        context = sequence[i - length : i]
+        seen = sum(counts[context + other] for other in "ACGT")
+        total += math.log((counts[context + letter] + 1) / (seen + 4))
+    return total
+
+
+def kmer_counts(sequence, order):
+    """Counts of every k-mer that `markov.fit` counts: each base once at the longest context, and its shorter ones."""
+    counts = Counter()
+    for strand in (sequence, reverse(sequence)):
+        for i in range(len(strand)):
+            for length in range(order + 1):
+                if i >= length and "N" not in strand[i - length : i + 1]:
+                    counts[strand[i - length : i + 1]] += 1
+    return counts
+
+
+@pytest.fixture(scope="module")
+def genome():
+    rng = np.random.default_rng(0)
+    sequence = "".join(rng.choice(list("ACGT"), 600, p=[0.4, 0.1, 0.2, 0.3]))
+    return sequence[:300] + "NN" + sequence[302:]
+
+
+PLACES = [
+    *[(300 + offset, 1, "") for offset in range(3, 9)],  # just behind an N
+    (0, 1, "A"),  # the first base of the contig, and the last
+    (599, 1, "T"),
+    (100, 1, "ACGTA"),
+    (200, 6, "A"),
+    (250, 4, "TTTT"),
+    (50, 3, "GGGGG"),
+    (590, 9, "C"),
+    (2, 1, "CA"),
+]
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 4])
+def test_the_markov_ratio_is_that_of_whole_sequences(tmp_path, genome, order):
+    rows = []
+    for start, length, alt in PLACES:
+        ref = genome[start : start + length]
+        alt = alt or "ACGT"["ACGT".index(ref) - 1]
+        rows.append(("chr1", start, ref, alt if alt != ref else "G" + alt))
+    path = fasta(tmp_path, chr1=genome.lower())
+    found, reasons = from_reference(variants(*rows), path, fit_markov([path], [order, 5]))
+    assert set(reasons) == {""}
+    counts = kmer_counts(genome, order)
+    for (_, start, ref, alt), value in zip(rows, found[f"markov-{order}"], strict=True):
+        changed = genome[:start] + alt + genome[start + len(ref) :]
+        expected = sum(
+            log_probability(strand(changed), order, counts) - log_probability(strand(genome), order, counts)
+            for strand in (str, reverse)
+        )
+        assert value == pytest.approx(expected, abs=2e-4), (start, ref, alt)
+
+
+def test_a_change_and_its_undoing_are_opposite(genome):
+    """On the genome with ALT, the ratio of going back to REF is minus the first one."""
+    from genolm.metrics.variant_baselines import markov_llr
+
+    ladder = markov.fit([letters(genome)], [3])
+    for start, ref, alt in [(70, genome[70:74], "T"), (80, genome[80], genome[80] + "CC"), (90, genome[90:93], "ACA")]:
+        changed = genome[:start] + alt + genome[start + len(ref) :]
+        there = markov_llr(ladder, letters(genome), variants(("1", start, ref, alt)), np.array([0]))[3]
+        back = markov_llr(ladder, letters(changed), variants(("1", start, alt, ref)), np.array([0]))[3]
+        assert there[0] == pytest.approx(-back[0], abs=1e-4) and there[0] != 0
+
+
+def test_spellings_of_one_deletion_agree(tmp_path):
+    path = fasta(tmp_path, one="GATTACACACACAGGTCCATAGGATC")
+    spelled = [("one", 4, "ACA", "A"), ("one", 5, "CA", ""), ("one", 6, "ACAC", "AC"), ("one", 10, "ACA", "A")]
+    spelled[1] = ("one", 9, "CACA", "CA")
+    found, _ = from_reference(variants(*spelled), path, fit_markov([path], [2]))
+    assert np.ptp(found["markov-2"]) < 1e-4 and abs(found["markov-2"][0]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("ref", "alt", "value"),
+    [
+        ("A", "G", 0),
+        ("C", "T", 0),
+        ("A", "C", 1),
+        ("G", "T", 1),
+        ("AC", "GA", 1),
+        ("CAT", "CGT", 0),  # one transition between shared letters
+        ("CAT", "AAG", 2),
+        ("A", "AT", 1),
+        ("ATTT", "A", 3),
+        ("ACG", "T", 3),
+        ("ACACA", "ACA", 2),
+    ],
+)
+def test_transversions(ref, alt, value):
+    assert transversions([ref], [alt])[0] == value
+
+
+def test_trimming_leaves_what_differs():
+    assert trimmed("CAT", "CGT") == ("A", "G")
+    assert trimmed("ATTT", "AT") == ("TT", "")
+    assert trimmed("A", "AA") == ("", "A")
+
+
+def test_gc_of_101_bp():
+    sequence = "G" * 40 + "A" * 100 + "n" * 200
+    found = gc_around(letters(sequence), np.array([0, 50, 90, 139, 250]))
+    # 51 bases of which 40; 40 of 101; none of 101 - 1; none; nothing known.
+    np.testing.assert_allclose(found, [40 / 51, 40 / 101, 0, 0, np.nan])
+
+
+def test_why_a_row_has_no_baseline(tmp_path):
+    path = fasta(tmp_path, chr1="ACGTACGTAC", MT="GGGGG")
+    rows = [
+        ("1", 0, "A", "C"),
+        ("chr1", 1, "G", "C"),
+        ("chr1", 8, "ACG", "A"),
+        ("X", 0, "A", "C"),
+        ("chrM", 4, "G", "A"),
+    ]
+    found, reasons = from_reference(variants(*rows), path, None)
+    assert list(reasons) == [
+        "",
+        "REF differs from --fasta",
+        "beyond the end of its contig",
+        "contig not in --fasta",
+        "",
+    ]
+    assert list(found) == ["gc"]
+    np.testing.assert_allclose(found["gc"], [0.5, np.nan, np.nan, np.nan, 1])
+
+
+def test_names_that_need_a_table(tmp_path):
+    path = fasta(tmp_path, weird="ACGT", more="ACGT")
+    rows = variants(("chrM", 1, "C", "T"), ("chrM", 2, "G", "T"))
+    with pytest.raises(ValueError, match="variants are on chrM, its contigs are weird, more; --aliases FILE"):
+        from_reference(rows, path, None)
+    _, reasons = from_reference(rows, path, None, {"chrM": "weird"})
+    assert set(reasons) == {""}
+
+
+def test_another_assembly_is_an_error(tmp_path):
+    path = fasta(tmp_path, chr1="ACGTACGTAC")
+    rows = variants(("1", 0, "C", "A"), ("1", 1, "G", "A"), ("1", 2, "G", "A"))
+    with pytest.raises(
+        ValueError, match=r"2 of 3 variants have another REF than --fasta: at 1:1 REF is C, chr1 of .* has A"
+    ):
+        from_reference(rows, path, None)
+
+
+def test_two_contigs_of_one_name(tmp_path):
+    path = fasta(tmp_path, chrM="ACGT", MT="ACGT")
+    with pytest.raises(ValueError, match="contigs 'chrM' and 'MT' both answer to 'MT'"):
+        from_reference(variants(("M", 0, "A", "C")), path, None)
+
+
+def test_contigs_come_whole_and_training_may_repeat_a_name(tmp_path):
+    path = tmp_path / "t.fa"
+    path.write_text(">a x\nACG\nTTT\n>a y\nGG\n")
+    assert [(name, bytes(part)) for name, part in contigs(path, rename=True)] == [("a", b"ACGTTT"), ("a#2", b"GG")]
+    with pytest.raises(ValueError, match="already on line 1"):
+        list(contigs(path))
+    assert fit_markov([path, path], [0]).counts[0].sum() == 2 * 2 * 8
