@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genolm.benchmarking.jobs import Job, last_line
 from genolm.benchmarking.sweep_space import Range, Space, with_values
-from genolm.config.provenance import write_text
+from genolm.config.files import write_text
 from genolm.config.recipes import flat, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.validate import check_recipe
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
 from genolm.reports.sweep_figure import sweep_figure
-from genolm.training.processes import Job, last_line
 
 
 class Search:

@@ -33,7 +33,7 @@ def benchmark(
 
     Example: genolm benchmark recipes/benchmarks/gue.yaml defaults.model=runs/first --out runs/gue --jobs 2
     """
-    from genolm.config.provenance import refuse_other
+    from genolm.config.files import refuse_other
     from genolm.finetuning.validate import check_recipe
 
     runs = read_suite(suite, overrides or [], out)
@@ -73,10 +73,10 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
     """Run what is left, and return the runs that failed with their last words."""
     import yaml
 
-    from genolm.config.provenance import write_text
+    from genolm.benchmarking.jobs import Job, last_line, run_jobs, visible_gpus
+    from genolm.config.files import folder_lock, write_text
     from genolm.config.recipes import to_dict
     from genolm.models.label_folder import model_folder
-    from genolm.training.processes import Job, last_line, locked, run_jobs, visible_gpus
 
     left = [run for run in runs if not run.done]
     # Fetched once, not by all runs together; and one that is missing is told before anything is spent.
@@ -108,7 +108,7 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
             live.update(board.table(), refresh=True)
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with locked(out), Live(console=console, auto_refresh=False, transient=True) as live:
+    with folder_lock(out), Live(console=console, auto_refresh=False, transient=True) as live:
         try:
             run_jobs(jobs(), at_once or max(1, len(visible_gpus())), ended, tick)
         except KeyboardInterrupt:

@@ -104,7 +104,7 @@ def evaluate_run(run: str, overrides: list[str] | None) -> None:
     """Measure bits per base of a run on its test regions, or on others, write metrics.json and print a table."""
     import torch
 
-    from genolm.config.provenance import write_text
+    from genolm.config.files import write_text
     from genolm.config.recipes import PretrainRecipe
     from genolm.config.yaml import load_settings
     from genolm.data.collate import hide_all

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.config.provenance import write_text
+from genolm.config.files import write_text
 from genolm.config.recipes import FinetuneRecipe
 from genolm.config.yaml import SettingsError, load_settings
 

@@ -117,7 +117,7 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
     import numpy as np
 
     import genolm
-    from genolm.config.provenance import write_text
+    from genolm.config.files import write_text
     from genolm.genome.alphabet import BASE_INDEX, text
     from genolm.reports.mutation_figure import mutation_figure
     from genolm.reports.mutation_map import MutationMap, bits_of, limit_of

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 import genolm
-from genolm.config.provenance import versions, write_provenance, write_text
+from genolm.config.files import write_text
+from genolm.config.provenance import versions, write_provenance
 from genolm.config.recipes import PretrainRecipe, flat, recipe_hash, to_dict
 from genolm.config.yaml import SettingsError, load_settings
 

@@ -209,7 +209,7 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
     from rich.table import Table
 
     import genolm
-    from genolm.config.provenance import write_text
+    from genolm.config.files import write_text
     from genolm.reports.figures import score_histogram
     from genolm.variants.alleles import STATUSES
     from genolm.variants.indel_background import z_scores

@@ -36,7 +36,7 @@ def sweep(
 
     Example: genolm sweep recipes/quickstart/sweep.yaml labels.table=promoters.csv --trials 20 --out runs/sweep
     """
-    from genolm.config.provenance import refuse_other
+    from genolm.config.files import refuse_other
     from genolm.finetuning.build import read_split
     from genolm.finetuning.validate import check_recipe
     from genolm.models.label_folder import model_folder
@@ -82,11 +82,12 @@ def with_study(
     values: dict[str, Any], space: Space, metric: str, seed: int, trials: int, at_once: int, out: Path
 ) -> None:
     """Run the trials that are left, and write what came of all."""
+    from genolm.benchmarking.jobs import run_jobs, visible_gpus
     from genolm.benchmarking.sweep_study import Search
-    from genolm.training.processes import locked, run_jobs, visible_gpus
+    from genolm.config.files import folder_lock
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with locked(out):
+    with folder_lock(out):
         search = Search(values, space, metric, seed, out, console)
         with Live(console=console, auto_refresh=False, transient=True) as live:
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from genolm.config.provenance import write_text
+from genolm.config.files import write_text
 from genolm.config.recipes import DataRecipe, PretrainRecipe
 from genolm.config.yaml import SettingsError
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from genolm.config.provenance import refuse_other, versions, write_text
+from genolm.config.files import refuse_other, write_text
+from genolm.config.provenance import versions
 from genolm.genome.chromosomes import canonical
 from genolm.metrics import weighted_metrics as weighted
 from genolm.metrics.comparison import without_nan
@@ -96,7 +97,7 @@ def write_variant_evaluation(
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(f"{count} tracks are named {name!r} by their files; give each file its own name")
-    refuse_other(out, WRITTEN, "evaluation of variants")
+    refuse_other(out, WRITTEN, "variant evaluation")
     columns, signs = _signs(scores)
     read = read_variants(path, label, other=other, scores=columns, positive=positive, negative=negative, group=group)
     for note in read.notes:

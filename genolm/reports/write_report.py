@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genolm.config.provenance import refuse_other, versions, write_text
+from genolm.config.files import refuse_other, write_text
+from genolm.config.provenance import versions
 from genolm.metrics.comparison import compare, without_nan
 from genolm.metrics.runs import group, read_run
 from genolm.reports.page import page

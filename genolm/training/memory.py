@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from genolm.config.provenance import write_text
+from genolm.config.files import write_text
 from genolm.training.signals import Ended, OutOfMemory, Refit
 
 FITTED = "fitted_batch.json"

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainingArguments
 
-from genolm.config.provenance import refuse_links
+from genolm.config.files import folder_lock, refuse_links
 from genolm.config.yaml import SettingsError
 from genolm.models.precision import set_deterministic
 from genolm.training import malloc
@@ -20,7 +20,6 @@ from genolm.training.checkpoint import steps
 from genolm.training.launch import shard_on_cpu, wrapper_to_be
 from genolm.training.log import samples_per_step
 from genolm.training.memory import FITTED, ended_by, fitted, gibibytes, peak_bytes
-from genolm.training.processes import locked
 from genolm.training.resume import Now, choose
 from genolm.training.signals import Ended, Stopped
 from genolm.training.trainer import WeightedTrainer
@@ -56,7 +55,7 @@ def open_run(
     if state.is_main_process:
         run_dir.mkdir(parents=True, exist_ok=True)
         refuse_links(run_dir)
-        held.enter_context(locked(run_dir))
+        held.enter_context(folder_lock(run_dir))
     check_shared(run_dir, state)
     return arguments, state
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from genolm.config.files import folder_lock
 from genolm.genome.store import Store
 from genolm.models.language_model import LanguageModel, open_language_model
 from genolm.training import malloc
-from genolm.training.processes import locked
 from genolm.training.signals import end_alone, lost_ranks
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.reference import open_genome
@@ -136,7 +136,7 @@ def zero_shot(
         if state.is_main_process:
             refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder))
+            held.enter_context(folder_lock(folder))
         try:
             with state.main_process_first():
                 store = open_genome(fasta, folder / "genome")

@@ -12,10 +12,10 @@ import yaml
 from motif_tables import motif_table
 
 from genolm.benchmarking import suite as suites
+from genolm.benchmarking.jobs import last_line
 from genolm.benchmarking.suite import changed, merged, read_suite, select
 from genolm.commands.benchmark import benchmark
 from genolm.finetuning.validate import check_recipe
-from genolm.training.processes import last_line
 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "use_cpu": True}
 
@@ -137,7 +137,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").touch()
-    with pytest.raises(ValueError, match=r"holds 'thesis.doc', which is no benchmark"):
+    with pytest.raises(ValueError, match=r"holds 'thesis.doc', which does not belong to a benchmark"):
         run(write_suite(tmp_path), tmp_path / "out")
 
 

@@ -129,14 +129,14 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys):
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     run = make_run(tmp_path / "a", "lora", num_rows=30)
     before = (run / "metrics.json").read_bytes()
-    with pytest.raises(ValueError, match="which is no comparison; give a new folder"):
+    with pytest.raises(ValueError, match="which does not belong to a comparison; give a new folder"):
         run_compare([run], run)
     only_metrics = tmp_path / "b"
     only_metrics.mkdir()
     (only_metrics / "metrics.json").write_bytes(before)
     with pytest.raises(ValueError, match=r"holds a metrics.json that is no comparison"):
         run_compare([run], only_metrics)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         run_compare([run], run / "recipe.yaml")
     assert (run / "metrics.json").read_bytes() == before
 

@@ -190,7 +190,7 @@ def test_drawn_by_group(call, tmp_path, genome):
         (["--variants", "v.tsv", "--label", "label", "--out", "o", "--train-fasta", "g.fa"], "needs --fasta"),
         (["--variants", "v.tsv", "--label", "label", "--out", "o", "--scores", ""], "--scores has an empty name"),
         (["--variants", "v.tsv", "--label", "label", "--out", "o", "--markov-orders", "x"], "--markov-orders is 'x'"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "."], "which is no evaluation of variants"),
+        (["--variants", "v.tsv", "--label", "label", "--out", "."], "which does not belong to a variant evaluation"),
         (["--variants", "v.tsv", "--label", "label", "--out", "o", "--replicates", "0"], "--replicates is 0"),
         (["--variants", "v.tsv", "--label", "label", "--out", "o", "--track", "t.wig", "--track", "t.wig"], "2 tracks"),
         (

@@ -5,8 +5,8 @@ asked to stop, save a checkpoint, and are waited for. Whatever works in a folder
 torch, so that a command which only needs the lock waits for nothing.
 """
 
+import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import signal
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from genolm.config.files import folder_lock
 from genolm.config.yaml import SettingsError
 
 PATIENCE = 120.0
@@ -129,34 +130,12 @@ def _stop_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Refuse a folder that another process is at work in; the lock goes with this process, however it ends."""
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            # A lock of the process alone: data loader workers that outlive it by seconds must not hold it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"another process is at work in {run_dir}; wait for it, or name another folder"
-            ) from None
-        except OSError:
-            pass  # a disk without locks
-        yield
-
-
 def _wait_for(folder: Path) -> None:
     """Wait while another process trains in a folder: one left over from before, that is saving itself."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and (folder / ".lock").is_file():
-        with (folder / ".lock").open("r+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(0.5)
-            except OSError:  # a disk without locks
-                return
+    with contextlib.suppress(SettingsError):
+        if (folder / ".lock").is_file():
+            with folder_lock(folder, PATIENCE):
+                pass
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
