@@ -1,12 +1,15 @@
 # make demo   set everything up, simulate a genome of known entropy and train on it
-# make test   set everything up and run every test;  make test-fast leaves out the slow ones
+# make test   set everything up, lint, and run the tests;  make test-fast leaves out the slow ones
+# make test-nightly   the long proofs: every published recipe, many random kills, the GPU check on a CPU
 # make check  lint and types
 # make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
 # make bench-gpu   those that ask for a GPU, into benchmarks/RESULTS-gpu.md
 PYTHON ?= python3
 BIN := .venv/bin
+# Neighbouring tests stay on one worker, which keeps the fixtures they share; an idle worker takes from a busy one.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-fast check bench bench-gpu clean
+.PHONY: demo test test-fast test-nightly check bench bench-gpu clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,10 +21,13 @@ demo: .venv/.installed
 	$(BIN)/genolm demo --out runs/demo
 
 test: .venv/.installed check
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST) -m "not nightly"
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(PYTEST) -m "not slow and not nightly"
+
+test-nightly: .venv/.installed
+	$(PYTEST) -m nightly
 
 check: .venv/.installed
 	$(BIN)/ruff check .
