@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -60,12 +61,27 @@ def write_recipe(folder: Path, architecture: str = "bert", name: str = "recipe",
     return path
 
 
-def _child(arguments: list[str], out: str, env: dict[str, str], before: Callable | None) -> None:
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | env)
+def _write_to(out: str) -> None:
+    """Send whatever this process prints to the end of a file."""
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", 1)
+
+
+def _run_script(path: str, arguments: list[str], out: str) -> None:
+    _write_to(out)
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    try:
+        runpy.run_path(path, run_name="__main__")
+    finally:
+        sys.stdout.flush()
+
+
+def _child(arguments: list[str], out: str, env: dict[str, str], before: Callable | None) -> None:
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | env)
+    _write_to(out)
     if before is not None:
         before()
     from genolm.cli import main
@@ -105,6 +121,14 @@ def killer() -> str:
     return str(library)
 
 
+def fork(function: Callable, *arguments) -> BaseProcess:
+    """Start a function in a process that has imported everything already."""
+    _ensure_server()
+    process = SERVER.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def start(
     recipe: Path,
     *changes: str,
@@ -117,23 +141,24 @@ def start(
     """Start a command in one process, or in one for each rank, and return the processes; output: `*.out`."""
     run_dir = next((c.partition("=")[2] for c in changes if c.startswith("run_dir=")), str(recipe.parent / "run"))
     processes = []
-    _ensure_server()
     shared = profile_env(profile, ranks) if profile else {}
     for rank in range(ranks):
         mine = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if profile else {}
         arguments = ([command, str(recipe), *changes], f"{run_dir}.{rank}.out", shared | mine | env, before)
-        process = SERVER.Process(target=_child, args=arguments)
-        process.start()
-        processes.append(process)
+        processes.append(fork(_child, *arguments))
     return processes
 
 
-def verb(arguments: list[str], out: Path, timeout: float = 120, **env: str) -> int | None:
-    """Run any verb to its end in a process of its own, without a terminal; its output goes to a file."""
-    _ensure_server()
-    process = SERVER.Process(target=_child, args=(arguments, str(out), env, None))
-    process.start()
+def verb(arguments: list[str], out: Path, timeout: float = 120, folder: Path | None = None, **env: str) -> int | None:
+    """Run any verb in a folder, in a process of its own, without a terminal; its output goes to a file."""
+    before = functools.partial(os.chdir, folder) if folder else None
+    process = fork(_child, arguments, str(out), env, before)
     return finish([process], timeout)[0]
+
+
+def script(path: Path, arguments: list[str], out: Path, timeout: float = 60) -> int | None:
+    """Run a Python file to its end in a process of its own; its output goes to a file."""
+    return finish([fork(_run_script, str(path), arguments, str(out))], timeout)[0]
 
 
 def profile_env(profile: str, ranks: int) -> dict[str, str]:

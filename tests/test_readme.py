@@ -1,97 +1,182 @@
-"""The README tells the truth: its commands run, its list of folders is whole."""
+"""The README is true: each of its commands runs, its keys, tokenizers and folders are those that there are."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 
-# What shortens a command of the README, so that all of them run in a test.
-SHORTER = [
-    *("training.max_steps=2", "training.per_device_train_batch_size=2", "evaluation.max_bp=2000"),
-    *("evaluation.markov_orders=[2]", "model.num_hidden_layers=1"),
-]
+from genolm.config import recipes
 
-
-def blocks(readme: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.slow
-def test_every_command_of_the_readme_runs(project_dir, tmp_path):
-    readme = (project_dir / "README.md").read_text()
-    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
-    (tmp_path / "genome.fa").write_text(f">one\n{letters}\n")
-    (tmp_path / "genes.bed").write_text("one\t37000\t37200\tgene\n")
-    # Two classes that letters tell apart, within the 512 bp of the models above.
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line]
+ENV = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+# What shortens a command, so that all of them run in a test.
+STEPS = ["training.max_steps=2", "training.per_device_train_batch_size=2"]
+TINY = {
+    "pretrain": [*STEPS, "evaluation.max_bp=2000", "evaluation.markov_orders=[2]", "model.num_hidden_layers=1"],
+    "finetune": [*STEPS, "stopping.evaluations=1"],
+    "demo": ["--steps", "2"],
+    "scan": ["--window", "64"],
+    "sweep": [*STEPS, "stopping.evaluations=1"],
+}
+
+
+def output(words: list[str]) -> str:
+    """What a command writes: its run_dir, or its --out."""
+    run_dir = next((word.partition("=")[2] for word in words if word.startswith("run_dir=")), "")
+    return run_dir or (words[words.index("--out") + 1] if "--out" in words else "")
+
+
+def inputs(words: list[str]) -> set[str]:
+    """Every path that a command may read, which includes a run folder that it resumes."""
+    return {word.rpartition("=")[2] for word in words}
+
+
+@dataclass
+class Workshop:
+    """A folder in which commands of the README run once each, after those that write what they read."""
+
+    folder: Path
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def make(self, paths: set[str], before: int) -> None:
+        """Run the earlier commands that first write any of these paths."""
+        for number, line in enumerate(COMMANDS[:before]):
+            written = output(shlex.split(line))
+            if written in paths and not (self.folder / written).exists():
+                self.run(number)
+
+    def run(self, number: int) -> None:
+        line = COMMANDS[number]
+        if line not in self.failed:
+            program, command, *rest = shlex.split(line)
+            assert program == "genolm"
+            self.make(inputs(rest), number)
+            words, out = [command, *rest, *TINY.get(command, [])], self.folder / f"{number}.out"
+            code = runs.verb(words, out, timeout=300, folder=self.folder, **ENV)
+            self.failed[line] = f"exit code {code}\n{out.read_text()}" if code else ""
+        assert not self.failed[line], f"{line}\n{self.failed[line]}"
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
+    (folder / "genome.fa").write_text(f">one\n{sequence}\n")
+    (folder / "genes.bed").write_text("one\t37000\t37200\tgene\n")
+    # Two classes that composition tells apart, within the 512 bp of the models above.
     rows = [(np.random.default_rng(i).choice(list("ACGT" if i % 2 else "ACGTTT"), 120), i % 2) for i in range(80)]
-    (tmp_path / "labels.csv").write_text("sequence,label\n" + "".join(f"{''.join(x)},{y}\n" for x, y in rows))
-    (tmp_path / "new.fa").write_text(f">new\n{letters[:200]}\n")
-    variants = [
-        ("one", at, letters[at - 1], "ACGT"[("ACGT".index(letters[at - 1]) + 1) % 4]) for at in range(1000, 1020)
-    ]
+    (folder / "labels.csv").write_text("sequence,label\n" + "".join(f"{''.join(x)},{y}\n" for x, y in rows))
+    (folder / "new.fa").write_text(f">new\n{sequence[:200]}\n")
+    alts = dict(zip("ACGT", "CGTA", strict=True))
+    variants = [(at, sequence[at - 1], alts[sequence[at - 1]]) for at in range(1000, 1020)]
     columns = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    rows = [f"{chrom}\t{at}\t.\t{ref}\t{alt}\t.\t.\t.\n" for chrom, at, ref, alt in variants]
-    (tmp_path / "variants.vcf").write_text(columns + "".join(rows))
-    rows = [f"{chrom}\t{at}\t{ref}\t{alt}\t{at % 2}\n" for chrom, at, ref, alt in variants]
-    (tmp_path / "labelled.tsv").write_text("chrom\tpos\tref\talt\tpathogenic\n" + "".join(rows))
-    (tmp_path / "recipes").symlink_to(project_dir / "recipes")
-    env = os.environ | {"PYTHONPATH": str(project_dir), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
-    lines = [line for block in blocks(readme, "bash") for line in block.splitlines() if line]
-    assert len(lines) >= 9
-    for line in lines:
-        words = shlex.split(line)
-        if "pretrain" in words:
-            words += SHORTER
-        elif "finetune" in words:
-            words += ["training.max_steps=2", "training.per_device_train_batch_size=2", "stopping.evaluations=1"]
-        elif "demo" in words:
-            words += ["--steps", "2"]
-        starts = {"genolm": ["-m", "genolm"], "accelerate": ["-m", "accelerate.commands.accelerate_cli"]}
-        command = [sys.executable, *starts[words[0]], *words[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-    for code in blocks(readme, "python"):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
-        assert done.returncode == 0, done.stderr
-        assert "torch.Size([1, 10, 16])" in done.stdout
+    records = "".join(f"one\t{at}\t.\t{ref}\t{alt}\t.\t.\t.\n" for at, ref, alt in variants)
+    (folder / "variants.vcf").write_text(columns + records)
+    labelled = "".join(f"one\t{at}\t{ref}\t{alt}\t{at % 2}\n" for at, ref, alt in variants)
+    (folder / "labelled.tsv").write_text("chrom\tpos\tref\talt\tpathogenic\n" + labelled)
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    return Workshop(folder)
 
 
 @pytest.mark.slow
-def test_every_benchmark_starts(project_dir):
-    paths = sorted((project_dir / "benchmarks").glob("*.py"))
-    assert len(paths) >= 7
-    env = os.environ | {"PYTHONPATH": str(project_dir)}
-    for path in paths:
-        done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, env=env)
-        assert done.returncode == 0, f"{path.name}: {done.stderr}"
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=COMMANDS)
+def test_a_command_runs(workshop, number):
+    workshop.run(number)
 
 
-def test_every_folder_has_its_line(project_dir):
-    listing = blocks((project_dir / "README.md").read_text(), "text")[0]
+@pytest.mark.slow
+def test_the_python_code_runs(workshop):
+    (code,) = blocks("python")
+    workshop.make({"runs/first"}, len(COMMANDS))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=workshop.folder, env=os.environ | ENV
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([1, 10, 16])" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")))
+def test_a_benchmark_starts(name, tmp_path):
+    code = runs.script(ROOT / "benchmarks" / name, ["--help"], tmp_path / "out")
+    text = (tmp_path / "out").read_text()
+    assert code == 0 and text.startswith("usage: "), text
+
+
+def test_every_folder_has_its_line():
+    listing = blocks("text")[0]
     listed = re.findall(r"^  (\w+)/ ", listing.split("genolm/ ", 1)[1], re.MULTILINE)
-    folders = {path.parent.name for path in (project_dir / "genolm").glob("*/__init__.py")}
+    folders = {path.parent.name for path in (ROOT / "genolm").glob("*/__init__.py")}
     assert set(listed) == folders and len(listed) == len(folders)
 
 
-def test_every_recipe_key_is_told(project_dir):
-    readme = (project_dir / "README.md").read_text()
-    from dataclasses import fields
-
-    from genolm.config import recipes as recipe
-
-    pretraining = ("DataRecipe", "ObjectiveRecipe", "EvaluationRecipe", "PretrainRecipe")
-    for name in (*pretraining, "LabelsRecipe", "RowSplitRecipe", "StoppingRecipe", "FinetuneRecipe"):
-        for field in fields(getattr(recipe, name)):
-            assert field.name in readme, f"{field.name} of {name}"
+def words_in_code(text: str) -> set[str]:
+    """Every whole word that stands in backticks."""
+    return {word for span in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", span)}
 
 
-def test_every_tokenizer_is_told(project_dir):
-    readme = (project_dir / "README.md").read_text()
-    for path in (project_dir / "tokenizer_configs").glob("*.yaml"):
-        stem = re.sub(r"\d", "", path.stem) if path.stem.startswith(("kmer", "dnabert")) else path.stem
-        stem = stem.replace("nucleotide-transformer-v2", "nucleotide-transformer-v1`, `-v2")
-        assert stem in re.sub(r"(kmer|dnabert-)\d", r"\1", readme), path.stem
+def part(heading: str) -> str:
+    return README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def first_column(text: str) -> str:
+    return "\n".join(re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE))
+
+
+def row(text: str, key: str) -> str:
+    """The meaning of a key, in the table row that it opens."""
+    return re.search(rf"^\| `{re.escape(key)}`.*?\|(.*)$", text, re.MULTILINE)[1]
+
+
+def paragraph(text: str, opening: str) -> str:
+    """From a bold opening to the next empty line."""
+    return text.split(f"**{opening}**", 1)[1].split("\n\n", 1)[0]
+
+
+def places() -> dict[type, str]:
+    """Where the README documents the keys of each part of a recipe."""
+    pretrain, finetune = part("Pretrain"), part("Fine-tune, and compare with CNNs")
+    keys = first_column(pretrain)
+    return {
+        recipes.DataRecipe: "\n".join(re.findall(r"`data\.\w+`", keys)),
+        recipes.SplitRecipe: row(pretrain, "data.valid"),
+        recipes.SamplingRecipe: row(pretrain, "data.sampling"),
+        recipes.DatasetRecipe: row(pretrain, "data.dataset"),
+        recipes.ObjectiveRecipe: row(pretrain, "objective"),
+        recipes.EvaluationRecipe: row(pretrain, "evaluation"),
+        recipes.PretrainRecipe: "\n".join(re.findall(r"`\w+`", keys)) + "`data`",
+        recipes.LabelsRecipe: paragraph(finetune, "Tables") + paragraph(finetune, "Splits"),
+        recipes.RowSplitRecipe: paragraph(finetune, "Splits"),
+        recipes.StoppingRecipe: row(finetune, "stopping"),
+        recipes.FinetuneRecipe: first_column(finetune) + paragraph(finetune, "Methods") + "`labels`",
+    }
+
+
+@pytest.mark.parametrize("kind", places(), ids=lambda kind: kind.__name__)
+def test_every_recipe_key_is_documented(kind):
+    missing = {key.name for key in fields(kind)} - words_in_code(places()[kind])
+    assert not missing
+
+
+def test_every_tokenizer_is_documented():
+    specs = "\n".join(re.findall(r"^\| (`[^|]+) \|", part("Tokenizers"), re.MULTILINE))
+    for first, last in re.findall(r"`([\w-]+)` … `([\w-]+)`", specs):
+        low, high = (int(re.search(r"\d", name)[0]) for name in (first, last))
+        specs += "".join(f"`{first.replace(str(low), str(k), 1)}`" for k in range(low, high + 1))
+    specs = specs.replace("`-v2`", "`nucleotide-transformer-v2`")
+    listed = set(re.findall(r"`([\w-]+)`", specs))
+    assert listed == {path.stem for path in (ROOT / "tokenizer_configs").glob("*.yaml")}
