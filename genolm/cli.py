@@ -8,7 +8,8 @@ VERBS = {
     "prepare": "FASTA to a prepared genome on disk",
     "tokenizer": "build a tokenizer, and train BPE on your genomes",
     "pretrain": "FASTA to a pretrained masked or causal language model",
-    "evaluate": "bits per base on held-out regions, beside Markov models",
+    "evaluate": "bits per base on held-out regions, compared with Markov models",
+    "evaluate-variants": "AUROC, AUPRC or correlation of scores of labelled variants, compared with baselines",
     "finetune": "labelled DNA to a fine-tuned model, a probe or a CNN baseline",
     "predict": "what a fine-tuned model says of new sequences",
     "compare": "fine-tuned models and baselines side by side: a table and a page",
@@ -27,7 +28,7 @@ VERBS = {
 
 def usage() -> str:
     """Return the text of `genolm --help`."""
-    rows = "\n".join(f"  {verb:<11}{text}" for verb, text in VERBS.items())
+    rows = "\n".join(f"  {verb:<18} {text}" for verb, text in VERBS.items())
     return (
         "Usage: genolm VERB …\n\nTrain, evaluate and publish DNA language models.\n\n"
         f"{rows}\n\n`genolm VERB --help` says more. A first model:\n\n"
@@ -53,11 +54,16 @@ def main(arguments: list[str] | None = None) -> None:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"verbs: {', '.join(VERBS)}"
         sys.exit(_fail(f"{verb!r} is no verb; {hint}"))
+    if verb == "evaluate" and any(word.split("=")[0] == "--variants" for word in arguments):
+        sys.exit(
+            _fail("--variants is a command of its own: genolm evaluate-variants TABLE --label COLUMN --out FOLDER")
+        )
     import typer
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(getattr(import_module(f"genolm.commands.{verb}"), verb))
+    name = verb.replace("-", "_")
+    app.command()(getattr(import_module(f"genolm.commands.{name}"), name))
     try:
         app(arguments[1:], prog_name=f"genolm {verb}")
     except (ValueError, OSError) as error:

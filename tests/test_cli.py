@@ -79,6 +79,7 @@ def test_env_tells_versions():
         (["pretrain", "none.yaml"], "none.yaml: no such file"),
         (["prepare", "none.fa", "--out", "x"], "none.fa: no such file"),
         (["evaluate", "nowhere"], "nowhere has no checkpoint"),
+        (["evaluate", "--variants", "v.tsv", "--label", "x"], "genolm evaluate-variants TABLE --label COLUMN"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -136,9 +137,10 @@ def test_version(call, flag):
 
 def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
     files = {path.stem for path in (project_dir / "genolm" / "commands").glob("[!_]*.py")}
-    assert files == set(VERBS)
-    for verb in VERBS:
-        assert inspect.isfunction(getattr(import_module(f"genolm.commands.{verb}"), verb))
+    names = {verb.replace("-", "_") for verb in VERBS}
+    assert files == names
+    for name in names:
+        assert inspect.isfunction(getattr(import_module(f"genolm.commands.{name}"), name))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
         ("evalute", "did you mean 'evaluate'?"),
         (
             "--verbose",
-            "verbs: prepare, tokenizer, pretrain, evaluate, finetune",
+            "verbs: prepare, tokenizer, pretrain, evaluate, evaluate-variants, finetune",
         ),
         ("os", "verbs: prepare, "),
         ("", "verbs: prepare, "),

@@ -245,39 +245,20 @@ def make_trainer(recipe: PretrainRecipe, arguments, model, collator, corpus, sto
     return trainer
 
 
-def measuring(recipe: PretrainRecipe, corpus, arguments) -> dict[str, Any]:
-    """Return what every measurement of this run shares."""
-    from genolm.data.collate import hide_all
-
-    objective = recipe.objective
-    return dict(
-        window_bp=recipe.data.window_bp,
-        window_tokens=corpus.length_tokens,
-        masking=hide_all(corpus.encoder, objective.mask_rate, objective.span_tokens)
-        if objective.kind == "masked"
-        else None,
-        seed=recipe.seed,
-        soft_masked_weight=recipe.data.eval_soft_masked_weight,
-        autocast=bool(arguments.bf16),
-        both_strands=recipe.model.get("reverse_complement") == "average",
-        batch_size=min(32, arguments.per_device_train_batch_size),  # what fits in training fits here
-        rank=arguments.process_index,
-        num_ranks=arguments.world_size,
-    )
-
-
 def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
     """Return model → bits per base of a part of the validation regions, by name; None where there are none."""
     from genolm.genome.splits import head
-    from genolm.inference.perplexity import measure
+    from genolm.inference.perplexity import measure_bits
+    from genolm.pretraining.evaluate import evaluation_options
 
     part = head(valid, recipe.evaluation.valid_bp)
     if not len(part):
         return None
-    options = measuring(recipe, corpus, arguments)
+    options = evaluation_options(recipe, corpus.encoder, corpus.length_tokens, arguments.per_device_train_batch_size)
+    options |= {"rank": arguments.process_index, "num_ranks": arguments.world_size}
 
     def bits(model) -> dict[str, float]:
-        found = measure(model, corpus.encoder, store, part, **options)
+        found = measure_bits(model, corpus.encoder, store, part, **options)
         return {name: found[name] for name in ("bits_per_base", "masked_bits_per_base") if name in found}
 
     return bits
@@ -286,6 +267,7 @@ def valid_bits(recipe: PretrainRecipe, store, valid, corpus, arguments):
 def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -> dict[str, Any]:
     """Write the checkpoint folder, evaluate on all ranks, draw the loss curve; return the metrics."""
     from genolm.inference.perplexity import measure_splits
+    from genolm.pretraining.evaluate import evaluation_options, final_options
     from genolm.reports.figures import loss_curve
     from genolm.reports.tables import print_metrics
     from genolm.training.checkpoint import write_checkpoint
@@ -304,18 +286,18 @@ def finish(recipe: PretrainRecipe, trainer, tokenizer, corpus, store, regions) -
                 raise OSError(f"{checkpoint} could not be written: {error}; the same command goes on") from error
 
     write({})
+    arguments = trainer.args
     metrics = measure_splits(
         model,
         corpus.encoder,
         store,
         regions,
-        annotation=recipe.evaluation.regions,
-        max_bp=recipe.evaluation.max_bp,
-        markov_orders=recipe.evaluation.markov_orders,
-        markov_mixture=recipe.evaluation.markov_mixture,
         progress=main,
-        between=trainer.raise_if_asked_to_stop,
-        **measuring(recipe, corpus, trainer.args),
+        after_batch=trainer.raise_if_asked_to_stop,
+        rank=arguments.process_index,
+        num_ranks=arguments.world_size,
+        **evaluation_options(recipe, corpus.encoder, corpus.length_tokens, arguments.per_device_train_batch_size),
+        **final_options(recipe),
     )
     write(metrics)
     if not main:

@@ -1,25 +1,24 @@
-"""Measures a language model on held-out regions, beside Markov models fitted on the training regions.
+"""Bits per base of a language model on held-out regions, and of Markov models fitted on the training regions.
 
-The model and the Markov ladder see the same letters. Half of each causal window is context, so that no base but a
-region's first is scored with little before it.
+The model and the Markov models see the same bases. Half of each causal window is context, so that no base but a
+region's first ones is scored with little before it.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 
+from genolm.config.console import progress_bar
 from genolm.data.collate import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.splits import Regions, head, inside, regions_of, tile
 from genolm.genome.store import OtherStrand, Store
 from genolm.inference.token_nll import Scored, fit_windows, score_windows
-from genolm.metrics.bits import summarise
+from genolm.metrics.bits import bits_table
 from genolm.metrics.markov import fit
 from genolm.metrics.markov_mixture import fit_mixture
 from genolm.tokenizers.encode import Encoder
@@ -28,92 +27,97 @@ BLOCK_BP = 10_000
 """Bases of one block of the bootstrap: neighbours within it are not independent."""
 
 
-def measure(
+def score_regions(
     model,
     encoder: Encoder,
     store: Store,
-    held_out: Regions,
+    regions: Regions,
     *,
     window_bp: int,
     window_tokens: int,
     masking: Masking | None = None,
-    seed: int = 0,
-    soft_masked_weight: float = 1.0,
-    annotation: str | Path | None = None,
     batch_size: int = 32,
-    autocast: bool = False,
-    both_strands: bool = False,
-    progress: bool = False,
+    progress: str = "",
     rank: int = 0,
     num_ranks: int = 1,
-    between: Callable[[], None] = lambda: None,
+    after_batch: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Scored:
+    """Score every base of some regions, on all ranks together.
+
+    Args:
+        model: a causal or masked language model.
+        encoder: sequence → ids.
+        store: the genomes, or their other strand.
+        regions: regions to score.
+        window_bp: window the model was trained with.
+        window_tokens: tokens of a row in training; no row is longer here.
+        masking: hides tokens of a masked model, all that it chooses (`hide_all`); None for a causal model.
+        batch_size: windows in a forward pass.
+        progress: title of a progress bar, or empty for none.
+        rank: of this process.
+        num_ranks: processes that share the work; each of them must call this, and gets the same result.
+        after_batch: called after every batch, equally often on each rank.
+        options: further options of `score_windows`: `seed` of the masks, `soft_masked_weight`, `autocast`.
+    """
+    context = 0
+    if masking is None:
+        context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
+    windows = fit_windows(encoder, store, tile(regions, window_bp, context), window_tokens)
+    num_batches = -(-len(windows) // batch_size)
+    options |= dict(masking=masking, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
+    scored = score_windows(model, encoder, store, windows, **options)
+    parts = []
+    total = -(-num_batches // num_ranks)
+    for part in progress_bar(scored, desc=progress, unit="batch", total=total, disable=not progress):
+        parts.append(part)
+        after_batch()
+    if num_ranks > 1:
+        # Batch i was scored by rank i modulo their number; interleaved, they are what one process would have.
+        by_rank = gather_object([parts])
+        parts = [part for in_turn in zip(*by_rank, strict=True) for part in in_turn][:num_batches]
+    return Scored.concatenate(parts)
+
+
+def measure_bits(
+    model,
+    encoder: Encoder,
+    store: Store,
+    regions: Regions,
+    *,
+    annotation: str | Path | None = None,
+    both_strands: bool = False,
+    progress: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Return bits per base with its interval, over all bases and by region class.
 
     Args:
-        model: a causal or masked language model.
-        encoder: letters → ids.
+        model: as for `score_regions`, and so are `encoder`, `store` and `options`.
+        encoder: sequence → ids.
         store: the genomes.
-        held_out: regions to score.
-        window_bp: window the model was trained with.
-        window_tokens: tokens of a row in training; no row is longer when measured.
-        masking: hides tokens of a masked model, all that it chooses (`hide_all`); None for a causal model.
-        seed: of the masks.
-        soft_masked_weight: 0 leaves lower-case bases out.
+        regions: held-out regions.
         annotation: BED or GFF whose names or types become region classes.
-        batch_size: windows in a forward pass.
-        autocast: run in bf16.
-        both_strands: the mean over the genome's two strands, each read in its own direction, at twice the time; else
-            the forward strand.
+        both_strands: average over the two strands, each read in its own direction, at twice the time; else the forward
+            strand alone.
         progress: show a bar.
-        rank: of this process.
-        num_ranks: processes that share the work; each of them must call this, and gets the same result.
-        between: called after every batch, on each of them as often.
+        options: the rest of `score_regions`' arguments.
 
     Returns:
         `bits_per_base` for a causal model, a likelihood. `masked_bits_per_base` for a masked one: nats of the hidden
         bases given both flanks, which is no code length and never to be compared with the former.
     """
-    context = 0
-    if masking is None:
-        context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
-    options: dict[str, Any] = dict(
-        masking=masking, seed=seed, soft_masked_weight=soft_masked_weight, batch_size=batch_size, autocast=autocast
-    )
-    options |= dict(rank=rank, num_ranks=num_ranks)
-
-    def score(strand: Store, regions: Regions) -> Scored:
-        windows = fit_windows(encoder, strand, tile(regions, window_bp, context), window_tokens)
-        num_batches = -(-len(windows) // batch_size)
-        bar = tqdm(
-            score_windows(model, encoder, strand, windows, **options),
-            total=-(-num_batches // num_ranks),
-            desc="evaluating" if strand is store else "other strand",
-            unit="batch",
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            disable=not progress,
-        )
-        parts = []
-        for part in bar:
-            parts.append(part)
-            between()
-        if num_ranks > 1:
-            # Batch i was scored by rank i modulo their number; put together, they are what one process would have.
-            shares = gather_object([parts])
-            parts = [part for round_of in zip(*shares, strict=True) for part in round_of][:num_batches]
-        return Scored.concatenate(parts)
-
-    strands = [score(store, held_out)]
+    strands = [score_regions(model, encoder, store, regions, progress="evaluating" * progress, **options)]
     if both_strands:
-        other = score(OtherStrand.open(store.folder), held_out.on_other_strand(store))
-        strands.append(other.on_other_strand(store.lengths))
+        other, there = OtherStrand.open(store.folder), regions.on_other_strand(store)
+        scored = score_regions(model, encoder, other, there, progress="other strand" * progress, **options)
+        strands.append(scored.on_other_strand(store.lengths))
     scored = Scored.concatenate(strands)
-    nats, bases, contig, position = scored.nats, scored.bases, scored.contig, scored.position
     # Each base is scored once on every strand, and counts once.
-    nats, bases = nats / len(strands), bases / len(strands)
-    classes = region_classes(store, contig, position, annotation)
-    table = summarise(nats, bases, (contig << 40) + position // BLOCK_BP, classes)
-    return table if masking is None else renamed(table)
+    nats, bases = scored.nats / len(strands), scored.bases / len(strands)
+    classes = region_classes(store, scored.contig, scored.position, annotation)
+    table = bits_table(nats, bases, (scored.contig << 40) + scored.position // BLOCK_BP, classes)
+    return table if options.get("masking") is None else renamed(table)
 
 
 def measure_splits(
@@ -125,35 +129,37 @@ def measure_splits(
     max_bp: int | None = None,
     markov_orders: Sequence[int] = (),
     markov_mixture: bool = False,
-    **options,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Return `measure` of the test regions (of valid where there is no test), and the Markov ladder beside it.
+    """Return `measure_bits` of the test regions (of valid where there is no test), and Markov models on the same bases.
 
     Args:
-        model: as for `measure`, and so are `encoder`, `store` and `options`.
-        encoder: letters → ids.
+        model: as for `score_regions`, and so are `encoder`, `store` and `options`.
+        encoder: sequence → ids.
         store: the genomes.
         regions: `train`, `valid` and `test`.
-        max_bp: about how many bases to score.
-        markov_orders: orders of the ladder.
-        markov_mixture: measure the mixture of its orders, too.
-        options: the rest of `measure`'s arguments.
+        max_bp: approximate number of bases to score; None for all.
+        markov_orders: orders of the Markov models.
+        markov_mixture: measure the mixture of Markov models, too.
+        options: the rest of `measure_bits`' arguments.
     """
     name = "test" if len(regions["test"]) else "valid"
     held_out = head(regions[name], max_bp)
     if not len(held_out):
         return {}
-    metrics: dict[str, Any] = {name: measure(model, encoder, store, held_out, **options)}
+    metrics: dict[str, Any] = {name: measure_bits(model, encoder, store, held_out, **options)}
     if markov_orders:
-        metrics["markov"] = markov_bits(store, regions["train"], held_out, markov_orders)
+        ladder = fit(sequences(store, regions["train"]), markov_orders)
+        bits = ladder.bits_per_base(sequences(store, held_out))
+        metrics["markov"] = {str(order): value for order, value in bits.items()}
     if markov_mixture:
-        mixture = fit_mixture(list(pieces(store, regions["train"])))
-        metrics["markov_mixture"] = mixture.bits_per_base(pieces(store, held_out))
+        mixture = fit_mixture(list(sequences(store, regions["train"])))
+        metrics["markov_mixture"] = mixture.bits_per_base(sequences(store, held_out))
     return metrics
 
 
 def renamed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table with `bits_per_base` called `masked_bits_per_base`, in its classes too."""
+    """Return the table with `bits_per_base` renamed to `masked_bits_per_base`, in its classes too."""
     return {
         ("masked_bits_per_base" if key == "bits_per_base" else key): (
             {name: renamed(row) for name, row in value.items()} if key == "classes" else value
@@ -178,13 +184,7 @@ def region_classes(store: Store, contig: np.ndarray, position: np.ndarray, annot
     return {name: mask for name, mask in classes.items() if mask.any()}
 
 
-def pieces(store: Store, regions: Regions) -> Iterator[np.ndarray]:
-    """Yield the letters of each region."""
+def sequences(store: Store, regions: Regions) -> Iterator[np.ndarray]:
+    """Yield the sequence of each region as (length,) uint8."""
     for contig, start, end in regions:
         yield store.fetch(contig, start, end)
-
-
-def markov_bits(store: Store, train: Regions, held_out: Regions, orders: Sequence[int]) -> dict[str, float]:
-    """Return bits per base of order-k Markov models with inverted repeats, fitted on `train`, on `held_out`."""
-    ladder = fit(pieces(store, train), list(orders))
-    return {str(order): bits for order, bits in ladder.bits_per_base(pieces(store, held_out)).items()}

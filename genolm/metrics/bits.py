@@ -21,7 +21,7 @@ def bits_per_base(nats: np.ndarray, bases: np.ndarray) -> float:
     return float(np.sum(nats) / np.log(2) / total) if total else float("nan")
 
 
-def summarise(
+def bits_table(
     nats: np.ndarray,
     bases: np.ndarray,
     block: np.ndarray,

@@ -116,7 +116,7 @@ def write_variant_evaluation(
     bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
     rows = compare_scores(used.kind, used.labels, _chromosomes(used), candidates, used.groups, **bootstrap)
     found = {
-        "made_by": "genolm evaluate --variants",
+        "made_by": "genolm evaluate-variants",
         "versions": versions(),
         "inputs": {
             "variants": str(path),

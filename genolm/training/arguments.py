@@ -47,6 +47,11 @@ def uses_cpu(training: dict[str, Any]) -> bool:
     return bool(training.get("use_cpu", not torch.accelerator.is_available()))
 
 
+def uses_bf16(training: dict[str, Any]) -> bool:
+    """Say whether a training block computes in bf16: as it says, else where this machine is fast at it."""
+    return bool(training.get("bf16", has_fast_bf16(uses_cpu(training)) and not training.get("fp16")))
+
+
 def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> TrainingArguments:
     """Check a training block and turn it into TrainingArguments.
 
@@ -72,10 +77,9 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
     strategy = training.get("save_strategy", "steps")
     if strategy not in ("steps", "no", False):
         raise SettingsError(f"training.save_strategy is {strategy!r}; allowed: steps, no")
-    cpu = uses_cpu(training)
     defaults: dict[str, Any] = {
-        "use_cpu": cpu,
-        "bf16": has_fast_bf16(cpu) and not training.get("fp16"),
+        "use_cpu": uses_cpu(training),
+        "bf16": uses_bf16(training),
         "logging_steps": 10,
         "save_steps": 500,
         "save_total_limit": 2,

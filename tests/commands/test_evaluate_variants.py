@@ -1,4 +1,4 @@
-"""`genolm evaluate --variants`: the whole command on small files, and on real ones where they are at hand."""
+"""`genolm evaluate-variants`: the whole command on small files, and on real ones where they are at hand."""
 
 import csv
 import gzip
@@ -27,7 +27,7 @@ def call(monkeypatch, capsys, tmp_path):
 
     def call(*arguments):
         try:
-            main(["evaluate", *map(str, arguments)])
+            main(["evaluate-variants", *map(str, arguments)])
             status = 0
         except SystemExit as stop:
             status = stop.code
@@ -64,7 +64,7 @@ def write(folder, rows, columns=("chrom", "pos", "ref", "alt", "label", "genolm_
 def test_the_whole_command(call, tmp_path, genome):
     write(tmp_path, [*genome, ("3", 5, "A", "C", 1, 1), ("1", 14, "N", "C", 1, 1)])
     options = ["--fasta", "g.fa", "--track", "t.wig", "--markov-orders", "1,2", "--replicates", 200, "--out", "out"]
-    status, out, err = call("--variants", "v.tsv", "--label", "label", *options)
+    status, out, err = call("v.tsv", "--label", "label", *options)
     assert status == 0, err
     assert "trained on --fasta itself" in err
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -93,7 +93,7 @@ def test_the_whole_command(call, tmp_path, genome):
 
 
 def metrics_of(call, *options):
-    status, _, err = call("--variants", "v.tsv", "--label", "label", "--replicates", 20, "--out", "out", *options)
+    status, _, err = call("v.tsv", "--label", "label", "--replicates", 20, "--out", "out", *options)
     assert status == 0, err
     with open("out/metrics.json") as file:
         found = json.load(file)
@@ -163,7 +163,7 @@ def test_contigs_by_a_table_of_names(call, tmp_path, genome):
     write(tmp_path, [("old" + row[0], *row[1:]) for row in genome])
     (tmp_path / "names").write_text("old1\tchr1\nold2\tchr2\n")
     assert "markov-3" in metrics_of(call, "--fasta", "g.fa", "--aliases", "names", "--markov-orders", "3")
-    status, _, err = call("--variants", "v.tsv", "--label", "label", "--out", "out", "--fasta", "g.fa")
+    status, _, err = call("v.tsv", "--label", "label", "--out", "out", "--fasta", "g.fa")
     assert status == 2 and "variants are on old1, old2, its contigs are chr1, chr2; --aliases FILE" in err
 
 
@@ -177,24 +177,35 @@ def test_drawn_by_group(call, tmp_path, genome):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a run folder of `genolm pretrain`, or labelled variants: --variants TABLE"),
-        (["runs/x", "--variants", "v.tsv"], "got the run 'runs/x' and --variants; give one of them"),
-        (["runs/x", "--label", "label"], "--label goes with --variants TABLE"),
-        (["--variants", "v.tsv", "--out", "o"], "--variants needs --label COLUMN and --out FOLDER"),
-        (["--variants", "none.tsv", "--label", "label", "--out", "o"], "none.tsv: no such file"),
-        (["--variants", "v.tsv", "--label", "x", "--out", "o"], "no column 'x'"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--higher-is", "up"], "allowed: negative, positive"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--track", "none.bw"], "none.bw: no such file"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--track", "g.fa"], "neither wig nor bedGraph"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--track", "far.wig"], "has no value at any of 192"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--train-fasta", "g.fa"], "needs --fasta"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--scores", ""], "--scores has an empty name"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--markov-orders", "x"], "--markov-orders is 'x'"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "."], "which does not belong to a variant evaluation"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--replicates", "0"], "--replicates is 0"),
-        (["--variants", "v.tsv", "--label", "label", "--out", "o", "--track", "t.wig", "--track", "t.wig"], "2 tracks"),
+        ([], "Missing argument"),
+        (["v.tsv", "--out", "o"], "Missing option '--label'"),
+        (["v.tsv", "--label", "label"], "Missing option '--out'"),
+        (["v.tsv", "--label", "label", "--out", "o", "evaluation.max_bp=3"], "unexpected extra argument"),
+    ],
+)
+def test_an_argument_too_few_or_too_many_is_named(call, tmp_path, genome, arguments, message):
+    write(tmp_path, genome)
+    status, _, err = call(*arguments)
+    assert status == 2 and message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.tsv", "--label", "label", "--out", "o"], "none.tsv: no such file"),
+        (["v.tsv", "--label", "x", "--out", "o"], "no column 'x'"),
+        (["v.tsv", "--label", "label", "--out", "o", "--higher-is", "up"], "allowed: negative, positive"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "none.bw"], "none.bw: no such file"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "g.fa"], "neither wig nor bedGraph"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "far.wig"], "has no value at any of 192"),
+        (["v.tsv", "--label", "label", "--out", "o", "--train-fasta", "g.fa"], "needs --fasta"),
+        (["v.tsv", "--label", "label", "--out", "o", "--scores", ""], "--scores has an empty name"),
+        (["v.tsv", "--label", "label", "--out", "o", "--markov-orders", "x"], "--markov-orders is 'x'"),
+        (["v.tsv", "--label", "label", "--out", "."], "which does not belong to a variant evaluation"),
+        (["v.tsv", "--label", "label", "--out", "o", "--replicates", "0"], "--replicates is 0"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "t.wig", "--track", "t.wig"], "2 tracks"),
         (
-            ["--variants", "v.tsv", "--label", "label", "--out", "o", "--fasta", "g.fa", "--track", "gc.wig"],
+            ["v.tsv", "--label", "label", "--out", "o", "--fasta", "g.fa", "--track", "gc.wig"],
             "rename the",
         ),
     ],
@@ -214,7 +225,7 @@ def test_no_torch_is_loaded(tmp_path, genome, project_dir):
     write(tmp_path, genome)
     code = (
         "import sys; from genolm.cli import main\n"
-        "main(['evaluate', '--variants', 'v.tsv', '--label', 'label', '--fasta', 'g.fa', '--out', 'o'])\n"
+        "main(['evaluate-variants', 'v.tsv', '--label', 'label', '--fasta', 'g.fa', '--out', 'o'])\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     environment = {"PYTHONPATH": str(project_dir), "PATH": "", "HF_HUB_OFFLINE": "1"}
@@ -248,7 +259,7 @@ def test_conservation_tells_common_from_unseen_mitochondrial_variants(call, tmp_
 
 def test_indels_among_substitutions_are_named(call, tmp_path, genome):
     write(tmp_path, [*genome, ("1", 5, "AC", "A", 1, 1.0), ("1", 7, "A", "AG", 0, 2.0)])
-    options = ["--variants", "v.tsv", "--label", "label", "--replicates", 5, "--out", "out"]
+    options = ["v.tsv", "--label", "label", "--replicates", 5, "--out", "out"]
     assert "2 of 194 rows are insertions or deletions" in call(*options)[2]
     write(tmp_path, genome)
     status, _, err = call(*options)

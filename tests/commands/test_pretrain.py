@@ -11,10 +11,12 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from genolm.cli import main
 from genolm.commands.evaluate import evaluate
 from genolm.commands.pretrain import run
 from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
+from genolm.models.precision import has_fast_bf16
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 RUNS = {
@@ -150,19 +152,52 @@ def test_the_model_of_another_recipe_is_not_overwritten(folder, runs):
     assert checkpoint.stat().st_mtime_ns == before
 
 
-def test_evaluate_repeats_the_measures_and_takes_other_classes(folder, runs, capsys):
+@pytest.mark.parametrize("name", ["char-causal", "char-masked"])
+def test_evaluating_a_finished_run_again_gives_the_same_bytes(folder, tmp_path, name):
+    """In the number format and batches of the training, also where this machine would choose another format."""
+    where = tmp_path / "run"
+    run(load(folder, name, f"run_dir={where}", f"training.bf16={str(not has_fast_bf16()).lower()}"))
+    before = (where / "metrics.json").read_bytes()
+    (where / "metrics.json").unlink()
+    evaluate(str(where))
+    assert (where / "metrics.json").read_bytes() == before
+
+
+def test_an_evaluation_with_changes_leaves_the_metrics_of_the_run(folder, runs, capsys):
     (folder / "genes.bed").write_text("two\t100\t900\tgene\n")
     where = folder / "char-masked"
-    evaluate(str(where), [f"evaluation.regions={folder / 'genes.bed'}"])
-    metrics = json.loads((where / "metrics.json").read_text())
-    assert metrics["test"]["masked_bits_per_base"] == runs["char-masked"]["test"]["masked_bits_per_base"]
-    assert 0 < metrics["test"]["classes"]["gene"]["num_bases"] < 800
-    assert "gene" in capsys.readouterr().out
+    before = (where / "metrics.json").read_bytes()
+    regions = str(folder / "genes.bed")
+    evaluate(str(where), [f"evaluation.regions={regions}"])
+    out = capsys.readouterr().out
+    (path,) = where.glob("evaluation-*.json")
+    assert "gene" in out and f"written: {path}" in out
+    measured = json.loads(path.read_text())
+    assert measured["changes"] == {"evaluation.regions": regions}
+    assert measured["test"]["masked_bits_per_base"] == runs["char-masked"]["test"]["masked_bits_per_base"]
+    assert 0 < measured["test"]["classes"]["gene"]["num_bases"] < 800
+    evaluate(str(where), [f"evaluation.regions={regions}"], folder / "genes.json")
+    assert json.loads((folder / "genes.json").read_text()) == measured
+    assert (where / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["data.fasta=other.fa", "model.hidden_size=64", "training.max_steps=7"])
+def test_a_change_that_evaluation_does_not_use_is_refused(folder, runs, change):
+    key = change.partition("=")[0]
+    with pytest.raises(SettingsError, match=rf"{key} .* no effect on an evaluation; keys that have: data.test, "):
+        evaluate(str(folder / "char-causal"), [change])
+
+
+@pytest.mark.parametrize("option", ["--markov-orders", "--higher-is", "--replicates", "--seed"])
+def test_options_of_variants_are_refused_for_a_run(folder, option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(folder / "char-causal"), option, "3"])
+    assert stop.value.code == 2 and f"No such option: {option}" in capsys.readouterr().err
 
 
 def test_evaluate_warns_of_bases_that_were_trained_on(folder, runs, capsys):
     evaluate(str(folder / "char-causal"), ["data.test.contigs=[two, one]"])
-    assert "warning: 12,000 of these 18,000 bp were trained on" in capsys.readouterr().err
+    assert "warning: 12,000 of these 18,000 bp were in the training regions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])

@@ -10,7 +10,7 @@ from genolm.data.collate import hide_all
 from genolm.genome.alphabet import reverse_complement, text
 from genolm.genome.splits import Regions
 from genolm.genome.store import OtherStrand, Store, prepare
-from genolm.inference.perplexity import measure
+from genolm.inference.perplexity import measure_bits
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -61,8 +61,8 @@ def test_both_strands_are_the_mean_of_the_genome_and_its_reverse_complement(stor
     key = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
     held_out = Regions.of([(0, 40, 420), (1, 0, 340)])
     there = held_out.on_other_strand(one)
-    alone = [measure(model, encoder, *where, **options) for where in ((one, held_out), (two, there))]
-    both = measure(model, encoder, one, held_out, both_strands=True, **options)
+    alone = [measure_bits(model, encoder, *where, **options) for where in ((one, held_out), (two, there))]
+    both = measure_bits(model, encoder, one, held_out, both_strands=True, **options)
     nats = [row[key] * row["num_bases"] for row in alone]
     bases = [row["num_bases"] for row in alone]
     assert both[key] == pytest.approx(sum(nats) / sum(bases), abs=1e-6)
