@@ -19,7 +19,7 @@ from genolm.metrics.prediction_metrics import CONFIDENCE, NUM_REPLICATES
 from genolm.metrics.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.metrics.variant_metrics import Candidate, compare_scores
 from genolm.metrics.variant_table import Variants, check_labels, read_variants
-from genolm.metrics.variant_tracks import track_name, track_values
+from genolm.metrics.variant_tracks import track_values
 from genolm.reports.variant_figure import variant_curves, variant_scatter
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")
@@ -93,7 +93,7 @@ def write_variant_evaluation(
             raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
     if num_replicates < 1:
         raise ValueError(f"--replicates is {num_replicates}; give at least 1")
-    names = [track_name(track) for track in tracks]
+    names = [Path(track).stem for track in tracks]
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(f"{count} tracks are named {name!r} by their files; give each file its own name")

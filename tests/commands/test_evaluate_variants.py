@@ -14,6 +14,7 @@ import pytest
 from genolm.cli import main
 
 sklearn = pytest.importorskip("sklearn.metrics")
+pyBigWig = pytest.importorskip("pyBigWig")
 
 
 @pytest.fixture
@@ -50,10 +51,16 @@ def genome(tmp_path):
             hidden = rng.normal()
             label = int(hidden + rng.normal(0, 0.7) > 0.5)
             rows.append((name[3:], start + 1, text[start], alt, label, round(-hidden, 4)))
-    with (tmp_path / "t.wig").open("w") as file:
-        for name in sequences:
-            file.write(f"fixedStep chrom={name} start=1 step=1\n" + "".join(f"{v:.3f}\n" for v in rng.normal(size=500)))
+    write_track(tmp_path / "t.bw", {name: rng.normal(size=500) for name in sequences})
     return rows
+
+
+def write_track(path, tracks):
+    """Write contig → one value per base as a bigWig."""
+    with pyBigWig.open(str(path), "w") as file:
+        file.addHeader([(name, len(values)) for name, values in tracks.items()])
+        for name, values in tracks.items():
+            file.addEntries(name, 0, values=[float(value) for value in values], span=1, step=1)
 
 
 def write(folder, rows, columns=("chrom", "pos", "ref", "alt", "label", "genolm_llr"), name="v.tsv"):
@@ -63,7 +70,7 @@ def write(folder, rows, columns=("chrom", "pos", "ref", "alt", "label", "genolm_
 
 def test_the_whole_command(call, tmp_path, genome):
     write(tmp_path, [*genome, ("3", 5, "A", "C", 1, 1), ("1", 14, "N", "C", 1, 1)])
-    options = ["--fasta", "g.fa", "--track", "t.wig", "--markov-orders", "1,2", "--replicates", 200, "--out", "out"]
+    options = ["--fasta", "g.fa", "--track", "t.bw", "--markov-orders", "1,2", "--replicates", 200, "--out", "out"]
     status, out, err = call("v.tsv", "--label", "label", *options)
     assert status == 0, err
     assert "trained on --fasta itself" in err
@@ -196,16 +203,16 @@ def test_an_argument_too_few_or_too_many_is_named(call, tmp_path, genome, argume
         (["v.tsv", "--label", "x", "--out", "o"], "no column 'x'"),
         (["v.tsv", "--label", "label", "--out", "o", "--higher-is", "up"], "allowed: negative, positive"),
         (["v.tsv", "--label", "label", "--out", "o", "--track", "none.bw"], "none.bw: no such file"),
-        (["v.tsv", "--label", "label", "--out", "o", "--track", "g.fa"], "neither wig nor bedGraph"),
-        (["v.tsv", "--label", "label", "--out", "o", "--track", "far.wig"], "has no value at any of 192"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "g.fa"], "wigToBigWig"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "far.bw"], "has no value at any of 192"),
         (["v.tsv", "--label", "label", "--out", "o", "--train-fasta", "g.fa"], "needs --fasta"),
         (["v.tsv", "--label", "label", "--out", "o", "--scores", ""], "--scores has an empty name"),
         (["v.tsv", "--label", "label", "--out", "o", "--markov-orders", "x"], "--markov-orders is 'x'"),
         (["v.tsv", "--label", "label", "--out", "."], "which does not belong to a variant evaluation"),
         (["v.tsv", "--label", "label", "--out", "o", "--replicates", "0"], "--replicates is 0"),
-        (["v.tsv", "--label", "label", "--out", "o", "--track", "t.wig", "--track", "t.wig"], "2 tracks"),
+        (["v.tsv", "--label", "label", "--out", "o", "--track", "t.bw", "--track", "t.bw"], "2 tracks"),
         (
-            ["v.tsv", "--label", "label", "--out", "o", "--fasta", "g.fa", "--track", "gc.wig"],
+            ["v.tsv", "--label", "label", "--out", "o", "--fasta", "g.fa", "--track", "gc.bw"],
             "rename the",
         ),
     ],
@@ -213,7 +220,7 @@ def test_an_argument_too_few_or_too_many_is_named(call, tmp_path, genome, argume
 def test_a_mistake_is_one_line_and_writes_nothing(call, tmp_path, genome, arguments, message):
     write(tmp_path, genome)
     for name, chrom in (("far", "chr9"), ("gc", "chr1")):
-        (tmp_path / f"{name}.wig").write_text(f"fixedStep chrom={chrom} start=1 step=1\n1\n")
+        write_track(tmp_path / f"{name}.bw", {chrom: [1.0]})
     before = sorted(tmp_path.iterdir())
     status, _, err = call(*arguments)
     last = err.splitlines()[-1]
@@ -245,15 +252,17 @@ def test_conservation_tells_common_from_unseen_mitochondrial_variants(call, tmp_
                 rows.append((row["chromosome"], row["position"], row["ref"], row["alt"], word))
     write(tmp_path, rows, ("chrom", "pos", "ref", "alt", "label"))
     genomes = data_dir / "genomes"
+    with gzip.open(data_dir / "variants" / "mt_chrM_phyloP100way.wigFix.gz", "rt") as file:  # one value per base
+        write_track(tmp_path / "phyloP.bw", {"chrM": list(file)[1:]})
     found = metrics_of(
         call,
         *("--positive", "unseen", "--negative", "common"),
         *("--fasta", genomes / "human_mt_rCRS_NC_012920.fa.gz", "--markov-orders", "9"),
-        *("--track", data_dir / "variants" / "mt_chrM_phyloP100way.wigFix.gz"),
+        *("--track", "phyloP.bw"),
         *("--train-fasta", genomes / "mitogenomes_teleost_872.fa.gz"),
         *("--train-fasta", genomes / "mitogenomes_mammals_6.fa.gz"),
     )
-    assert found["mt_chrM_phyloP100way"]["value"] == pytest.approx(0.832, abs=0.001)
+    assert found["phyloP"]["value"] == pytest.approx(0.832, abs=0.001)
     assert found["markov-9"]["value"] == pytest.approx(0.633, abs=0.001)
 
 
