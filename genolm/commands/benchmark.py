@@ -57,8 +57,8 @@ def benchmark(
     failed = run_all(chosen, board, out, jobs)
     finished = [run.folder for run in runs if run.done]
     if finished:
+        from genolm.reports.comparison_report import write_comparison
         from genolm.reports.tables import print_comparison
-        from genolm.reports.write_report import write_comparison
 
         print_comparison(write_comparison(finished, out / "compare"))
         typer.echo(f"page: {out / 'compare' / 'index.html'}")

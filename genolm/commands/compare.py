@@ -1,4 +1,4 @@
-"""`genolm compare`: fine-tuned models and baselines side by side, with intervals: a table and a page to show.
+"""`genolm compare`: compare fine-tuned models and baselines in a table and on a page.
 
 run folders → checks → metrics and paired differences → terminal, metrics.json, index.html
 """
@@ -18,14 +18,14 @@ def compare(
     metric: Annotated[str | None, typer.Option(help="Metric to order by; else the primary one of the task.")] = None,
     split: Annotated[str, typer.Option(help="Rows to compare on.")] = "test",
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Compare runs on the same rows. Runs of one name and other seeds are averaged.
+    """Compare runs on the same rows. Runs with one name and different seeds are averaged.
 
     Example: genolm compare runs/lora-seed0 runs/lora-seed1 runs/danq-seed0 --out compared
     """
+    from genolm.reports.comparison_report import write_comparison
     from genolm.reports.tables import print_comparison
-    from genolm.reports.write_report import write_comparison
 
     options = {"against": against, "metric": metric, "num_replicates": replicates, "seed": seed}
     print_comparison(write_comparison(runs, out, split, **options))

@@ -141,12 +141,12 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
         letters = store.fetch(*span)
         heights = information(log_probabilities(values, BASE_INDEX[letters]))
         scores, chrom = values[:, : 5 if deletions else 4], store.contigs[span.contig].name
-        maps.append(MutationMap(chrom, span.start + 1, text(letters).upper(), scores, heights))
+        maps.append(MutationMap(chrom, span.start, text(letters).upper(), scores, heights))
     name = f"{'log-likelihood ratio' if drawn == 'likelihood' else estimator}, nats"
     limit, bits, taken = limit_of(maps), bits_of(maps), set()
     for number, one in enumerate(maps, 1):
         plain = "".join(x if x.isalnum() or x in "._-" else "_" for x in one.chrom)
-        png = f"{plain}_{one.first}-{one.first + len(one.ref) - 1}.png"
+        png = f"{plain}_{one.start + 1}-{one.start + len(one.ref)}.png"
         png = f"{number}-{png}" if png in taken else png
         taken.add(png)
         mutation_figure(one, f"{name}: {language.name}", out / png, limit, bits)
@@ -159,5 +159,5 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
         "Made by": f"genolm {genolm.__version__}",
     }
     if deletions:
-        about["Deletions"] = f"drawn less their mean, {mean:+.2f}".replace("-", "−")
+        about["Deletions"] = f"drawn minus their mean, {mean:+.2f}".replace("-", "−")
     write_text(out / "index.html", mutation_page(maps, name, about))

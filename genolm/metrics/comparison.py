@@ -1,7 +1,7 @@
-"""Runs side by side: metrics with intervals, differences to one baseline, and what they say in a sentence.
+"""Compare fine-tuned runs: metrics with intervals, paired differences to one baseline, and a one-sentence finding.
 
-Each run's metrics are bootstrapped once, rows drawn alike for all runs of a task; a difference is then a subtraction.
-Cost: one bootstrap a run folder.
+Each run is bootstrapped once, with the same drawn rows for all runs of a task; a difference is then a subtraction.
+Cost: one bootstrap for each run folder.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 from genolm.metrics.format import digits_of, number, span
 from genolm.metrics.paired import paired_difference, run_interval
 from genolm.metrics.prediction_metrics import CONFIDENCE, LOWER_IS_BETTER, NUM_REPLICATES, PRIMARY, Scores, score
-from genolm.metrics.runs import Run, group
+from genolm.metrics.runs import FinetunedRun, group_runs
 
 TITLES = {
     "mcc": "MCC",
@@ -26,10 +26,12 @@ TITLES = {
     "pearson": "Pearson",
     "mse": "MSE",
 }
+RunKey = tuple[str, float]
+"""Name and data fraction of a run."""
 
 
-def compare(
-    runs: Sequence[Run],
+def compare_runs(
+    runs: Sequence[FinetunedRun],
     *,
     split: str = "test",
     against: str | None = None,
@@ -37,114 +39,109 @@ def compare(
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare runs, each task by itself.
+    """Compare the runs of each task.
 
     Args:
         runs: of one or more tasks.
-        split: whose rows they hold.
-        against: name of the run that the others are compared with. None: the baseline (`method: baseline`) of greatest
-            primary metric, or where there is none, the first run of the task.
-        metric: what runs are ordered by; None: the primary metric of the task's kind.
-        num_replicates: of the bootstrap.
-        seed: of its draws.
+        split: the rows they hold.
+        against: name of the run that the others are compared with. None: the baseline (`method: baseline`) with the
+            best primary metric, or without baselines the first run of the task.
+        metric: orders the runs; None: the primary metric of the task's kind.
+        num_replicates: bootstrap replicates.
+        seed: seed of the bootstrap.
 
     Returns:
-        What `genolm compare` writes as metrics.json: {"split", "confidence", "replicates", "seed", "finding", "tasks"}.
-        A task: {"task_name", "task", "rows", "metric", "baseline", "finding", "runs", "fractions"}; its runs, best
-        first, each at its largest data fraction; fractions: every run and fraction where a name has several.
+        Contents of metrics.json: {"split", "confidence", "replicates", "seed", "finding", "tasks"}. A task:
+        {"task_name", "task", "rows", "metric", "baseline", "runs", "fractions", "finding"}; its runs, best first, each
+        at its largest data fraction; fractions: every run and fraction of names with several.
 
     Raises:
-        ValueError: runs cannot be compared, or `against` or `metric` is not there.
+        ValueError: runs cannot be compared, or `against` or `metric` does not exist.
     """
-    tasks = [_compare_task(name, groups, against, metric, num_replicates, seed) for name, groups in group(runs).items()]
-    about = {"split": split, "confidence": CONFIDENCE, "replicates": num_replicates, "seed": seed}
-    return about | {"finding": overall_finding(tasks), "tasks": tasks}
+    tasks = []
+    for name, replicates in group_runs(runs).items():
+        for seeds in replicates.values():
+            seeds.sort(key=lambda run: run.metadata["seed"])
+        scores = {key: [_score(run, num_replicates, seed) for run in seeds] for key, seeds in replicates.items()}
+        tasks.append(_compare_task(name, replicates, scores, against, metric))
+    settings = {"split": split, "confidence": CONFIDENCE, "replicates": num_replicates, "seed": seed}
+    return settings | {"finding": overall_finding(tasks), "tasks": tasks}
+
+
+def _score(run: FinetunedRun, num_replicates: int, seed: int) -> Scores:
+    names = run.metadata["task"]["names"] if run.kind in ("regression", "tracks") else None
+    threshold = run.metadata.get("threshold")
+    return score(run.kind, run.labels, run.predictions, threshold, names, num_replicates=num_replicates, seed=seed)
 
 
 def _compare_task(
     name: str,
-    groups: dict[tuple[str, float], list[Run]],
+    replicates: dict[RunKey, list[FinetunedRun]],
+    scores: dict[RunKey, list[Scores]],
     against: str | None,
     metric: str | None,
-    num_replicates: int,
-    seed: int,
 ) -> dict[str, Any]:
-    for replicates in groups.values():
-        replicates.sort(key=lambda run: run.about["seed"])
-    first = next(iter(groups.values()))[0]
-    names = first.about["task"]["names"] if first.kind in ("regression", "tracks") else None
-    scores = {
-        key: [
-            score(
-                run.kind,
-                run.labels,
-                run.predictions,
-                run.about.get("threshold"),
-                names,
-                num_replicates=num_replicates,
-                seed=seed,
-            )
-            for run in replicates
-        ]
-        for key, replicates in groups.items()
-    }
-    allowed = list(next(iter(scores.values()))[0].values)
-    metric = metric or PRIMARY[first.kind]
-    if metric not in allowed or metric not in TITLES:
-        have = ", ".join(key for key in allowed if key in TITLES)
-        raise ValueError(f"--metric is {metric!r}; a {first.kind} task has {have}")
-    largest = {run: max(fraction for other, fraction in groups if other == run) for run, _ in groups}
-    rows = [_row(groups[key], scores[key]) for key in largest.items()]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    # What is not defined comes last.
-    rows.sort(key=lambda row: sign * row["metrics"][metric]["value"] if _known(row, metric) else float("-inf"))
+    first = next(iter(replicates.values()))[0]
+    metrics = list(next(iter(scores.values()))[0].values)
+    metric = _ordering_metric(first.kind, metrics, metric)
+    largest: dict[str, float] = {}
+    for run, fraction in replicates:
+        largest[run] = max(fraction, largest.get(run, 0.0))
+    rows = [_row(replicates[key], scores[key]) for key in largest.items()]
+    rows.sort(key=lambda row: _merit(row, metric))
     rows.reverse()
     baseline = _baseline(rows, first.name, against, name)
-    theirs = scores[baseline, largest[baseline]]
     for row in rows:
-        ours = scores[row["name"], row["data_fraction"]]
-        row["difference"] = (
-            None if row["name"] == baseline else {key: paired_difference(ours, theirs, key) for key in allowed}
-        )
-    found = {"task_name": name, "task": first.about["task"], "rows": len(first.ids), "metric": metric}
-    several = [run for run, _ in groups if sum(other == run for other, _ in groups) > 1]
-    fractions = [_row(groups[key], scores[key]) for key in sorted(groups) if key[0] in several]
-    found |= {"baseline": baseline, "runs": rows, "fractions": fractions}
-    return found | {"finding": finding(found)}
+        pair = scores[row["name"], row["data_fraction"]], scores[baseline, largest[baseline]]
+        row["difference"] = None if row["name"] == baseline else {key: paired_difference(*pair, key) for key in metrics}
+    names = [run for run, _ in replicates]
+    fractions = [_row(replicates[key], scores[key]) for key in sorted(replicates) if names.count(key[0]) > 1]
+    task = {"task_name": name, "task": first.metadata["task"], "rows": len(first.ids), "metric": metric}
+    task |= {"baseline": baseline, "runs": rows, "fractions": fractions}
+    return task | {"finding": task_finding(task)}
 
 
-def _known(row: dict[str, Any], metric: str) -> bool:
+def _ordering_metric(kind: str, metrics: list[str], metric: str | None) -> str:
+    metric = metric or PRIMARY[kind]
+    allowed = [key for key in metrics if key in TITLES]
+    if metric not in allowed:
+        raise ValueError(f"--metric is {metric!r}; a {kind} task has {', '.join(allowed)}")
+    return metric
+
+
+def _merit(row: dict[str, Any], metric: str) -> float:
+    """Return a number that is greater for a better run; an undefined metric comes last."""
     value = row["metrics"][metric]["value"]
-    return value == value
+    return -math.inf if math.isnan(value) else -value if metric in LOWER_IS_BETTER else value
 
 
-def _row(runs: list[Run], scores: list[Scores]) -> dict[str, Any]:
-    about = [run.about for run in runs]
+def _row(runs: list[FinetunedRun], scores: list[Scores]) -> dict[str, Any]:
+    seeds = [run.metadata for run in runs]
     return {
         "name": runs[0].name,
-        "method": about[0]["method"],
-        "model": about[0].get("model"),
+        "method": seeds[0]["method"],
+        "model": seeds[0].get("model"),
         "data_fraction": runs[0].fraction,
-        "seeds": [one["seed"] for one in about],
+        "seeds": [metadata["seed"] for metadata in seeds],
         "folders": [str(run.folder) for run in runs],
         "metrics": {key: run_interval(scores, key) for key in scores[0].values},
-        "parameters": {key: _mean(about, "parameters", key) for key in ("total", "trained")},
-        "seconds": {key: _mean(about, "seconds", key) for key in ("train", "predict")},
-        "peak_memory_bytes": _mean(about, "peak_memory_bytes"),
-        "train_rows": _mean(about, "rows", "train"),
+        "parameters": {key: _mean(seeds, "parameters", key) for key in ("total", "trained")},
+        "seconds": {key: _mean(seeds, "seconds", key) for key in ("train", "predict")},
+        "peak_memory_bytes": _mean(seeds, "peak_memory_bytes"),
+        "train_rows": _mean(seeds, "rows", "train"),
     }
 
 
-def _mean(about: list[dict[str, Any]], *keys: str) -> float | None:
-    """Average over seeds; None where a run does not say."""
-    found = []
-    for value in about:
+def _mean(seeds: list[dict[str, Any]], *keys: str) -> float | None:
+    """Average a nested value over seeds; None where a run lacks it."""
+    values = []
+    for value in seeds:
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, int | float):
             return None
-        found.append(value)
-    return fmean(found)
+        values.append(value)
+    return fmean(values)
 
 
 def _baseline(rows: list[dict[str, Any]], first: str, against: str | None, task: str) -> str:
@@ -153,83 +150,85 @@ def _baseline(rows: list[dict[str, Any]], first: str, against: str | None, task:
     names = [row["name"] for row in rows]
     if against not in names:
         where = f" of task {task!r}" if task else ""
-        raise ValueError(f"--against {against}: no such run{where}; runs there: {', '.join(names)}")
+        raise ValueError(f"--against {against}: no such run{where}; its runs: {', '.join(names)}")
     return against
 
 
 def verdict(row: dict[str, Any], metric: str) -> str:
-    """Return how a run stands to the baseline: `better`, `worse`, `same` (cannot be told apart), `unknown`."""
-    found = row["difference"][metric]
-    low, high = found["low"], found["high"]
-    if low != low or high != high:
+    """Return `better`, `worse` or `same` than the baseline by the interval of the difference, or `unknown`."""
+    low, high = row["difference"][metric]["low"], row["difference"][metric]["high"]
+    if math.isnan(low) or math.isnan(high):
         return "unknown"
     if metric in LOWER_IS_BETTER:
         low, high = -high, -low
     return "better" if low > 0 else "worse" if high < 0 else "same"
 
 
-def finding(task: dict[str, Any]) -> str:
-    """Say in a sentence what the differences to the baseline of one task show."""
+def task_finding(task: dict[str, Any]) -> str:
+    """Summarise the differences to the baseline of one task in a sentence."""
     metric, baseline, rows = task["metric"], task["baseline"], task["runs"]
-    title = TITLES[metric]
+    title, digits = TITLES[metric], digits_of(rows, metric)
     others = [row for row in rows if row["name"] != baseline]
     if not others:
         value = rows[0]["metrics"][metric]
-        digits = digits_of(rows, metric)
         return f"{baseline} reaches {number(value['value'], digits)} {title} ({span(value, digits)})."
-    digits = digits_of(rows, metric)
     by = {key: [row for row in others if verdict(row, metric) == key] for key in ("better", "same", "worse", "unknown")}
     parts = []
     if by["better"]:
-        # Runs are in order, so the first is the best.
-        best, *rest = by["better"]
-        size = best["difference"][metric]
+        best, *rest = by["better"]  # runs are ordered, so the first is the best
+        gain = best["difference"][metric]
         if metric in LOWER_IS_BETTER:
-            size = {"value": -size["value"], "low": -size["high"], "high": -size["low"]}
+            gain = {"value": -gain["value"], "low": -gain["high"], "high": -gain["low"]}
         parts.append(
-            f"{best['name']} beats {baseline} by {number(size['value'], digits)} {title} ({span(size, digits)})"
+            f"{best['name']} beats {baseline} by {number(gain['value'], digits)} {title} ({span(gain, digits)})"
         )
-        parts += [f"so {'does' if len(rest) == 1 else 'do'} {_list(rest)}"] if rest else []
+        parts += [f"so {'does' if len(rest) == 1 else 'do'} {_listed(rest)}"] if rest else []
     if by["same"]:
-        parts.append(f"{_list(by['same'])} cannot be told apart from {baseline}")
+        parts.append(
+            f"{_listed(by['same'])} {'is' if len(by['same']) == 1 else 'are'} indistinguishable from {baseline}"
+        )
     if by["worse"]:
-        parts.append(f"{_list(by['worse'])} {'falls' if len(by['worse']) == 1 else 'fall'} behind {baseline}")
+        parts.append(f"{_listed(by['worse'])} {'falls' if len(by['worse']) == 1 else 'fall'} behind {baseline}")
     if by["unknown"]:
-        parts.append(f"{_list(by['unknown'])} could not be measured by {title}")
+        parts.append(f"{_listed(by['unknown'])} could not be measured by {title}")
     return "; ".join(parts) + "."
 
 
 def overall_finding(tasks: list[dict[str, Any]]) -> str:
-    """Say in a sentence how often the best run, if there is one that is no baseline, beats what it is compared with."""
+    """Summarise in a sentence how many tasks the best run that is no baseline wins against the baseline."""
     if len(tasks) == 1:
         return tasks[0]["finding"]
     compared = [(row, verdict(row, task["metric"])) for task in tasks for row in task["runs"] if row["difference"]]
     compared = [pair for pair in compared if pair[0]["method"] != "baseline"] or compared
     if not compared:
         return f"{len(tasks)} tasks, one run each: nothing to compare."
-    found: dict[str, list[str]] = {}
-    for row, said in compared:
-        found.setdefault(row["name"], []).append(said)
-    name, said = max(found.items(), key=lambda item: (item[1].count("better"), item[1].count("same"), -len(item[1])))
-    baselines = sorted({task["baseline"] for task in tasks})
-    other = baselines[0] if len(baselines) == 1 else "the best baseline"
+    verdicts: dict[str, list[str]] = {}
+    for row, result in compared:
+        verdicts.setdefault(row["name"], []).append(result)
+    name, results = max(
+        verdicts.items(), key=lambda item: (item[1].count("better"), item[1].count("same"), -len(item[1]))
+    )
+    baselines = {task["baseline"] for task in tasks}
+    other = baselines.pop() if len(baselines) == 1 else "the best baseline"
     verbs = {
         "better": f"beats {other}",
-        "same": "cannot be told apart",
+        "same": "is indistinguishable",
         "worse": "falls behind",
         "unknown": "is not measured",
     }
-    parts = [f"{verb} on {said.count(key)}" for key, verb in verbs.items() if key in said]
-    parts[0] += f" of {len(said)} {'task' if len(said) == 1 else 'tasks'}"
-    sentence = f"{name} {parts[0]}" if len(parts) == 1 else f"{name} {', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{sentence}." if "better" in said else f"No run beats {other}: at best, {sentence}."
+    parts = [f"{verb} on {results.count(key)}" for key, verb in verbs.items() if key in results]
+    parts[0] += f" of {len(results)} {'task' if len(results) == 1 else 'tasks'}"
+    sentence = f"{name} {_and(parts)}"
+    return f"{sentence}." if "better" in results else f"No run beats {other}: at best, {sentence}."
 
 
-def _list(rows: list[dict[str, Any]]) -> str:
+def _listed(rows: list[dict[str, Any]]) -> str:
     names = [row["name"] for row in rows]
-    if len(names) > 4:
-        names = [*names[:3], f"{len(names) - 3} others"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return _and([*names[:3], f"{len(names) - 3} others"] if len(names) > 4 else names)
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def without_nan(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How numbers are written in tables and sentences."""
+"""Numbers as text, for tables and sentences."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def digits_of(rows: Sequence[dict[str, Any]], metric: str) -> int:
-    """Return how many digits after the point to write: 3, more where all values are tiny, fewer where large."""
+    """Return the number of digits after the point: 3, more where all values are tiny, fewer where large."""
     values = [abs(row["metrics"][metric]["value"]) for row in rows if math.isfinite(row["metrics"][metric]["value"])]
     largest = max(values, default=1.0)
     if largest == 0 or 0.05 <= largest < 100:
@@ -15,7 +15,7 @@ def digits_of(rows: Sequence[dict[str, Any]], metric: str) -> int:
 
 
 def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
-    """Write a metric, with a true minus sign; a dash where it is not defined."""
+    """Format a metric, with a true minus sign; a dash where it is undefined."""
     if value != value:
         return "–"
     text = f"{value:{'+' if signed else ''},.{digits}f}"
@@ -23,12 +23,12 @@ def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def span(interval: dict[str, float], digits: int = 3, *, signed: bool = False) -> str:
-    """Write the ends of an interval: `0.012 … 0.049`."""
+    """Format the ends of an interval: `0.012 … 0.049`."""
     return f"{number(interval['low'], digits, signed=signed)} … {number(interval['high'], digits, signed=signed)}"
 
 
 def amount(value: float | None) -> str:
-    """Write a count in three digits: `296 k`; a dash where it is not known."""
+    """Format a count in three digits: `296 k`; a dash where it is None."""
     if value is None:
         return "–"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -38,7 +38,7 @@ def amount(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write seconds: `14.0 s`, `5 min 10 s`, `2 h 03 min`."""
+    """Format seconds: `14.0 s`, `5 min 10 s`, `2 h 03 min`."""
     if seconds is None:
         return "–"
     if seconds < 60:
@@ -48,5 +48,5 @@ def duration(seconds: float | None) -> str:
 
 
 def memory(value: float | None) -> str:
-    """Write bytes: `640 MB`, `2.11 GB`."""
+    """Format bytes: `640 MB`, `2.11 GB`."""
     return "–" if value is None else f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"

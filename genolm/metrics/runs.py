@@ -1,9 +1,9 @@
-"""Run folders that `genolm finetune` wrote, read back and checked: files only, nothing is run.
+"""Read and check the run folders of `genolm finetune`.
 
-metrics.json          what the run was                    must be there
-predictions.parquet   id, split, label, prediction        must be there
-log.jsonl             learning curve                      "no curve" where absent
-recipe.yaml, provenance.json                              shown where present
+metrics.json          task, method, seed, metrics         required
+predictions.parquet   id, split, label, prediction        required
+log.jsonl             learning curve                      optional
+recipe.yaml, provenance.json                              optional
 """
 
 import json
@@ -16,21 +16,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.metrics.prediction_metrics import metrics
+from genolm.metrics.prediction_metrics import metrics as compute_metrics
 from genolm.metrics.task_metrics import KINDS
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run folder, its rows of one split in order of their ids.
+class FinetunedRun:
+    """One run folder of `genolm finetune`, with the rows of one split sorted by id.
 
     Attributes:
-        folder: as it was given.
-        about: its metrics.json.
+        folder: its path.
+        metadata: contents of its metrics.json.
         ids: shape (n,), str, sorted.
-        labels: as in `metrics.metrics`.
+        labels: as in `prediction_metrics.metrics`.
         predictions: likewise.
         log: rows of log.jsonl.
         recipe: text of recipe.yaml, "" where absent.
@@ -38,7 +38,7 @@ class Run:
     """
 
     folder: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     ids: np.ndarray
     labels: np.ndarray
     predictions: np.ndarray
@@ -49,61 +49,61 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the run; runs of one name are replicates with other seeds."""
-        return self.about["name"]
+        return self.metadata["name"]
 
     @property
     def task(self) -> str:
-        """Name of the task, "" where it has none."""
-        return self.about.get("task_name") or ""
+        """Name of the task, or ""."""
+        return self.metadata.get("task_name") or ""
 
     @property
     def kind(self) -> str:
         """Kind of the task."""
-        return self.about["task"]["kind"]
+        return self.metadata["task"]["kind"]
 
     @property
     def fraction(self) -> float:
-        """Share of the training rows it learnt from."""
-        return float(self.about.get("data_fraction") or 1.0)
+        """Fraction of the training rows it was trained on."""
+        return float(self.metadata.get("data_fraction") or 1.0)
 
 
-def read_run(folder: str | Path, split: str = "test") -> Run:
+def read_run(folder: str | Path, split: str = "test") -> FinetunedRun:
     """Read a run folder.
 
     Args:
-        folder: that `genolm finetune` wrote.
-        split: whose rows are compared.
+        folder: run folder of `genolm finetune`.
+        split: rows to read.
 
     Raises:
         ValueError: a file or key is missing or damaged, the split has no rows, ids repeat, or metrics.json disagrees
             with the predictions; naming the file.
     """
     folder = Path(folder)
-    about = _read_about(folder)
+    metadata = _read_metadata(folder)
     path = folder / "predictions.parquet"
-    ids, labels, predictions = _read_predictions(path, about["task"]["kind"], split)
+    ids, labels, predictions = _read_predictions(path, metadata["task"]["kind"], split)
     order = np.argsort(ids, kind="stable")
     ids, labels, predictions = ids[order], labels[order], predictions[order]
-    twice = ids[1:][ids[1:] == ids[:-1]]
-    if len(twice):
-        raise ValueError(f"{path}: id '{twice[0]}' stands twice in split {split}; ids name rows and must be unique")
-    _check_metrics(path, about, labels, predictions, split)
+    repeated = ids[1:][ids[1:] == ids[:-1]]
+    if len(repeated):
+        raise ValueError(f"{path}: id {str(repeated[0])!r} occurs twice in split {split}; ids must be unique")
+    _check_metrics(path, metadata, labels, predictions, split)
     provenance = _read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
     recipe = folder / "recipe.yaml"
     text = recipe.read_text(errors="replace") if recipe.is_file() else ""
     log = _read_log(folder / "log.jsonl")
-    return Run(folder, about, ids, labels, predictions, log, text, provenance.get("versions") or {})
+    return FinetunedRun(folder, metadata, ids, labels, predictions, log, text, provenance.get("versions") or {})
 
 
-def group(runs: Sequence[Run]) -> dict[str, dict[tuple[str, float], list[Run]]]:
-    """Return task → (name, data fraction) → its runs, one a seed, after checking that they can be compared.
+def group_runs(runs: Sequence[FinetunedRun]) -> dict[str, dict[tuple[str, float], list[FinetunedRun]]]:
+    """Group comparable runs: task → (name, data fraction) → runs, one for each seed.
 
     Raises:
         ValueError: runs of one task differ in kind, ids or labels; runs of one name in method or model; or a run is
-            there twice.
+            repeated.
     """
-    tasks: dict[str, dict[tuple[str, float], list[Run]]] = {}
-    first: dict[str, Run] = {}
+    tasks: dict[str, dict[tuple[str, float], list[FinetunedRun]]] = {}
+    first: dict[str, FinetunedRun] = {}
     for run in runs:
         _check_same_rows(first.setdefault(run.task, run), run)
         replicates = tasks.setdefault(run.task, {}).setdefault((run.name, run.fraction), [])
@@ -113,30 +113,34 @@ def group(runs: Sequence[Run]) -> dict[str, dict[tuple[str, float], list[Run]]]:
     return tasks
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     if not path.is_file():
         raise ValueError(f"{folder} has no metrics.json; give folders of finished `genolm finetune` runs")
-    about = _read_json(path)
+    metadata = _read_json(path)
     for key, kind in {"name": str, "task": dict, "method": str, "seed": int}.items():
-        if not isinstance(about.get(key), kind):
-            raise ValueError(f"{path}: key {key!r} is {about.get(key)!r}; is it a run of `genolm finetune`?")
-    if about["task"].get("kind") not in KINDS:
-        raise ValueError(f"{path}: task kind is {about['task'].get('kind')!r}; allowed: {', '.join(KINDS)}")
-    names = about["task"].get("names")
+        if not isinstance(metadata.get(key), kind):
+            raise ValueError(f"{path}: key {key!r} is {metadata.get(key)!r}; is it a run of `genolm finetune`?")
+    if metadata["task"].get("kind") not in KINDS:
+        raise ValueError(f"{path}: task kind is {metadata['task'].get('kind')!r}; allowed: {', '.join(KINDS)}")
+    names = metadata["task"].get("names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: task names are {names!r}; allowed: a list of the task's classes, labels or targets")
-    return about
+    return metadata
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        return _json_object(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no table of keys")
-    return found
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -145,12 +149,9 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         try:
-            row = json.loads(line)
+            rows.append(_json_object(line))
         except ValueError as error:
             raise ValueError(f"{path}:{number} is damaged: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number} is damaged: it holds no table of keys")
-        rows.append(row)
     return rows
 
 
@@ -168,18 +169,20 @@ def _read_predictions(path: Path, kind: str, split: str) -> tuple[np.ndarray, np
     splits = np.array(table["split"].to_pylist(), dtype=object)
     rows = np.flatnonzero(splits == split)
     if not len(rows):
-        there = ", ".join(sorted({str(name) for name in splits})) or "none"
-        raise ValueError(f"{path} has no rows of split {split!r}; splits there: {there}; see --split")
+        present = ", ".join(sorted({str(name) for name in splits})) or "none"
+        raise ValueError(f"{path} has no rows of split {split!r}; its splits: {present}; see --split")
     table = table.select(columns).take(pa.array(rows))
     depth = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1), "per-base": (1, 2)}
-    found = []
+    values = []
     for name, lists in zip(("label", "prediction"), depth.get(kind, (2, 2)), strict=True):
         try:
-            # Where a row has many bases, it keeps an array of its own.
-            found.append(_array(table[name].combine_chunks(), lists, ragged=kind in ("per-base", "tracks")))
+            # Rows of several bases stay arrays of their own length.
+            values.append(_array(table[name].combine_chunks(), lists, ragged=kind in ("per-base", "tracks")))
         except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: column {name} is no {kind} {name}: {str(error).splitlines()[0]}") from error
-    return np.array(table["id"].cast(pa.string()).to_pylist(), dtype=str), found[0], found[1]
+            raise ValueError(
+                f"{path}: column {name} does not fit a {kind} task: {str(error).splitlines()[0]}"
+            ) from error
+    return np.array(table["id"].cast(pa.string()).to_pylist(), dtype=str), values[0], values[1]
 
 
 def _array(column: Any, depth: int, ragged: bool) -> np.ndarray:
@@ -193,37 +196,37 @@ def _array(column: Any, depth: int, ragged: bool) -> np.ndarray:
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     values = _array(column.flatten(), depth - 1, False)
     if ragged:
-        found = np.empty(len(lengths), dtype=object)
-        found[:] = np.split(values, np.cumsum(lengths)[:-1])
-        return found
+        rows = np.empty(len(lengths), dtype=object)
+        rows[:] = np.split(values, np.cumsum(lengths)[:-1])
+        return rows
     if len(set(lengths)) > 1:
         raise ValueError(f"rows hold {lengths.min()} to {lengths.max()} values")
     return values.reshape(len(lengths), -1)
 
 
-def _check_metrics(path: Path, about: dict, labels: np.ndarray, predictions: np.ndarray, split: str) -> None:
-    """Metrics follow from predictions: a run whose two files disagree is a mix of two."""
+def _check_metrics(path: Path, metadata: dict, labels: np.ndarray, predictions: np.ndarray, split: str) -> None:
+    """Refuse a run whose metrics.json does not follow from its predictions."""
     try:
-        task = about["task"]
+        task = metadata["task"]
         names = task["names"] if task["kind"] in ("regression", "tracks") else None
-        found = metrics(task["kind"], labels, predictions, about.get("threshold"), names)
+        computed = compute_metrics(task["kind"], labels, predictions, metadata.get("threshold"), names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for name, said in (about.get(split) or {}).items():
-        said = said.get("value") if isinstance(said, dict) else said
-        if name in found and isinstance(said, int | float) and abs(said - found[name]) > 1e-4 * max(1, abs(said)):
+    for name, saved in (metadata.get(split) or {}).items():
+        saved = saved.get("value") if isinstance(saved, dict) else saved
+        value = computed.get(name)
+        if value is not None and isinstance(saved, int | float) and abs(saved - value) > 1e-4 * max(1, abs(saved)):
             raise ValueError(
-                f"{path} gives {name} {found[name]:.4f} on split {split}, but its metrics.json says {said:.4f}; "
+                f"{path} gives {name} {value:.4f} on split {split}, but its metrics.json has {saved:.4f}; "
                 "the two files are from different runs, or one was changed"
             )
 
 
-def _check_same_rows(first: Run, run: Run) -> None:
+def _check_same_rows(first: FinetunedRun, run: FinetunedRun) -> None:
     both = f"{first.folder} and {run.folder}"
-    if first.about["task"] != run.about["task"]:
-        raise ValueError(
-            f"{both} have different tasks, {first.about['task']} and {run.about['task']}; compare them apart"
-        )
+    tasks = [one.metadata["task"] for one in (first, run)]
+    if tasks[0] != tasks[1]:
+        raise ValueError(f"{both} have different tasks, {tasks[0]} and {tasks[1]}; compare them separately")
     only_first, only_run = np.setdiff1d(first.ids, run.ids), np.setdiff1d(run.ids, first.ids)
     if len(only_first) or len(only_run):
         parts = [
@@ -241,12 +244,12 @@ def _check_same_rows(first: Run, run: Run) -> None:
         one, other = first.labels[differ[0]], run.labels[differ[0]]
         raise ValueError(
             f"{both} differ in the labels of {len(differ)} of {len(run.ids)} rows ({_some(where)}; {where[0]}: "
-            f"{_short(one)} and {_short(other)}). They come from different tables or from other columns of one"
+            f"{_short(one)} and {_short(other)}). They come from different tables or from different columns of one"
         )
 
 
 def _differ(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the rows whose labels are not equal; NaN equals NaN."""
+    """Return the indices of rows with unequal labels; NaN equals NaN."""
     if labels.dtype == object:
         pairs = enumerate(zip(labels, others, strict=True))
         return np.array([k for k, (one, other) in pairs if not np.array_equal(one, other, equal_nan=True)], dtype=int)
@@ -256,17 +259,17 @@ def _differ(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.flatnonzero(unequal.reshape(len(labels), -1).any(axis=1))
 
 
-def _check_replicates(other: Run, run: Run) -> None:
+def _check_replicates(other: FinetunedRun, run: FinetunedRun) -> None:
     both = f"{other.folder} and {run.folder} are both named {run.name!r}"
-    if other.about["seed"] == run.about["seed"]:
+    if other.metadata["seed"] == run.metadata["seed"]:
         raise ValueError(
-            f"{both} with seed {run.about['seed']}; leave one out, or give them other names in their recipes"
+            f"{both} with seed {run.metadata['seed']}; leave one out, or give them different names in their recipes"
         )
     for key in ("method", "model"):
-        if other.about.get(key) != run.about.get(key):
+        if other.metadata.get(key) != run.metadata.get(key):
             raise ValueError(
-                f"{both}, but their {key} differs: {other.about.get(key)!r} and {run.about.get(key)!r}; "
-                "only seeds of one thing are averaged: give them other names in their recipes"
+                f"{both}, but their {key} differs: {other.metadata.get(key)!r} and {run.metadata.get(key)!r}; "
+                "only seeds of one configuration are averaged: give them different names in their recipes"
             )
 
 

@@ -1,89 +1,136 @@
-"""Heat map of changes with a sequence logo above each line, as PNG."""
+"""Heat map of every change in a region with a sequence logo above each line, for a page or as PNG."""
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genolm.reports.mutation_map import COLOURS, ROWS, MutationMap, bits_of, glyph, limit_of
+from genolm.reports.mutation_map import ROWS, MutationMap, bits_of, limit_of
+from genolm.reports.svg import INK, MINUS, PLUS, QUIET, TONES, WASH, add_axes, new_figure, save_png
 
-_MINUS, _PLUS, _EMPTY, _QUIET, _INK = "#b2182b", "#2166ac", "#eef0f2", "#5b6570", "#1b1f24"
-# Inches.
-_CELL, _TALL, _LOGO, _UNDER, _HEAD, _LEFT, _RIGHT = 0.135, 0.165, 0.62, 0.42, 0.62, 0.62, 0.3
-_LARGEST = 60_000
-"""Pixels; matplotlib draws no more than 65,535."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.path import Path as Outline
+
+BASE_COLOURS = {"A": TONES[2], "C": TONES[0], "G": TONES[4], "T": TONES[1]}
+MAX_WIDTH = 1188  # SVG units, as are all sizes below
+_LEFT, _RIGHT, _LOGO, _GAP, _BELOW, _HEADING = 40, 48, 64, 6, 44, 52
 
 
 def mutation_figure(
-    drawn: MutationMap, name: str, out_png: str | Path, limit: float | None = None, bits: float | None = None
+    region: MutationMap, name: str, out_png: str | Path, limit: float | None = None, bits: float | None = None
 ) -> None:
-    """Draw one region.
+    """Draw one region as PNG.
 
     Args:
-        drawn: the region.
+        region: its scores.
         name: of the score, such as `masked LLR, nats`.
         out_png: file to write.
-        limit: score at which colours are full; of this region where None.
-        bits: top of the logo's axis, likewise.
+        limit: score of full colour; None: from this region.
+        bits: top of the logo's axis; None: from this region.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path as Outline
+    save_png(draw_mutations(region, limit or limit_of([region]), bits or bits_of([region]), name), out_png)
 
-    limit, bits = limit or limit_of([drawn]), bits or bits_of([drawn])
-    colours = LinearSegmentedColormap.from_list("changes", [_MINUS, "#ffffff", _PLUS]).with_extremes(bad=_EMPTY)
-    outlines = {base: glyph(base) for base in COLOURS}
-    lines, num_rows = list(drawn.lines()), drawn.scores.shape[1]
+
+def draw_mutations(region: MutationMap, limit: float, bits: float, heading: str = "") -> "Figure":
+    """Draw one region, with a title, colour bar and the name of the score where a heading is given."""
+    lines, num_rows = list(region.lines()), region.scores.shape[1]
     longest = max(map(len, lines))
-    cell = min(2 * _CELL, _CELL * 100 / longest)
-    wide = max(_LEFT + cell * longest + _RIGHT, 6.4)
-    step = _LOGO + 0.05 + _TALL * num_rows + _UNDER
-    tall = _HEAD + step * len(lines)
-    figure = Figure(figsize=(wide, tall), dpi=min(150, _LARGEST / tall))
-    FigureCanvasAgg(figure)
-
-    def place(left: float, top: float, width: float, height: float):
-        axes = figure.add_axes((left / wide, 1 - (top + height) / tall, width / wide, height / tall))
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=7, labelcolor=_QUIET, pad=2)
-        return axes
-
-    def write(left: float, top: float, text: str, size: float, colour: str = _INK, **options):
-        figure.text(left / wide, 1 - top / tall, text, fontsize=size, color=colour, **options)
-
-    write(_LEFT, 0.24, drawn.title, 10, weight="bold")
-    write(_LEFT, 0.42, f"{name}; letters as tall as their information, bits", 7, _QUIET)
-    bar = place(wide - _RIGHT - 1.3, 0.14, 1.3, 0.09)
-    bar.imshow(np.linspace(-limit, limit, 201)[None], cmap=colours, aspect="auto", extent=(-limit, limit, 0, 1))
-    bar.set_xticks([-limit, 0, limit], [f"≤ −{limit:.2g}", "0", f"≥ {limit:.2g}"])
-    bar.set_yticks([])
+    cell = min(22.0, (MAX_WIDTH - _LEFT - _RIGHT) / longest)
+    row = 18 if cell >= 15 else 15
+    top, step = _HEADING if heading else 8, _LOGO + _GAP + row * num_rows + _BELOW
+    width = max(_LEFT + cell * longest + _RIGHT, 460 if heading else 160)
+    figure = new_figure(width, top + step * len(lines) - 8)
+    if heading:
+        _draw_heading(figure, region.title, heading, limit)
     for number, line in enumerate(lines):
-        top, size = _HEAD + step * number, cell * len(line)
-        logo = place(_LEFT, top, size, _LOGO)
+        logo = add_axes(figure, _LEFT, top + step * number, cell * len(line), _LOGO)
         logo.set(xlim=(line.start - 0.5, line.stop - 0.5), ylim=(0, bits), xticks=[])
-        logo.set_yticks([0, bits], ["0", f"{bits:g}"])
-        logo.axhline(0, color=_QUIET, linewidth=0.8)
-        for column in line:
-            for base, bottom, height in drawn.stack(column):
-                points, codes = outlines[base]
-                outline = Outline(points * (0.9, height) + (column - 0.45, bottom), codes)
-                logo.add_patch(PathPatch(outline, facecolor=COLOURS[base], linewidth=0))
-        cells = place(_LEFT, top + _LOGO + 0.05, size, _TALL * num_rows)
-        extent = (line.start - 0.5, line.stop - 0.5, num_rows - 0.5, -0.5)
-        values = np.ma.masked_invalid(drawn.scores[line.start : line.stop].T)
-        cells.imshow(
-            values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto", extent=extent, interpolation="nearest"
-        )
-        # White lines between cells.
-        cells.vlines(np.arange(line.start, line.stop + 1) - 0.5, -0.5, num_rows - 0.5, color="white", linewidth=0.6)
-        cells.hlines(np.arange(num_rows + 1) - 0.5, line.start - 0.5, line.stop - 0.5, color="white", linewidth=0.6)
-        cells.set(xlim=extent[:2], ylim=extent[2:])
-        cells.set_yticks(range(num_rows), list(ROWS[:num_rows]), color=_INK)
-        marks = drawn.marks(line)
-        cells.set_xticks(marks, [f"{drawn.first + column:,}" for column in marks])
-        for column in line:
-            if drawn.ref[column] in COLOURS:
-                row = ROWS.index(drawn.ref[column])
-                cells.text(column, row, drawn.ref[column], ha="center", va="center_baseline", fontsize=6.5, color=_INK)
-    figure.savefig(out_png)
+        logo.set_yticks([0, bits / 2, bits], ["0", "bits", f"{bits:g}"])
+        logo.spines["bottom"].set(visible=True, color=QUIET, linewidth=1)
+        _draw_logo(logo, region, line, bits)
+        heat_map = add_axes(figure, _LEFT, top + step * number + _LOGO + _GAP, cell * len(line), row * num_rows)
+        heat_map.set(xlim=(line.start - 0.5, line.stop - 0.5), ylim=(num_rows - 0.5, -0.5))
+        heat_map.set_yticks(range(num_rows), list(ROWS[:num_rows]), color=INK, fontsize=12)
+        ticks = region.ticks(line)
+        heat_map.set_xticks(ticks, [region.position(column) for column in ticks])
+        _draw_cells(heat_map, region, line, limit, (cell - 1, row - 1))
+    return figure
+
+
+def cell_tips(region: MutationMap) -> dict[str, list[str]]:
+    """Return the tooltips of the cells: gid of a line's cells → column by column."""
+    rows = range(region.scores.shape[1])
+    return {
+        f"cells{line.start}": [region.tip(column, row) for column in line for row in rows] for line in region.lines()
+    }
+
+
+def _draw_logo(axes: "Axes", region: MutationMap, line: range, bits: float) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.transforms import Affine2D
+
+    for column in line:
+        for base, bottom, height in region.stack(column):
+            if height * _LOGO / bits > 0.5:  # lower letters cannot be seen
+                place = Affine2D().scale(0.92, height).translate(column - 0.46, bottom)
+                letter = place.transform_path(letter_outline(base))
+                axes.add_patch(PathPatch(letter, facecolor=BASE_COLOURS[base], linewidth=0, clip_on=False))
+
+
+def _draw_cells(axes: "Axes", region: MutationMap, line: range, limit: float, size: tuple[float, float]) -> None:
+    from matplotlib.collections import PathCollection
+    from matplotlib.colors import to_rgba
+    from matplotlib.path import Path as Outline
+    from matplotlib.transforms import Affine2D
+
+    num_rows = region.scores.shape[1]
+    offsets = [(column, row) for column in line for row in range(num_rows)]
+    scores = region.scores[line.start : line.stop].ravel()
+    opacity = np.minimum(np.abs(scores) / limit, 1)
+    colours = [
+        to_rgba(MINUS if score < 0 else PLUS, alpha) if np.isfinite(score) else to_rgba(WASH)
+        for score, alpha in zip(scores.tolist(), opacity.round(2).tolist(), strict=True)
+    ]
+    rectangle = Affine2D().translate(-0.5, -0.5).scale(*size).transform_path(Outline.unit_rectangle())
+    assert axes.figure is not None
+    cells = PathCollection(
+        [rectangle],
+        offsets=offsets,
+        offset_transform=axes.transData,
+        transform=Affine2D().scale(1 / 72) + axes.figure.dpi_scale_trans,
+        facecolors=colours,
+        linewidths=0,
+        clip_on=False,
+        gid=f"cells{line.start}",
+    )
+    axes.add_collection(cells, autolim=False)
+    for column in line:
+        base = region.ref[column]
+        if base in BASE_COLOURS:
+            axes.text(column, ROWS.index(base), base, ha="center", va="center_baseline", fontsize=10.5, color=QUIET)
+
+
+def _draw_heading(figure: "Figure", title: str, name: str, limit: float) -> None:
+    width, height = figure.get_size_inches() * 72
+    figure.text(_LEFT / width, 1 - 16 / height, title, fontsize=14, color=INK, weight="bold")
+    figure.text(_LEFT / width, 1 - 32 / height, f"{name}; logo: information in bits", fontsize=9, color=QUIET)
+    bar = add_axes(figure, width - _RIGHT - 130, 8, 130, 9)
+    for colour, ends in ((MINUS, (-1, 0)), (PLUS, (0, 1))):
+        shades = np.linspace(*ends, 60)
+        bar.bar(shades, 1, 1 / 59, color=[(colour, abs(shade)) for shade in shades.tolist()], linewidth=0)
+    bar.set(xlim=(-1, 1), ylim=(0, 1), yticks=[])
+    bar.set_xticks([-1, 0, 1], [f"≤ −{limit:.2g}", "0", f"≥ {limit:.2g}"], fontsize=9)
+
+
+@cache
+def letter_outline(base: str) -> "Outline":
+    """Return the outline of a bold letter, stretched to the unit square."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Bbox, BboxTransform
+
+    path = TextPath((0, 0), base, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold"))
+    return BboxTransform(path.get_extents(), Bbox.unit()).transform_path(path)

@@ -66,12 +66,12 @@ def test_what_a_run_leaves(folder, both, kind, capfd):
         )
         assert not (run_dir / "checkpoints").exists() and not list(run_dir.glob("*.partial"))
         run = read_run(run_dir)  # which holds the metrics against the predictions
-        assert len(run.ids) == 14 and run.about["rows"] == {"train": 32, "valid": 14, "test": 14}
-        assert read_run(run_dir, "valid").about["steps"]["trained"] == 4
+        assert len(run.ids) == 14 and run.metadata["rows"] == {"train": 32, "valid": 14, "test": 14}
+        assert read_run(run_dir, "valid").metadata["steps"]["trained"] == 4
         rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows if "eval_loss" in row] == [2, 4]
         assert all(np.isfinite(row["loss"]) for row in rows if "loss" in row)
-        assert run.about["steps"]["best"] in (2, 4)
+        assert run.metadata["steps"]["best"] in (2, 4)
     code, told = cli(capfd, "compare", *both[kind], "--out", folder / f"{kind}-compared", "--replicates", 100)
     assert code == 0, told
     assert (folder / f"{kind}-compared" / "index.html").stat().st_size > 10_000
@@ -145,7 +145,7 @@ def test_merged_equals_unmerged(folder, tmp_path, capfd, lora):
 @pytest.mark.parametrize("method", ["full", "scratch"])
 def test_the_other_methods(folder, tmp_path, method):
     finetune(write_recipe(tmp_path, "run", folder / "bert", write_table(tmp_path), method=method, pooling="attention"))
-    assert read_run(tmp_path / "run").about["method"] == method
+    assert read_run(tmp_path / "run").metadata["method"] == method
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 

@@ -111,7 +111,7 @@ def test_the_page_shows_what_the_table_says(folder, tmp_path):
         assert value == pytest.approx(float(row["GENOLM_MASKED_LLR"]), abs=0.0051)
     assert page.count(", not scored</title>") == 12 and page.count(", the reference</title>") == 6
     assert "66 bp around each base" in page and "masked_llr: " in page and str(folder / "masked") in page
-    assert "drawn less their mean" not in page
+    assert "drawn minus their mean" not in page
 
 
 def test_regions_of_a_file_that_overlap_are_scored_once_and_shown_each(folder, tmp_path, capfd):

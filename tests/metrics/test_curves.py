@@ -42,14 +42,14 @@ def test_pairs_of_each_kind():
 def test_reliability_by_hand():
     found = reliability("binary", np.array([0, 1, 1, 1]), np.array([0.02, 0.08, 0.9, 1.0]))
     assert found.count.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 2]
-    assert (found.predicted[0], found.found[0], found.predicted[9], found.found[9]) == pytest.approx(
+    assert (found.predicted[0], found.observed[0], found.predicted[9], found.observed[9]) == pytest.approx(
         (0.05, 0.5, 0.95, 1)
     )
     assert found.error == pytest.approx((0.45 * 2 + 0.05 * 2) / 4)
     # Of classes: the confidence in the one predicted.
     found = reliability("multiclass", np.array([0, 1]), np.array([[0.75, 0.25], [0.65, 0.35]]))
     assert np.flatnonzero(found.count).tolist() == [6, 7]
-    assert (found.found[6], found.found[7]) == (0, 1)
+    assert (found.observed[6], found.observed[7]) == (0, 1)
 
 
 def test_bases_are_joined_and_unknown_ones_left_out():
@@ -62,4 +62,5 @@ def test_bases_are_joined_and_unknown_ones_left_out():
 
 
 def test_cells_count_points():
-    assert dense(np.array([0.1, 0.2, 0.9]), np.array([0.1, 0.3, 0.9]), 0, 1, 2) == [(0.25, 0.25, 2), (0.75, 0.75, 1)]
+    centres, counts = dense(np.array([0.1, 0.2, 0.9]), np.array([0.1, 0.3, 0.9]), 0, 1, 2)
+    assert centres.tolist() == [[0.25, 0.25], [0.75, 0.75]] and counts.tolist() == [2, 1]

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from finetuned_runs import NAMES, make_run, make_study
 
-from genolm.metrics.comparison import compare, finding, overall_finding
+from genolm.metrics.comparison import compare_runs, overall_finding, task_finding
 from genolm.metrics.prediction_metrics import metrics
-from genolm.metrics.runs import group, read_run
+from genolm.metrics.runs import group_runs, read_run
 
 
 def edit_rows(folder, change):
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(tmp_path, kind):
     run = read_run(folder)
     assert (run.name, run.task, run.kind, run.fraction, len(run.ids)) == ("lora", "", kind, 1.0, 40)
     found = metrics(
-        kind, run.labels, run.predictions, run.about["threshold"], NAMES[kind] if kind in ("tracks",) else None
+        kind, run.labels, run.predictions, run.metadata["threshold"], NAMES[kind] if kind in ("tracks",) else None
     )
     for name, value in json.loads((folder / "metrics.json").read_text())["test"].items():
         if "/" not in name:
@@ -55,7 +55,7 @@ def test_order_of_rows_does_not_matter(pair):
     edit_rows(pair[1], lambda rows: rows[::-1])
     first, second = map(read_run, pair)
     assert (first.ids == second.ids).all() and (first.labels == second.labels).all()
-    group([first, second])
+    group_runs([first, second])
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,19 @@ def test_other_rows_are_refused(pair, change, message):
     edit_rows(pair[1], change)
     edit_about(pair[1], test={}, valid={})
     with pytest.raises(ValueError, match=message):
-        compare([read_run(run) for run in pair])
+        compare_runs([read_run(run) for run in pair])
 
 
 def test_another_task_is_refused(pair):
     edit_about(pair[1], task={"kind": "binary", "names": ["no enhancer", "enhancer"]})
     with pytest.raises(ValueError, match="have different tasks"):
-        compare([read_run(run) for run in pair])
+        compare_runs([read_run(run) for run in pair])
 
 
 def test_tasks_of_other_names_are_apart(tmp_path):
     runs = [make_run(tmp_path / "a", "lora", task_name="promoters", num_rows=60)]
     runs += [make_run(tmp_path / "b", "lora", "regression", task_name="activity", num_rows=50)]
-    found = compare([read_run(run) for run in runs], num_replicates=100)
+    found = compare_runs([read_run(run) for run in runs], num_replicates=100)
     assert [task["task_name"] for task in found["tasks"]] == ["promoters", "activity"]
     assert [task["rows"] for task in found["tasks"]] == [60, 50]
     assert found["finding"] == "2 tasks, one run each: nothing to compare."
@@ -100,14 +100,14 @@ def test_tasks_of_other_names_are_apart(tmp_path):
         (lambda run: shutil.rmtree(run), "has no metrics.json"),
         (lambda run: (run / "predictions.parquet").unlink(), "has no predictions.parquet; did the run finish"),
         (lambda run: (run / "metrics.json").write_text('{"name": '), "metrics.json is damaged"),
-        (lambda run: (run / "metrics.json").write_text("[]"), "holds no table of keys"),
+        (lambda run: (run / "metrics.json").write_text("[]"), "is damaged: not a JSON object"),
         (lambda run: edit_about(run, seed="x"), "key 'seed' is 'x'"),
         (lambda run: edit_about(run, task={"kind": "rank"}), "task kind is 'rank'; allowed: binary"),
         (lambda run: edit_about(run, task={"kind": "binary"}), "task names are None; allowed: a list"),
         (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 cut"), "predictions.parquet is damaged"),
         (lambda run: (run / "log.jsonl").write_text('{"step": 1}\n{"st'), r"log.jsonl:2 is damaged"),
-        (lambda run: edit_rows(run, lambda rows: [*rows, rows[-1]]), "id 'test-79' stands twice in split test"),
-        (lambda run: edit_rows(run, lambda rows: [row | {"split": "train"} for row in rows]), "splits there: train"),
+        (lambda run: edit_rows(run, lambda rows: [*rows, rows[-1]]), "id 'test-79' occurs twice in split test"),
+        (lambda run: edit_rows(run, lambda rows: [row | {"split": "train"} for row in rows]), "its splits: train"),
         (lambda run: edit_rows(run, lambda rows: [{"id": row["id"]} for row in rows]), "lacks column 'split'"),
         (
             lambda run: edit_rows(run, lambda rows: [row | {"prediction": 2.0} for row in rows]),
@@ -115,15 +115,15 @@ def test_tasks_of_other_names_are_apart(tmp_path):
         ),
         (
             lambda run: edit_rows(run, lambda rows: [row | {"prediction": [0.5]} for row in rows]),
-            "no binary prediction: it holds list",
+            "prediction does not fit a binary task: it holds list",
         ),
         (
             lambda run: edit_rows(run, lambda rows: [row | {"prediction": "high"} for row in rows]),
-            "no binary prediction: it holds string, not numbers",
+            "prediction does not fit a binary task: it holds string, not numbers",
         ),
         (
             lambda run: edit_rows(run, lambda rows: [row | {"prediction": 1 - row["prediction"]} for row in rows]),
-            "but its metrics.json says .* different runs",
+            "but its metrics.json has .* different runs",
         ),
     ],
 )
@@ -150,16 +150,16 @@ def test_a_run_without_a_log_or_recipe_is_read(pair):
 
 def test_seeds_are_replicates(tmp_path):
     runs = [read_run(run) for run in make_study(tmp_path, seeds=2, num_rows=60, fractions=(0.5,))]
-    (groups,) = group(runs).values()
+    (groups,) = group_runs(runs).values()
     assert {key: len(found) for key, found in groups.items() if key[0] == "lora"} == {
         ("lora", 1.0): 2,
         ("lora", 0.5): 2,
     }
-    (task,) = compare(runs, num_replicates=100)["tasks"]
+    (task,) = compare_runs(runs, num_replicates=100)["tasks"]
     lora = next(row for row in task["runs"] if row["name"] == "lora")
     assert (lora["seeds"], lora["data_fraction"]) == ([0, 1], 1.0)
     assert lora["metrics"]["mcc"]["value"] == pytest.approx(
-        np.mean([run.about["test"]["mcc"]["value"] for run in groups["lora", 1.0]])
+        np.mean([run.metadata["test"]["mcc"]["value"] for run in groups["lora", 1.0]])
     )
     assert lora["seconds"]["train"] == pytest.approx(np.mean([310, 341]))
     assert {(row["name"], row["data_fraction"]) for row in task["fractions"]} == {
@@ -171,30 +171,30 @@ def test_the_same_name_for_different_things_is_refused(tmp_path):
     first = read_run(make_run(tmp_path / "a", "lora", num_rows=40))
     again = read_run(make_run(tmp_path / "b", "lora", num_rows=40))
     with pytest.raises(ValueError, match="both named 'lora' with seed 0; leave one out"):
-        group([first, again])
+        group_runs([first, again])
     other = read_run(make_run(tmp_path / "c", "lora", num_rows=40, seed=1, method="full"))
     with pytest.raises(ValueError, match="their method differs: 'lora' and 'full'"):
-        group([first, other])
+        group_runs([first, other])
 
 
 def test_the_baseline_and_the_metric_are_chosen(tmp_path):
     runs = [read_run(run) for run in make_study(tmp_path, seeds=1, num_rows=200)]
-    (task,) = compare(runs, num_replicates=100)["tasks"]
+    (task,) = compare_runs(runs, num_replicates=100)["tasks"]
     baselines = [row["name"] for row in task["runs"] if row["method"] == "baseline"]
     assert task["baseline"] == baselines[0]
     values = [row["metrics"]["mcc"]["value"] for row in task["runs"]]
     assert values == sorted(values, reverse=True)
-    (task,) = compare(runs, against="probe", metric="auroc", num_replicates=100)["tasks"]
+    (task,) = compare_runs(runs, against="probe", metric="auroc", num_replicates=100)["tasks"]
     assert (task["baseline"], task["metric"]) == ("probe", "auroc")
     lora = next(row for row in task["runs"] if row["name"] == "lora")
     probe = next(row for row in task["runs"] if row["name"] == "probe")
     assert probe["difference"] is None
     for key, found in lora["difference"].items():
         assert found["value"] == pytest.approx(lora["metrics"][key]["value"] - probe["metrics"][key]["value"])
-    with pytest.raises(ValueError, match="--against esm: no such run; runs there: "):
-        compare(runs, against="esm")
+    with pytest.raises(ValueError, match="--against esm: no such run; its runs: "):
+        compare_runs(runs, against="esm")
     with pytest.raises(ValueError, match="--metric is 'r2'; a binary task has mcc, auroc"):
-        compare(runs, metric="r2")
+        compare_runs(runs, metric="r2")
 
 
 def row(name, value, difference):
@@ -215,7 +215,7 @@ def row(name, value, difference):
                 row("danq", 0.5, None),
                 row("basset", 0.49, (-0.01, -0.03, 0.01)),
             ],
-            "lora beats danq by 0.031 MCC (0.012 … 0.049); basset cannot be told apart from danq.",
+            "lora beats danq by 0.031 MCC (0.012 … 0.049); basset is indistinguishable from danq.",
         ),
         (
             [row("lora", 0.6, (0.1, 0.05, 0.15)), row("full", 0.58, (0.08, 0.01, 0.1)), row("danq", 0.5, None)],
@@ -229,12 +229,12 @@ def row(name, value, difference):
     ],
 )
 def test_the_finding_by_hand(rows, said):
-    assert finding({"metric": "mcc", "baseline": "danq", "runs": rows}) == said
+    assert task_finding({"metric": "mcc", "baseline": "danq", "runs": rows}) == said
 
 
 def test_a_smaller_error_is_better(tmp_path):
     runs = [read_run(run) for run in make_study(tmp_path, "regression", seeds=1, num_rows=400)]
-    (task,) = compare(runs, metric="mse", against="kmer-logistic", num_replicates=100)["tasks"]
+    (task,) = compare_runs(runs, metric="mse", against="kmer-logistic", num_replicates=100)["tasks"]
     values = [row["metrics"]["mse"]["value"] for row in task["runs"]]
     assert values == sorted(values)
     best = task["runs"][0]
@@ -245,15 +245,15 @@ def test_a_smaller_error_is_better(tmp_path):
 @pytest.mark.parametrize(
     ("lora", "danq", "said"),
     [
-        ([0.1, 0.2, 0.0], None, "lora beats cnn on 2 of 3 tasks and cannot be told apart on 1."),
-        ([0.1, -0.1, 0.0], None, "lora beats cnn on 1 of 3 tasks, cannot be told apart on 1 and falls behind on 1."),
+        ([0.1, 0.2, 0.0], None, "lora beats cnn on 2 of 3 tasks and is indistinguishable on 1."),
+        ([0.1, -0.1, 0.0], None, "lora beats cnn on 1 of 3 tasks, is indistinguishable on 1 and falls behind on 1."),
         (
             [0.0, -0.1, 0.0],
             None,
-            "No run beats cnn: at best, lora cannot be told apart on 2 of 3 tasks and falls behind on 1.",
+            "No run beats cnn: at best, lora is indistinguishable on 2 of 3 tasks and falls behind on 1.",
         ),
         (None, [0.1, 0.1, 0.1], "danq beats cnn on 3 of 3 tasks."),
-        ([0.0] * 3, [0.1] * 3, "No run beats cnn: at best, lora cannot be told apart on 3 of 3 tasks."),
+        ([0.0] * 3, [0.1] * 3, "No run beats cnn: at best, lora is indistinguishable on 3 of 3 tasks."),
     ],
 )
 def test_the_finding_of_several_tasks_by_hand(lora, danq, said):
