@@ -47,8 +47,8 @@ def test_each_cell_has_a_tooltip_with_position_change_and_score(deletions):
 def test_a_cell_is_as_opaque_as_its_score_is_far_from_zero():
     region = made("AC")
     cells = cells_of(region, limit=1.0)
-    scores, colours = region.scores.ravel(), cells.get_facecolors()
-    assert cells.get_offsets().tolist() == [[column, row] for column in range(2) for row in range(4)]
+    scores, colours = region.scores.ravel(), cells.get_facecolor()
+    assert np.asarray(cells.get_offsets()).tolist() == [[column, row] for column in range(2) for row in range(4)]
     for score, colour in zip(scores, colours, strict=True):
         if np.isnan(score):
             assert to_hex(colour) == WASH
