@@ -73,8 +73,8 @@ def test_equals_the_definition_letter_by_letter(train, test, orders, alpha, bloc
 def test_counts_by_hand():
     ladder = markov.fit([letters("AAC")], orders=[1])
     # Forward AAC, reverse GTT: A A C G T T; pairs AA, AC, GT, TT.
-    assert ladder.counts[0].tolist() == [2, 1, 1, 2]
-    assert {i: n for i, n in enumerate(ladder.counts[1].tolist()) if n} == {0b0000: 1, 0b0001: 1, 0b1011: 1, 0b1111: 1}
+    assert ladder.dense[0].tolist() == [2, 1, 1, 2]
+    assert {i: n for i, n in enumerate(ladder.dense[1].tolist()) if n} == {0b0000: 1, 0b0001: 1, 0b1011: 1, 0b1111: 1}
     bits = ladder.bits(letters("AC"))[1]
     np.testing.assert_allclose(bits, [-math.log2(3 / 10), -math.log2(2 / 6)], rtol=1e-6)
 
