@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genolm.genome.alphabet import letters, reverse_complement
+from genolm.genome.alphabet import reverse_complement, to_array
 from genolm.genome.store import Store
 from genolm.tokenizers.encode import Encoder
 from genolm.variants.alleles import Allele
@@ -31,7 +31,7 @@ def straight(
         start = allele.start - before
         # A deletion shows more of what follows, and an insertion less.
         ref = store.fetch(allele.contig, start, start + width + len(allele.ref))
-        alt = np.concatenate([ref[:before], letters(allele.alt), ref[before + len(allele.ref) :]])
+        alt = np.concatenate([ref[:before], to_array(allele.alt), ref[before + len(allele.ref) :]])
         beside = len(allele.ref) != len(allele.alt)
         for sign, window, bases in ((-1, ref[:width], allele.ref), (1, alt[:width], allele.alt)):
             first, last = before - beside, before + len(bases) + beside
@@ -69,11 +69,11 @@ def gpn(
         start = allele.start - site
         window = store.fetch(allele.contig, start, start + width)
         for strand, place, alt, ref in (
-            (window, site, letters(allele.alt), letters(allele.ref)),
+            (window, site, to_array(allele.alt), to_array(allele.ref)),
             (
                 reverse_complement(window),
                 width - 1 - site,
-                *(reverse_complement(letters(x)) for x in (allele.alt, allele.ref)),
+                *(reverse_complement(to_array(x)) for x in (allele.alt, allele.ref)),
             ),
         ):
             ids = tokens(encoder, strand).copy()

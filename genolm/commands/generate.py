@@ -166,7 +166,7 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
     N around them are filled too, and not written unless what lies around is. Where the model takes any length, there
     are as many letters on either side as the stretch has, and 512 at least.
     """
-    from genolm.genome.alphabet import text
+    from genolm.genome.alphabet import to_text
     from genolm.genome.fasta import check_file, read_fasta
     from genolm.genome.interval import read_bed
     from genolm.genome.letters import clean
@@ -179,7 +179,7 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
         if block.name in wanted:
             parts = contigs.setdefault(block.name, [])
             if not block.opens:
-                parts.append(text(block.letters))
+                parts.append(to_text(block.letters))
     whole = {name: "".join(parts) for name, parts in contigs.items()}
     found = []
     for interval in intervals:

@@ -92,7 +92,7 @@ def write_table(path: Path, parts, pieces, store, estimators: list[str]) -> int:
     """
     import numpy as np
 
-    from genolm.genome.alphabet import text
+    from genolm.genome.alphabet import to_text
     from genolm.variants.likelihood import columns_of
 
     columns = [x for name in columns_of(estimators) for x in ([name, f"{name}_strands"] if name in LLRS else [name])]
@@ -100,7 +100,7 @@ def write_table(path: Path, parts, pieces, store, estimators: list[str]) -> int:
     with aside.open("w") as file:
         file.write("\t".join(["chrom", "pos", "ref", "alt", *map(field, columns), "GENOLM_CUT"]) + "\n")
         for place, piece in enumerate(pieces):
-            grids, ref = parts.load(place), text(store.fetch(*piece)).upper()
+            grids, ref = parts.load(place), to_text(store.fetch(*piece)).upper()
             scored, chrom = np.isfinite(grids["cut"]), store.contigs[piece.contig].name
             for base, row in np.argwhere(scored).tolist():
                 values = [grids[column][base, row] for column in columns]
@@ -118,7 +118,7 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
 
     import genolm
     from genolm.config.files import write_text
-    from genolm.genome.alphabet import BASE_INDEX, text
+    from genolm.genome.alphabet import BASE_INDEX, to_text
     from genolm.reports.mutation_figure import mutation_figure
     from genolm.reports.mutation_map import MutationMap, bits_of, limit_of
     from genolm.reports.mutation_page import mutation_page
@@ -141,7 +141,7 @@ def draw(out: Path, parts, pieces, store, shown, language, estimators: list[str]
         letters = store.fetch(*span)
         heights = information(log_probabilities(values, BASE_INDEX[letters]))
         scores, chrom = values[:, : 5 if deletions else 4], store.contigs[span.contig].name
-        maps.append(MutationMap(chrom, span.start, text(letters).upper(), scores, heights))
+        maps.append(MutationMap(chrom, span.start, to_text(letters).upper(), scores, heights))
     name = f"{'log-likelihood ratio' if drawn == 'likelihood' else estimator}, nats"
     limit, bits, taken = limit_of(maps), bits_of(maps), set()
     for number, one in enumerate(maps, 1):

@@ -64,14 +64,14 @@ def translate(array: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.frombuffer(found, dtype=table.dtype).reshape(array.shape)
 
 
-def letters(sequence: str | bytes) -> np.ndarray:
-    """Turn a string into letters, shape (length,), dtype uint8."""
+def to_array(sequence: str | bytes) -> np.ndarray:
+    """Convert a sequence to an array of ASCII codes, shape (length,), dtype uint8."""
     data = sequence.encode("ascii") if isinstance(sequence, str) else sequence
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def text(array: np.ndarray) -> str:
-    """Turn letters, shape (length,), dtype uint8, into a string."""
+def to_text(array: np.ndarray) -> str:
+    """Convert an array of ASCII codes, shape (length,), dtype uint8, to a string."""
     return array.tobytes().decode("ascii")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genolm.genome.alphabet import reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.fasta import FastaError, check_file, read_fasta
 from genolm.genome.interval import Interval
 
@@ -64,4 +64,4 @@ def _cut(path: str | Path, held: list[np.ndarray], intervals, rows: Sequence[int
                 f"{interval.contig}, which has {len(contig):,} bp in {path}; is this the right assembly?"
             )
         letters = contig[interval.start : interval.end]
-        found[row] = text(reverse_complement(letters) if interval.strand == "-" else letters)
+        found[row] = to_text(reverse_complement(letters) if interval.strand == "-" else letters)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genolm.genome.alphabet import AMBIGUOUS, BASES, letters, text
+from genolm.genome.alphabet import AMBIGUOUS, BASES, to_array, to_text
 
 _HINTS = {
     " \t": "are these k-mers? give the sequence itself",
@@ -41,7 +41,7 @@ def clean(sequences: list[str], where: Callable[[int], str]) -> tuple[list[str],
     Raises:
         ValueError: another letter, a gap or a space among them.
     """
-    found = letters("\n".join(sequences).encode("latin-1", "replace"))
+    found = to_array("\n".join(sequences).encode("latin-1", "replace"))
     kept = _KEPT[found]
     # A line end within a sequence, where it was quoted, would part it in two.
     if (kept == 0).any() or np.count_nonzero(found == _SEPARATOR) != len(sequences) - 1:
@@ -52,12 +52,12 @@ def clean(sequences: list[str], where: Callable[[int], str]) -> tuple[list[str],
         for what, count in (("IUPAC codes read as N", counts[_IS_CODE].sum()), ("U read as T", counts[_IS_U].sum()))
         if count
     ]
-    return text(kept).split("\n"), tuple(notes)
+    return to_text(kept).split("\n"), tuple(notes)
 
 
 def _first_refused(sequences: list[str], where: Callable[[int], str]) -> ValueError:
     for row, sequence in enumerate(sequences):
-        found = letters(sequence.encode("latin-1", "replace"))
+        found = to_array(sequence.encode("latin-1", "replace"))
         bad = np.flatnonzero((_KEPT[found] == 0) | (found == _SEPARATOR))
         if len(bad):
             letter = sequence[bad[0]]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genolm.genome.alphabet import text
+from genolm.genome.alphabet import to_text
 from genolm.genome.fasta import check_file, read_fasta
 from genolm.genome.letters import clean
 
@@ -29,6 +29,6 @@ def read_records(path: str | Path) -> tuple[list[str], list[str], list[str]]:
             source.append(f"{path}:{block.line}")
             held.append([])
         else:
-            held[-1].append(text(block.letters))
+            held[-1].append(to_text(block.letters))
     letters, _ = clean(["".join(parts) for parts in held], lambda row: source[row])
     return names, letters, source

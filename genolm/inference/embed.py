@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from genolm.genome.alphabet import letters
+from genolm.genome.alphabet import to_array
 from genolm.inference.predict import Answer, predict_rows
 from genolm.labels.collate import LabelCollator
 from genolm.labels.dataset import Labelled
@@ -83,7 +83,7 @@ def num_vectors(encoder: Encoder, sequences: list[str], pooling: str) -> np.ndar
 
 def token_bases(encoder: Encoder, sequence: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the first base and one past the last of each token of a sequence, special tokens apart."""
-    encoded = encoder.encode_batch(letters(sequence)[None], special_tokens=False)
+    encoded = encoder.encode_batch(to_array(sequence)[None], special_tokens=False)
     return encoded.start[0], encoded.end[0]
 
 

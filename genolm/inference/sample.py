@@ -16,7 +16,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from genolm.data import rng
-from genolm.genome.alphabet import letters as to_letters
+from genolm.genome.alphabet import to_array
 from genolm.tokenizers.encode import Encoder
 
 STREAM_DRAW, STREAM_FIRST = 48, 49
@@ -100,7 +100,7 @@ class Spelling:
         found = np.zeros((size, int(num_bases.max(initial=1))), dtype=np.uint8)
         ids = np.flatnonzero(num_bases)
         for i, token in zip(ids.tolist(), tokenizer.convert_ids_to_tokens(ids.tolist()), strict=True):
-            found[i, : num_bases[i]] = to_letters(token.upper())
+            found[i, : num_bases[i]] = to_array(token.upper())
         adds = np.minimum(num_bases, 1) if encoder.kind == "kmer-overlapping" else num_bases
         return cls(found[:num_logits], num_bases[:num_logits], adds[:num_logits])
 
@@ -157,7 +157,7 @@ def prompt_tokens(encoder: Encoder, prompt: str, seed: int, number: int) -> list
         ValueError: the prompt is shorter than one overlapping k-mer.
     """
     shown = prompt[len(prompt) % encoder.k :] if encoder.kind == "kmer" and len(prompt) >= encoder.k else prompt
-    ids = encoder.encode_batch(to_letters(shown)[None], special_tokens=False).ids[0].tolist() if shown else []
+    ids = encoder.encode_batch(to_array(shown)[None], special_tokens=False).ids[0].tolist() if shown else []
     if prompt and not ids:
         raise ValueError(f"the prompt has {len(prompt)} bp; the tokenizer's tokens are {encoder.k} bp long")
     given = [*encoder.prefix_ids, *ids]
@@ -276,7 +276,7 @@ def fill(
         )
     if encoder.mask_id is None:
         raise ValueError("the tokenizer has no mask token, so the model cannot be asked for what is hidden")
-    letters = np.stack([to_letters(sequence) for sequence in sequences]).copy()
+    letters = np.stack([to_array(sequence) for sequence in sequences]).copy()
     encoded = encoder.encode_batch(np.where(letters == N, ord("A"), letters))
     places = [
         (row, column)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from genolm.genome.alphabet import BASE_INDEX, letters
+from genolm.genome.alphabet import BASE_INDEX, to_array
 
 _SHORT_SEED, _LONG_SEED = 13, 16
 _MANY_LETTERS = 1 << 23
@@ -42,7 +42,7 @@ def codes(sequences: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (m,) uint64 codes, A, C, G, T being two bits each, the smaller of both strands; (m,) int64, whose they are.
     """
-    joined = BASE_INDEX[letters("N".join(sequences))]
+    joined = BASE_INDEX[to_array("N".join(sequences))]
     count = len(joined) - k + 1
     if count < 1:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genolm.genome.alphabet import BASE_INDEX, letters, reverse_complement
+from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
 from genolm.genome.chromosomes import canonical
 from genolm.genome.fasta import check_file, read_fasta
 from genolm.metrics.markov import MarkovLadder, fit
@@ -164,14 +164,14 @@ def markov_llr(
         rows: numbers of those to score; their REF must be what the contig has.
     """
     flank = ladder.orders[-1]
-    gap = letters("N")  # no context reaches over it
+    gap = to_array("N")  # no context reaches over it
     pieces, lengths = [], []
     for row in rows:
         start = int(variants.start[row])
         end = start + len(variants.ref[row])
         left, right = sequence[max(start - flank, 0) : start], sequence[end : end + flank]
         for allele in (variants.ref[row], variants.alt[row]):
-            piece = [gap, left, letters(str(allele)), right]
+            piece = [gap, left, to_array(str(allele)), right]
             pieces += piece
             lengths.append(sum(map(len, piece)))
     joined = np.concatenate(pieces)

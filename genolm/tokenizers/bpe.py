@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from genolm.genome.alphabet import BASE_INDEX, reverse_complement, text
+from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_text
 from genolm.genome.store import Store
 from genolm.tokenizers.merges import learn_merges
 
@@ -39,7 +39,7 @@ def train_sample(store: Store, regions: Sequence[tuple[int, int, int]], sample_b
         is_base = np.concatenate([[False], BASE_INDEX[letters] < 4, [False]])
         edges = np.flatnonzero(is_base[1:] != is_base[:-1])
         for first, last in zip(edges[::2], edges[1::2], strict=True):
-            yield text(letters[first:last])
+            yield to_text(letters[first:last])
 
 
 def train(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genolm.genome.alphabet import letters
+from genolm.genome.alphabet import to_array
 from genolm.genome.store import Store
 from genolm.variants.contigs import Contigs
 
@@ -108,7 +108,7 @@ def resolve(
         return "beyond_contig", None
     ref = ref.upper()
     found = store.fetch(contig, start, start + len(ref)).tobytes().upper().decode("ascii")
-    if found != ref and not (_BITS[letters(ref)] & _BITS[letters(found)]).all():
+    if found != ref and not (_BITS[to_array(ref)] & _BITS[to_array(found)]).all():
         return "ref_mismatch", None
     if not _BASES.fullmatch(alt):
         return _status_without_bases(ref, alt), None
@@ -168,7 +168,7 @@ def left_shift(store: Store, contig: int, start: int, unit: str) -> int:
     the letters before `start`, read backwards, must be the unit read backwards, again and again. Letters of the store
     other than A C G T are equal to none of these.
     """
-    backwards = letters(unit[::-1])
+    backwards = to_array(unit[::-1])
     shift, block = 0, 32
     while shift < start:
         step = min(block, start - shift)

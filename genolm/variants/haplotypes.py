@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from genolm.genome.alphabet import letters, reverse_complement
+from genolm.genome.alphabet import reverse_complement, to_array
 from genolm.genome.store import Store
 from genolm.variants.alleles import Allele
 
@@ -76,7 +76,7 @@ def windows_of(
         at = int(before[row])
         shown = reach[:window_bp]
         ref[row, : len(shown)] = shown
-        whole = np.concatenate([reach[:at], letters(allele.alt), reach[at + len(allele.ref) :]])[:window_bp]
+        whole = np.concatenate([reach[:at], to_array(allele.alt), reach[at + len(allele.ref) :]])[:window_bp]
         alt[row, : len(whole)] = whole
         lengths[:, row] = len(shown), len(whole)
     cut = (before < wanted) | (lengths < window_bp).any(axis=0)

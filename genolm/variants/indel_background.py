@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from genolm.genome.alphabet import BASE_INDEX, text
+from genolm.genome.alphabet import BASE_INDEX, to_text
 from genolm.genome.store import Store
 from genolm.variants.alleles import Allele
 
@@ -35,7 +35,7 @@ def draw(store: Store, length: int, number: int, seed: int) -> list[Allele]:
         start, there = (int(random.integers(0, int(room[c]) + 1)) for c in (contig, other))
         letters = store.fetch(*((other, there, there + size) if length > 0 else (contig, start, start + size)))
         if (BASE_INDEX[letters] < 4).all():
-            bases = text(letters).upper()
+            bases = to_text(letters).upper()
             found.append(Allele(int(contig), start, "", bases) if length > 0 else Allele(int(contig), start, bases, ""))
             if len(found) == number:
                 break

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genolm.genome.alphabet import letters
+from genolm.genome.alphabet import to_array
 from genolm.tokenizers.encode import Encoder
 
 SITES = 16
@@ -34,7 +34,7 @@ class Asked:
 
     def __init__(self, encoder: Encoder, causal: bool):
         self.encoder, self.causal = encoder, causal
-        self.base_ids = encoder.encode_batch(letters("ACGT")[None], special_tokens=False).ids[0]
+        self.base_ids = encoder.encode_batch(to_array("ACGT")[None], special_tokens=False).ids[0]
         self.rows: list[np.ndarray] = []
         self.terms: list[tuple[int, int, int]] = []
         self.pools: list[tuple[int, int, int]] = []

@@ -3,7 +3,7 @@ import pytest
 
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
 from genolm.data.corpus import Corpus
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.splits import Regions, whole
 from genolm.genome.store import prepare
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -50,7 +50,7 @@ def test_windows_are_the_genomes_letters_on_both_strands(store):
     for i in range(200):
         expected = store.fetch(int(c._contig[unit[i]]), int(start[i]), int(start[i] + length[i]))
         expected = reverse_complement(expected) if flip[i] else expected
-        assert text(rows[i, : lengths[i]]) == text(expected)
+        assert to_text(rows[i, : lengths[i]]) == to_text(expected)
 
 
 def test_an_epoch_covers_every_base(store):
@@ -69,7 +69,7 @@ def test_weights_follow_the_letters(store):
     samples = np.arange(c.windows_per_epoch)
     rows, _, _ = c._letters(samples)
     examples = c.examples(samples)
-    upper, lower, n = (np.isin(rows, letters(s)) for s in ("ACGT", "acgt", "N"))
+    upper, lower, n = (np.isin(rows, to_array(s)) for s in ("ACGT", "acgt", "N"))
     assert upper.any() and lower.any() and n.any()
     assert (examples.weight[upper] == 1).all()
     assert (examples.weight[lower] == 0.25).all()

@@ -10,7 +10,7 @@ import pytest
 
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.stream import Sequences, StreamCorpus, StreamError, write_first
-from genolm.genome.alphabet import reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.fasta import read_fasta
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -53,7 +53,7 @@ def test_every_form_gives_the_same_sequences(parquet, tmp_path, form):
     else:
         path.mkdir()
         (path / "train.jsonl").write_text(lines)
-    assert [text(letters) for letters in Sequences(str(path))] == ROWS
+    assert [to_text(letters) for letters in Sequences(str(path))] == ROWS
 
 
 def test_a_pass_shows_every_window_once(parquet):
@@ -61,7 +61,7 @@ def test_a_pass_shows_every_window_once(parquet):
     expected = pieces_of_rows()
     blocks = -(-len(expected) // c.block)
     letters, lengths, _, _ = c._letters(np.arange(blocks * c.block))
-    found = [text(row[:n]) for row, n in zip(letters, lengths, strict=True)]
+    found = [to_text(row[:n]) for row, n in zip(letters, lengths, strict=True)]
     again = expected + expected[: blocks * c.block - len(expected)]
     assert sorted(found) == sorted(again)
     assert found[: c.block] != again[: c.block]  # shuffled
@@ -111,7 +111,7 @@ def test_strands_and_masks_are_drawn_for_the_sample(parquet):
     assert 30 < flip.sum() < 98
     for row in range(128):
         piece = reverse_complement(units[row][0][0]) if flip[row] else units[row][0][0]
-        assert text(letters[row, : lengths[row]]) == text(piece)
+        assert to_text(letters[row, : lengths[row]]) == to_text(piece)
     batch = MaskedCollator(c, Masking(ENCODER))(range(32))
     assert (batch["attention_mask"].sum(1).numpy() == lengths[:32]).all()
 
@@ -146,7 +146,7 @@ def test_no_letters_at_all_is_an_error(tmp_path):
 
 def test_the_first_bases_are_kept_as_a_genome(parquet, tmp_path):
     write_first(Sequences(str(parquet)), 1000, tmp_path / "a" / "train.fa")
-    kept = "".join(text(block.letters) for block in read_fasta(tmp_path / "a" / "train.fa"))
+    kept = "".join(to_text(block.letters) for block in read_fasta(tmp_path / "a" / "train.fa"))
     assert kept == "".join(ROWS)[:1000]
     before = (tmp_path / "a" / "train.fa").stat().st_mtime_ns
     write_first(Sequences(str(parquet)), 1000, tmp_path / "a" / "train.fa")

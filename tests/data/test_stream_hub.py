@@ -67,8 +67,8 @@ def test_a_hub_name_gives_its_sequences(endpoint, tmp_path):
     code = """
 import json
 from genolm.data.stream import Sequences
-from genolm.genome.alphabet import text
-print(json.dumps([text(letters) for letters in Sequences("someone/dna", column="dna")]))
+from genolm.genome.alphabet import to_text
+print(json.dumps([to_text(letters) for letters in Sequences("someone/dna", column="dna")]))
 """
     env = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(

@@ -3,26 +3,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genolm.genome import alphabet
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 
 ANY_CASE = "ACGTNRYSWKMBDHVacgtnryswkmbdhv"
 
 
 @given(st.text(ANY_CASE))
 def test_reverse_complement_twice_is_the_identity(sequence):
-    assert text(reverse_complement(reverse_complement(letters(sequence)))) == sequence
+    assert to_text(reverse_complement(reverse_complement(to_array(sequence)))) == sequence
 
 
 def test_reverse_complement_by_hand():
-    assert text(reverse_complement(letters("AACgtN"))) == "NacGTT"
-    assert text(reverse_complement(letters("RYSWKMBDHVN"))) == "NBDHVKMWSRY"
+    assert to_text(reverse_complement(to_array("AACgtN"))) == "NacGTT"
+    assert to_text(reverse_complement(to_array("RYSWKMBDHVN"))) == "NBDHVKMWSRY"
 
 
 def test_policy():
-    stored = alphabet.POLICY[letters("ACGTNacgtnRyUuXx-.")]
-    assert text(stored) == "ACGTNacgtnRyTtNnNN"
-    assert (alphabet.POLICY[letters("*EFILPQZJO@> 1")] == alphabet.REFUSED).all()
+    stored = alphabet.POLICY[to_array("ACGTNacgtnRyUuXx-.")]
+    assert to_text(stored) == "ACGTNacgtnRyTtNnNN"
+    assert (alphabet.POLICY[to_array("*EFILPQZJO@> 1")] == alphabet.REFUSED).all()
 
 
 def test_base_index_ignores_case():
-    np.testing.assert_array_equal(alphabet.BASE_INDEX[letters("ACGTacgtNR")], [0, 1, 2, 3, 0, 1, 2, 3, 4, 4])
+    np.testing.assert_array_equal(alphabet.BASE_INDEX[to_array("ACGTacgtNR")], [0, 1, 2, 3, 0, 1, 2, 3, 4, 4])

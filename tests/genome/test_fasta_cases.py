@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from genolm.genome.alphabet import text
+from genolm.genome.alphabet import to_text
 from genolm.genome.fasta import FastaError, read_fasta
 from genolm.genome.sources import prepare_genomes
 
@@ -62,12 +62,12 @@ def read(path, block_bytes=1 << 20) -> dict[str, str]:
     records: dict[str, list[str]] = {}
     for block in read_fasta(path, block_bytes=block_bytes):
         assert block.opens == (block.name not in records)
-        records.setdefault(block.name, []).append(text(block.letters))
+        records.setdefault(block.name, []).append(to_text(block.letters))
     return {name: "".join(parts) for name, parts in records.items()}
 
 
 def stored(store) -> dict[str, str]:
-    return {contig.name: text(store.fetch(i, 0, contig.length)) for i, contig in enumerate(store.contigs)}
+    return {contig.name: to_text(store.fetch(i, 0, contig.length)) for i, contig in enumerate(store.contigs)}
 
 
 def bgzf(data: bytes, size: int = 65280, end: bool = True) -> bytes:
@@ -394,7 +394,7 @@ def test_a_million_contigs(tmp_path):
     assert len(store.lengths) == count and store.num_bases == 3 * count
     assert (store.lengths == [1 + i % 5 for i in range(count)]).all()
     assert [contig.name for contig in store.contigs] == [f"contig_{i}" for i in range(count)]
-    assert text(store.fetch(count - 1, 0, 5)) == "ACGTN"
+    assert to_text(store.fetch(count - 1, 0, 5)) == "ACGTN"
 
 
 @pytest.mark.slow

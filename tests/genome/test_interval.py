@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from genolm.genome.alphabet import reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.interval import Interval, IntervalError, read_bed, read_gff, read_intervals
 from genolm.genome.store import prepare
 
@@ -124,5 +124,5 @@ def test_yeast_genes_begin_with_a_start_codon_and_end_with_a_stop(data_dir, tmp_
     assert len(whole) > 100 and {x.strand for x in whole} == {"+", "-"}
     for cds in whole:
         letters = store.fetch(index[cds.contig], cds.start, cds.end)
-        coding = text(letters if cds.strand == "+" else reverse_complement(letters)).upper()
+        coding = to_text(letters if cds.strand == "+" else reverse_complement(letters)).upper()
         assert len(coding) % 3 == 0 and coding[:3] == "ATG" and coding[-3:] in ("TAA", "TAG", "TGA"), cds

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genolm.genome import simulate as simulate_module
-from genolm.genome.alphabet import BASE_INDEX, text
+from genolm.genome.alphabet import BASE_INDEX, to_text
 from genolm.genome.interval import read_bed
 from genolm.genome.simulate import (
     CODON_BITS,
@@ -137,7 +137,7 @@ def test_genes_are_genes(genome):
     complement = str.maketrans("ACGT", "TGCA")
     assert {g.strand for g in genes} == {"+", "-"}
     for gene in genes:
-        sequence = text(letters[gene.contig][gene.start : gene.end])
+        sequence = to_text(letters[gene.contig][gene.start : gene.end])
         if gene.strand == "-":
             sequence = sequence.translate(complement)[::-1]
         codons = [sequence[i : i + 3] for i in range(0, len(sequence), 3)]

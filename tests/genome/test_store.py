@@ -7,7 +7,7 @@ import pysam
 import pytest
 
 from genolm.genome import store as store_module
-from genolm.genome.alphabet import text
+from genolm.genome.alphabet import to_text
 from genolm.genome.fasta import FastaError, read_fasta
 from genolm.genome.splits import Regions, Split, SplitError, inside, split, tile, whole
 from genolm.genome.store import OtherStrand, Store, prepare
@@ -19,7 +19,7 @@ def read(path, **options):
     for block in read_fasta(path, **options):
         if block.opens:
             records[block.name] = ""
-        records[block.name] += text(block.letters)
+        records[block.name] += to_text(block.letters)
     return records
 
 
@@ -71,7 +71,7 @@ def test_plain_gzip_and_bgzip_give_one_fingerprint(tmp_path):
     for i, path in enumerate((fasta, zipped, blocked)):
         store = prepare({"g": [path]}, tmp_path / f"s{i}")
         letters.append((tmp_path / f"s{i}" / "letters.arrow").read_bytes())
-        assert text(store.fetch(1, 0, 4)) == "ACGT"
+        assert to_text(store.fetch(1, 0, 4)) == "ACGT"
     assert letters[0] == letters[1] == letters[2]
     blocked.write_bytes(blocked.read_bytes()[:-28])
     with pytest.raises(FastaError, match="truncated"):
@@ -87,15 +87,15 @@ def test_fetch_across_batches(tmp_path, monkeypatch):
     store = prepare({"g": [fasta]}, tmp_path / "s")
     for start in range(54):
         for end in range(start, 55):
-            assert text(store.fetch(1, start, end)) == sequence[10:][start:end]
+            assert to_text(store.fetch(1, start, end)) == sequence[10:][start:end]
     with pytest.raises(IndexError):
         store.fetch(0, 5, 11)
     for width in (0, 1, 9, 30):
         start = np.random.default_rng(width).permutation(54 - width + 1)
         contig = np.ones_like(start)
-        rows = [text(row) for row in store.fetch_rows(contig, start, width)]
+        rows = [to_text(row) for row in store.fetch_rows(contig, start, width)]
         assert rows == [sequence[10:][at : at + width] for at in start]
-        other = [text(row) for row in OtherStrand(store.folder).fetch_rows(contig, start, width)]
+        other = [to_text(row) for row in OtherStrand(store.folder).fetch_rows(contig, start, width)]
         turned = sequence[10:][::-1].translate(str.maketrans("ACGT", "TGCA"))
         assert other == [turned[at : at + width] for at in start]
         with pytest.raises(IndexError):
@@ -114,8 +114,8 @@ def test_a_second_run_does_no_work(tmp_path, monkeypatch):
     fasta.write_text(">a\nACGTACGA\n")
     again = prepare({"g": [fasta]}, tmp_path / "s")
     assert again.fingerprint != first.fingerprint
-    assert text(again.fetch(0, 0, 8)) == "ACGTACGA"
-    assert text(pickle.loads(pickle.dumps(again)).fetch(0, 7, 8)) == "A"
+    assert to_text(again.fetch(0, 0, 8)) == "ACGTACGA"
+    assert to_text(pickle.loads(pickle.dumps(again)).fetch(0, 7, 8)) == "A"
 
 
 def test_a_failed_run_leaves_the_old_store(tmp_path):
@@ -125,7 +125,7 @@ def test_a_failed_run_leaves_the_old_store(tmp_path):
     prepare({"g": [good]}, tmp_path / "s")
     with pytest.raises(FastaError):
         prepare({"g": [bad]}, tmp_path / "s")
-    assert text(Store.open(tmp_path / "s").fetch(0, 0, 4)) == "ACGT"
+    assert to_text(Store.open(tmp_path / "s").fetch(0, 0, 4)) == "ACGT"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "x.fa", "y.fa"]
 
 

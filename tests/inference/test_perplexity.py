@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genolm.data.collate import hide_all
-from genolm.genome.alphabet import reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.splits import Regions
 from genolm.genome.store import OtherStrand, Store, prepare
 from genolm.inference.perplexity import measure_bits
@@ -32,7 +32,9 @@ def stores(tmp_path_factory) -> tuple[Store, Store]:
     rng = np.random.default_rng(1)
     contigs = [rng.choice(np.frombuffer(b"ACGTacgtN", np.uint8), size) for size in (501, 340)]
     other = [reverse_complement(contig) for contig in contigs]
-    return write(folder / "one.fa.gz", list(map(text, contigs))), write(folder / "two.fa.gz", list(map(text, other)))
+    one = write(folder / "one.fa.gz", list(map(to_text, contigs)))
+    two = write(folder / "two.fa.gz", list(map(to_text, other)))
+    return one, two
 
 
 def test_the_other_strand_is_the_genome_written_the_other_way_round(stores):
@@ -52,7 +54,7 @@ def test_the_other_strand_is_the_genome_written_the_other_way_round(stores):
 def test_both_strands_are_the_mean_of_the_genome_and_its_reverse_complement(stores, name, objective):
     one, two = stores
     spec = load_spec("bpe512" if name == "bpe" else name)
-    sample = [text(one.fetch(0, 0, 501)).upper()] if name == "bpe" else None
+    sample = [to_text(one.fetch(0, 0, 501)).upper()] if name == "bpe" else None
     encoder = make_encoder(tokenizer := build_tokenizer(spec, sample))
     torch.manual_seed(0)
     architecture = {"architecture": "llama" if objective == "causal" else "modernbert", **SIZE}

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.interval import Interval
 from genolm.labels.dataset import Labelled, Task, read_labels
 from genolm.labels.leakage import MIN_SHARED, THRESHOLD, choose_k, find_leakage
@@ -14,7 +14,7 @@ PAIR = ("train", "test")
 
 
 def rc(sequence: str) -> str:
-    return text(reverse_complement(letters(sequence)))
+    return to_text(reverse_complement(to_array(sequence)))
 
 
 def drawn(n, length, seed=0) -> list[str]:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.interval import Interval
 from genolm.labels.dataset import Labelled, Task
 from genolm.labels.split import sequence_groups, split_rows, take_fraction
@@ -12,7 +12,7 @@ SHARED = settings(max_examples=40, deadline=None, database=None, suppress_health
 
 
 def rc(sequence: str) -> str:
-    return text(reverse_complement(letters(sequence)))
+    return to_text(reverse_complement(to_array(sequence)))
 
 
 def made(sequences, labels=None, split="", contigs=None) -> Labelled:

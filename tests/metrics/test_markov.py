@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.metrics import markov
 
 dna = st.text(alphabet="ACGTacgtNR", max_size=40)
@@ -23,7 +23,7 @@ def context_length(sequence, i, order):
 
 def bits_by_dictionary(train, test, order, alpha, held):
     """The same model, letter by letter from its definition, of orders held; returns one list per test piece."""
-    strands = [s.upper() for piece in train for s in (piece, text(reverse_complement(letters(piece))))]
+    strands = [s.upper() for piece in train for s in (piece, to_text(reverse_complement(to_array(piece))))]
     seen = Counter()
     for strand in strands:
         for i, letter in enumerate(strand):
@@ -59,9 +59,9 @@ def test_equals_the_definition_letter_by_letter(train, test, orders, alpha, bloc
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(markov, "BLOCK_BASES", block_bases)
         patch.setattr(markov, "DENSE_ORDER", dense)
-        ladder = markov.fit(map(letters, train), sorted(orders), alpha=alpha)
-        per_base = [ladder.bits(letters(piece)) for piece in test]
-        mean = ladder.bits_per_base(map(letters, test))
+        ladder = markov.fit(map(to_array, train), sorted(orders), alpha=alpha)
+        per_base = [ladder.bits(to_array(piece)) for piece in test]
+        mean = ladder.bits_per_base(map(to_array, test))
     for order in orders:
         truth = bits_by_dictionary(train, test, order, alpha, held)
         for piece, expected in zip(per_base, truth, strict=True):
@@ -71,16 +71,16 @@ def test_equals_the_definition_letter_by_letter(train, test, orders, alpha, bloc
 
 
 def test_counts_by_hand():
-    ladder = markov.fit([letters("AAC")], orders=[1])
+    ladder = markov.fit([to_array("AAC")], orders=[1])
     # Forward AAC, reverse GTT: A A C G T T; pairs AA, AC, GT, TT.
     assert ladder.dense[0].tolist() == [2, 1, 1, 2]
     assert {i: n for i, n in enumerate(ladder.dense[1].tolist()) if n} == {0b0000: 1, 0b0001: 1, 0b1011: 1, 0b1111: 1}
-    bits = ladder.bits(letters("AC"))[1]
+    bits = ladder.bits(to_array("AC"))[1]
     np.testing.assert_allclose(bits, [-math.log2(3 / 10), -math.log2(2 / 6)], rtol=1e-6)
 
 
 def test_nothing_to_learn_costs_two_bits():
-    assert markov.fit([], orders=[0, 3]).bits_per_base([letters("ACGTN")]) == {0: 2.0, 3: 2.0}
+    assert markov.fit([], orders=[0, 3]).bits_per_base([to_array("ACGTN")]) == {0: 2.0, 3: 2.0}
 
 
 @pytest.mark.parametrize("orders", [[], [-1], [17]])
@@ -98,7 +98,7 @@ def test_ecoli_anchor(data_dir):
     """Values measured elsewhere, first 90 % train, last 10 % test; alpha = 1 gives them."""
     with gzip.open(data_dir / "genomes/ecoli_K12_MG1655_NC_000913.3.fna.gz") as lines:
         next(lines)
-        genome = letters(b"".join(line.strip() for line in lines))
+        genome = to_array(b"".join(line.strip() for line in lines))
     cut = len(genome) * 9 // 10
     found = markov.fit([genome[:cut]], [2, 4, 6, 8, 10]).bits_per_base([genome[cut:]])
     expected = {2: 1.964, 4: 1.944, 6: 1.933, 8: 1.935, 10: 2.003}

@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genolm.genome.alphabet import BASE_INDEX, letters, reverse_complement, text
+from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array, to_text
 from genolm.metrics import markov, markov_mixture
 from genolm.metrics.markov_mixture import MIXED_ORDERS, fit_mixture
 
@@ -19,9 +19,9 @@ def repeats():
     stretches = [random_dna(300, seed) for seed in range(20)]
     parts = []
     for number, stretch in enumerate(stretches):
-        parts += [stretch, random_dna(900, 100 + number), text(reverse_complement(letters(stretch)))]
+        parts += [stretch, random_dna(900, 100 + number), to_text(reverse_complement(to_array(stretch)))]
     held_out = random_dna(500, 50) + stretches[3] + random_dna(500, 51)
-    return letters("".join(parts)), letters(held_out)
+    return to_array("".join(parts)), to_array(held_out)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_probabilities_add_up_and_depend_on_what_stands_before_only(fitted, repe
     for base in "ACGT":
         other = piece.copy()
         other[place] = ord(base)
-        other[place + 1 :] = letters("A" * (len(piece) - place - 1))
+        other[place + 1 :] = to_array("A" * (len(piece) - place - 1))
         bits = fitted.bits(other)
         np.testing.assert_array_equal(bits[:place], fitted.bits(piece)[:place])
         total += 2.0 ** -bits[place]
@@ -70,23 +70,23 @@ def test_the_same_seed_gives_the_same_weights(fitted, repeats):
 
 
 def test_letters_that_are_no_bases(fitted):
-    piece = letters("ACGTNNacgtRACGT")
+    piece = to_array("ACGTNNacgtRACGT")
     bits = fitted.bits(piece)
     np.testing.assert_array_equal(np.isnan(bits), BASE_INDEX[piece] > 3)
-    assert fitted.bits_per_base([piece, letters("NN"), letters("")]) == pytest.approx(np.nanmean(bits), rel=1e-6)
-    assert np.isnan(fitted.bits_per_base([letters("NN")]))
+    assert fitted.bits_per_base([piece, to_array("NN"), to_array("")]) == pytest.approx(np.nanmean(bits), rel=1e-6)
+    assert np.isnan(fitted.bits_per_base([to_array("NN")]))
 
 
 def test_nothing_to_learn_from_costs_two_bits():
-    assert fit_mixture([]).bits_per_base([letters(random_dna(200, 0))]) == pytest.approx(2, abs=1e-5)
+    assert fit_mixture([]).bits_per_base([to_array(random_dna(200, 0))]) == pytest.approx(2, abs=1e-5)
 
 
 def test_a_training_letter_does_not_see_itself():
     """Of every base, the counts after its context minus its own occurrence on the strands it was counted on."""
     sequence = random_dna(60, 0) + "N" + "ACGT" * 6 + random_dna(20, 1) + "AATT" * 5
-    ladder = markov.fit([letters(sequence)], MIXED_ORDERS)
-    log_p, features, _ = markov_mixture._inputs(ladder, BASE_INDEX[letters(sequence)], 0, leave_one_out=True)
-    strands = [sequence, text(reverse_complement(letters(sequence)))]
+    ladder = markov.fit([to_array(sequence)], MIXED_ORDERS)
+    log_p, features, _ = markov_mixture._inputs(ladder, BASE_INDEX[to_array(sequence)], 0, leave_one_out=True)
+    strands = [sequence, to_text(reverse_complement(to_array(sequence)))]
     for k, order in enumerate(MIXED_ORDERS):
         seen = Counter(
             s[i : i + order + 1] for s in strands for i in range(len(s) - order) if "N" not in s[i : i + order + 1]
@@ -99,7 +99,7 @@ def test_a_training_letter_does_not_see_itself():
                 counts = np.array([float(seen[context + base]) for base in "ACGT"])
                 if sequence[i] != "N":
                     kmer = context + sequence[i]
-                    counts["ACGT".index(sequence[i])] -= 1 + (kmer == text(reverse_complement(letters(kmer))))
+                    counts["ACGT".index(sequence[i])] -= 1 + (kmer == to_text(reverse_complement(to_array(kmer))))
             expected = np.log((counts + alpha) / (counts.sum() + 4 * alpha))
             assert (counts >= 0).all()
             np.testing.assert_allclose(log_p[i, k], expected, atol=1e-5)
@@ -111,7 +111,7 @@ def test_ecoli_anchor(data_dir):
     """A mixture of twelve orders measured elsewhere reaches 1.893 on the last tenth, trained on the rest."""
     with gzip.open(data_dir / "genomes/ecoli_K12_MG1655_NC_000913.3.fna.gz") as lines:
         next(lines)
-        genome = letters(b"".join(line.strip() for line in lines))
+        genome = to_array(b"".join(line.strip() for line in lines))
     cut = len(genome) * 9 // 10
     found = fit_mixture([genome[:cut]]).bits_per_base([genome[cut:]])
     print(f"{found:.4f} bits per base")

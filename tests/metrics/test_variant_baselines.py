@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genolm.genome.alphabet import letters
+from genolm.genome.alphabet import to_array
 from genolm.metrics import markov
 from genolm.metrics.variant_baselines import (
     contigs,
@@ -106,11 +106,11 @@ def test_a_change_and_its_undoing_are_opposite(genome):
     """On the genome with ALT, the ratio of going back to REF is minus the first one."""
     from genolm.metrics.variant_baselines import markov_llr
 
-    ladder = markov.fit([letters(genome)], [3])
+    ladder = markov.fit([to_array(genome)], [3])
     for start, ref, alt in [(70, genome[70:74], "T"), (80, genome[80], genome[80] + "CC"), (90, genome[90:93], "ACA")]:
         changed = genome[:start] + alt + genome[start + len(ref) :]
-        there = markov_llr(ladder, letters(genome), variants(("1", start, ref, alt)), np.array([0]))[3]
-        back = markov_llr(ladder, letters(changed), variants(("1", start, alt, ref)), np.array([0]))[3]
+        there = markov_llr(ladder, to_array(genome), variants(("1", start, ref, alt)), np.array([0]))[3]
+        back = markov_llr(ladder, to_array(changed), variants(("1", start, alt, ref)), np.array([0]))[3]
         assert there[0] == pytest.approx(-back[0], abs=1e-4) and there[0] != 0
 
 
@@ -150,7 +150,7 @@ def test_trimming_leaves_what_differs():
 
 def test_gc_of_101_bp():
     sequence = "G" * 40 + "A" * 100 + "n" * 200
-    found = gc_around(letters(sequence), np.array([0, 50, 90, 139, 250]))
+    found = gc_around(to_array(sequence), np.array([0, 50, 90, 139, 250]))
     # 51 bases of which 40; 40 of 101; none of 101 - 1; none; nothing known.
     np.testing.assert_allclose(found, [40 / 51, 40 / 101, 0, 0, np.nan])
 

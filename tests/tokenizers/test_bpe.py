@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.splits import Regions, whole
 from genolm.genome.store import prepare
 from genolm.tokenizers import bpe
@@ -21,7 +21,7 @@ def test_the_sample_is_every_nth_chunk_on_alternating_strands(tmp_path):
     found = list(bpe.train_sample(store, list(whole(store)), 4 * bpe.CHUNK_BP))
     chunks = [sequence[i : i + bpe.CHUNK_BP] for i in range(0, len(sequence), bpe.CHUNK_BP)]
     assert found[::2] == [chunks[0], chunks[4]]
-    assert found[1::2] == [text(reverse_complement(letters(chunks[i]))) for i in (2, 6)]
+    assert found[1::2] == [to_text(reverse_complement(to_array(chunks[i]))) for i in (2, 6)]
     everything = list(bpe.train_sample(store, list(whole(store)), 10**9))
     assert sum(map(len, everything)) == len(sequence)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.tokenizers.build import build_tokenizer, load_spec, spec_names
 from genolm.tokenizers.encode import make_encoder
 from genolm.tokenizers.offsets import bases_of_token, tokens_of_base
@@ -40,7 +40,7 @@ def test_equal_to_the_tokenizer_id_for_id(name, batch):
     lengths = np.array([len(s) for s in batch])
     rows = np.full((len(batch), max(1, lengths.max())), ord("G"), dtype=np.uint8)
     for row, sequence in zip(rows, batch, strict=True):
-        row[: len(sequence)] = letters(sequence)
+        row[: len(sequence)] = to_array(sequence)
     expected = [tokenizer(sequence)["input_ids"] for sequence in batch]
     encoded = encoder.encode_batch(rows, lengths)
     width = max(len(row) for row in expected)
@@ -55,7 +55,7 @@ def test_equal_to_the_tokenizer_id_for_id(name, batch):
 @given(sequence=sequences.filter(len))
 def test_tokens_spell_the_letters_under_them(name, sequence):
     tokenizer, encoder = make(name)
-    encoded = encoder.encode_batch(letters(sequence)[None])
+    encoded = encoder.encode_batch(to_array(sequence)[None])
     tokens = tokenizer.convert_ids_to_tokens(encoded.ids[0].tolist())
     covered = np.zeros(len(sequence), dtype=int)
     for i, token in enumerate(tokens):
@@ -81,7 +81,7 @@ def test_tokens_spell_the_letters_under_them(name, sequence):
 @pytest.mark.parametrize("name", ["char", "kmer6", "kmer3-overlapping", "bpe512", "caduceus"])
 def test_cutting_to_max_tokens_keeps_the_special_tokens(name):
     _, encoder = make(name)
-    rows = np.stack([letters(GENOME[i : i + 96]) for i in range(0, 960, 96)])
+    rows = np.stack([to_array(GENOME[i : i + 96]) for i in range(0, 960, 96)])
     whole = encoder.encode_batch(rows)
     short = encoder.encode_batch(rows, max_tokens=12)
     keep = 12 - len(encoder.suffix_ids)
@@ -97,9 +97,9 @@ def test_cutting_to_max_tokens_keeps_the_special_tokens(name):
 @pytest.mark.parametrize("name", ["char", "kmer6", "kmer3-overlapping", "nucleotide-transformer-v1"])
 def test_reverse_complement_twice_is_the_identity_for_every_tokenizers_letters(name):
     _, encoder = make(name)
-    row = letters(LETTERS * 3)
+    row = to_array(LETTERS * 3)
     twice = reverse_complement(reverse_complement(row))
-    assert text(twice) == LETTERS * 3
+    assert to_text(twice) == LETTERS * 3
     assert (encoder.encode_batch(twice[None]).ids == encoder.encode_batch(row[None]).ids).all()
 
 
@@ -118,5 +118,5 @@ def test_what_an_encoder_says_of_its_ids():
 def test_an_encoder_goes_to_another_process(name):
     _, encoder = make(name)
     copy = pickle.loads(pickle.dumps(encoder))
-    row = letters(GENOME[:200])[None]
+    row = to_array(GENOME[:200])[None]
     assert (copy.encode_batch(row).ids == encoder.encode_batch(row).ids).all()

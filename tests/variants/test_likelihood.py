@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genolm.genome.alphabet import letters, reverse_complement, text
+from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -37,7 +37,7 @@ def applied(contig, allele):
 
 
 def other(contig):
-    return text(reverse_complement(letters(contig)))
+    return to_text(reverse_complement(to_array(contig)))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ class Table(torch.nn.Module):
 
 
 def ids_of(encoder, contig):
-    return encoder.encode_batch(letters(contig)[None], special_tokens=False).ids[0].tolist()
+    return encoder.encode_batch(to_array(contig)[None], special_tokens=False).ids[0].tolist()
 
 
 def test_a_masked_score_by_hand(tmp_path, encoder):
@@ -122,9 +122,9 @@ def test_the_site_stands_where_it_should(tmp_path):
     for width in (24, 25):
         ref, alt, cut = windows_of(store, [Allele(0, 50, contig[50], "N")], width)
         assert ref.start[0] == width // 2 and not cut[0]
-        assert text(ref.letters[0]) == contig[50 - width // 2 : 50 - width // 2 + width]
+        assert to_text(ref.letters[0]) == contig[50 - width // 2 : 50 - width // 2 + width]
         back = alt.on_other_strand()
-        assert text(back.letters[0]) == other(text(alt.letters[0]))
+        assert to_text(back.letters[0]) == other(to_text(alt.letters[0]))
         assert back.start[0] == (width // 2 - 1 if width % 2 == 0 else width // 2) and back.letters[
             0, back.start[0]
         ] == ord("N")
@@ -142,9 +142,9 @@ def test_windows_at_the_ends_of_a_contig(tmp_path):
     ]
     ref, alt, cut = windows_of(store, alleles, W)
     assert cut.tolist() == [True, True, True, False, True]
-    shown = [text(row[:n]) for row, n in zip(ref.letters, ref.length, strict=True)]
+    shown = [to_text(row[:n]) for row, n in zip(ref.letters, ref.length, strict=True)]
     assert shown == [contig[:W], contig[27:], "ACGTAC", contig[8:32], "ACGTAC"]
-    assert text(alt.letters[2][: alt.length[2]]) == "ACAC" and text(alt.letters[4][: alt.length[4]]) == "ACGTACTT"
+    assert to_text(alt.letters[2][: alt.length[2]]) == "ACAC" and to_text(alt.letters[4][: alt.length[4]]) == "ACGTACTT"
 
 
 KINDS = ["char", "kmer3", "kmer3-overlapping", "bpe"]
@@ -244,7 +244,7 @@ def straight(model, encoder, contig, allele, mask):
         for haplotype, size in ((applied(contig, allele), len(allele.alt)), (contig, len(allele.ref))):
             window = haplotype[first : first + W]
             begin = W // 2 if turn is str else W - W // 2 - size
-            encoded = encoder.encode_batch(letters(turn(window))[None])
+            encoded = encoder.encode_batch(to_array(turn(window))[None])
             ids = torch.from_numpy(encoded.ids.copy())
             hidden = torch.from_numpy(
                 (encoded.start < begin + size) & (encoded.end > begin) & (encoded.end > encoded.start)
@@ -327,13 +327,13 @@ def test_embeddings_and_influence_computed_straight(tmp_path, machines, objectiv
     found = score_alleles(
         model, encoder, genome(tmp_path, contig), [allele], causal=objective == "causal", window_bp=W, estimators=names
     ).values
-    four = torch.from_numpy(encoder.encode_batch(letters(BASES)[None], special_tokens=False).ids[0].astype(np.int64))
+    four = torch.from_numpy(encoder.encode_batch(to_array(BASES)[None], special_tokens=False).ids[0].astype(np.int64))
     both = {name: [] for name in found}
     for turn in (str, other):
         at = W // 2 if turn is str else W - 1 - W // 2
         states, odds = [], []
         for haplotype in (contig, applied(contig, allele)):
-            encoded = encoder.encode_batch(letters(turn(haplotype[40 - W // 2 : 40 - W // 2 + W]))[None])
+            encoded = encoder.encode_batch(to_array(turn(haplotype[40 - W // 2 : 40 - W // 2 + W]))[None])
             output = model(input_ids=torch.from_numpy(encoded.ids.astype(np.int64)), output_hidden_states=True)
             bases = torch.from_numpy(encoded.end > encoded.start)[0]
             states.append(output.hidden_states[-1][0][bases].detach().numpy())
@@ -424,7 +424,7 @@ def test_with_a_step_neighbours_share_the_window_of_ref(tmp_path, machines, obje
         if other_base != contig[at]
     ]
     ref, _, cut = windows_of(store, alleles, W, step=4)
-    assert {text(row) for row in ref.letters} == {contig[28:52], contig[32:56]} and not cut.any()
+    assert {to_text(row) for row in ref.letters} == {contig[28:52], contig[32:56]} and not cut.any()
     assert [chr(row[at]) for row, at in zip(ref.letters, ref.start, strict=True)] == [a.ref for a in alleles]
     name = "likelihood" if objective == "causal" else "unmasked_llr"
     options = {"causal": objective == "causal", "window_bp": W, "estimators": [name]}

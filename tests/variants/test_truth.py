@@ -9,7 +9,7 @@ import yaml
 from scipy.stats import spearmanr
 from scoring import BASES, score, write_vcf
 
-from genolm.genome.alphabet import letters, text
+from genolm.genome.alphabet import to_array, to_text
 from genolm.genome.simulate import Generator, make_generator, write_fasta
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
@@ -25,7 +25,7 @@ def draw(generator, length, rng):
     for u in rng.random(length).tolist():
         drawn.append(sum(u >= threshold for threshold in thresholds[context]))
         context = (context << 2 | drawn[-1]) & 63
-    return letters(BASES)[drawn]
+    return to_array(BASES)[drawn]
 
 
 def true_llr(generator, contig, place, alt, flank=20):
@@ -49,8 +49,8 @@ def test_the_truth_by_hand():
     for place in (50, 90):
         for alt in BASES:
             sums = []
-            for base in (text(contig)[place], alt):
-                changed = text(contig)[:place] + base + text(contig)[place + 1 :]
+            for base in (to_text(contig)[place], alt):
+                changed = to_text(contig)[:place] + base + to_text(contig)[place + 1 :]
                 kmers = [changed[end - 3 : end + 1] for end in range(place, place + 4)]
                 table = generator.emission[:, :, 0].reshape(4, 4, 4, 4)
                 sums.append(sum(np.log(table[tuple(BASES.index(x) for x in kmer)]) for kmer in kmers))
