@@ -89,12 +89,10 @@ def _intervals(
         if math.isfinite(interval["low"]) and math.isfinite(interval["high"]):
             ends = [interval["low"], interval["high"]]
             axes.plot(ends, [place, place], color=style["color"], linewidth=2.2, solid_capstyle="round")
-        axes.plot(interval["value"], place, **style | {"markersize": 10})
+        axes.plot(interval["value"], place, **(style | {"markersize": 10}))
         text = number(interval["value"], digits, signed=zero)
-        axes.text(
-            1.2, place, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=12, color=INK
-        )
-        axes.texts[-1].set_position(((WIDTH - left - 2) / (WIDTH - left - right), place))
+        at = (WIDTH - left - 2) / (WIDTH - left - right), place
+        axes.text(*at, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=12, color=INK)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), names, color=INK, fontsize=12)
     _finish(axes, x_label)

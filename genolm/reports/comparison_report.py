@@ -155,9 +155,8 @@ def _name(task: dict[str, Any], row: dict[str, Any]) -> Cell:
 
 def _value(task: dict[str, Any], row: dict[str, Any], key: str, best: bool | None = None) -> Cell:
     interval, digits = row["metrics"][key], digits_of(task["runs"], key)
-    if best is None:
-        best = _best(task["runs"], key) == interval["value"]
-    return Cell(number(interval["value"], digits), span(interval, digits), best=best)
+    marked = _best(task["runs"], key) == interval["value"] if best is None else best
+    return Cell(number(interval["value"], digits), span(interval, digits), best=marked)
 
 
 def _best(rows: Sequence[dict[str, Any]], key: str) -> float | None:

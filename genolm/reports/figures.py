@@ -1,21 +1,32 @@
-"""Figures of a run, drawn without a display. matplotlib is imported only when a figure is asked for."""
+"""Figures of a run as PNG: training curves of pretraining and fine-tuning, and histograms of variant scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
-_TRAIN, _HELD_OUT, _BASELINE, _FLOOR = "#0072B2", "#D55E00", "#666666", "#009E73"
-_METRIC_COLOURS = {
-    "mcc": "#0072B2",
-    "auroc": "#D55E00",
-    "auprc": "#009E73",
-    "r2": "#0072B2",
-    "spearman": "#E69F00",
-    "pearson": "#CC79A7",
-}
+from genolm.metrics.comparison import TITLES
+from genolm.reports.svg import INK, QUIET, RULE, TONES, new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TRAINING, _HELD_OUT, _FLOOR = TONES[:3]
+_LEARNING_METRICS = {"mcc": 0, "auroc": 1, "auprc": 2, "r2": 0, "spearman": 4, "pearson": 3}
+"""Metrics that are 1 at best → colour, in the order of the legend."""
+
+
+def new_panels(num_rows: int, num_columns: int, width: float, height: float, **options) -> "tuple[Figure, list[Axes]]":
+    """Return a figure and its panels without frames; sizes of a panel in inches."""
+    figure = new_figure(72 * width * num_columns, 72 * height * num_rows, layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False, **options).ravel().tolist()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=RULE, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def loss_curve(
@@ -25,35 +36,27 @@ def loss_curve(
     baselines: dict[str, float] | None = None,
     floor: float | None = None,
 ) -> None:
-    """Draw bits per base against the training step, beside what k-mer counts reach.
+    """Draw bits per base against the training step, with the best Markov model and the floor.
 
     Args:
         log: rows of `log.jsonl`. A row with `step` and `bits_per_base` (`masked_bits_per_base` for a masked model) is a
             point of the training curve; with `eval_` before that name, of the held-out curve. Other rows are skipped.
         out_png: file to write.
-        objective: `causal` or `masked`; only the former's bits are a likelihood.
+        objective: `causal` or `masked`; only bits of the former are a likelihood.
         baselines: Markov order → bits per base; the best one is drawn.
-        floor: bits per base that no model can go below, where it is known.
+        floor: bits per base that no model can go below, if it is known.
 
     Raises:
         ValueError: objective is neither `causal` nor `masked`.
     """
     if objective not in ("causal", "masked"):
         raise ValueError(f"objective is {objective!r}; allowed: causal, masked")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    key = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
-    # A Figure of its own, not pyplot's: no global state, and the caller's backend stays as it is.
-    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    steps, bits = series(log, key)
-    # A masked model is trained on bases of which some are shown, and measured on bases that are all hidden.
-    training = "training" if objective == "causal" else "training, not all hidden"
-    if len(steps):
-        axes.plot(steps, bits, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
-        axes.plot(steps, running_mean(bits), color=_TRAIN, linewidth=2, label=f"{training}: {bits[-1]:.3f} at the end")
+    causal = objective == "causal"
+    key = "bits_per_base" if causal else "masked_bits_per_base"
+    figure, (axes,) = new_panels(1, 1, 7.2, 4.4)
+    # Training hides a fraction of the bases at once, evaluation every base.
+    label = "training" if causal else "training (some bases hidden)"
+    bits = _draw_training(axes, log, key, label)
     held_out_steps, held_out = series(log, f"eval_{key}")
     if len(held_out_steps):
         label = f"held out: {held_out[-1]:.3f} at the end"
@@ -61,64 +64,80 @@ def loss_curve(
     lines = []
     if baselines:
         order = min(baselines, key=lambda name: baselines[name])
-        lines.append((baselines[order], _BASELINE, "--", f"best Markov model, order {order}: {baselines[order]:.3f}"))
+        lines.append((baselines[order], QUIET, "--", f"best Markov model, order {order}: {baselines[order]:.3f}"))
     if floor is not None:
         lines.append((floor, _FLOOR, ":", f"floor: {floor:.3f}"))
     for value, colour, style, label in lines:
         axes.axhline(value, color=colour, linestyle=style, linewidth=1.6, label=label)
-    _set_height(axes, np.concatenate([bits, held_out]), [line[0] for line in lines])
-    axes.set_xlabel("training step")
-    axes.set_ylabel("bits per base" if objective == "causal" else "bits per masked base (not a likelihood)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="upper right")
-    figure.savefig(out_png)
+    _limit_height(axes, np.concatenate([bits, held_out]), [line[0] for line in lines])
+    unit = "bits per base" if causal else "bits per masked base (not a likelihood)"
+    axes.set(xlabel="training step", ylabel=unit, title=f"{'B' if causal else 'Masked b'}its per base during training")
+    _legend_above(axes)
+    save_png(figure, out_png)
 
 
 def learning_curve(log: Sequence[dict[str, Any]], out_png: str | Path) -> None:
-    """Draw the losses of a fine-tuning run against the training step, and beneath them its held-out metrics.
+    """Draw the losses of a fine-tuning run against the training step, and below them its held-out metrics.
 
     Args:
         log: rows of `log.jsonl`. A row with `step` and `loss` is a point of the training curve, with `eval_loss` of the
             held-out one; `eval_` before the name of a metric that is 1 at best gives its curve. Other rows are skipped.
         out_png: file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    measured = {key: series(log, f"eval_{key}") for key in _METRIC_COLOURS}
-    measured = {key: points for key, points in measured.items() if len(points[0])}
-    figure = Figure(figsize=(7.2, 6.4 if measured else 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(2 if measured else 1, sharex=True, squeeze=False)[:, 0]
-    steps, loss = series(log, "loss")
+    curves = {key: series(log, f"eval_{key}") for key in _LEARNING_METRICS}
+    curves = {key: points for key, points in curves.items() if len(points[0])}
+    figure, panels = new_panels(2 if curves else 1, 1, 7.2, 3.4 if curves else 4.0, sharex=True)
+    _draw_training(panels[0], log, "loss", "training")
+    steps, loss = series(log, "eval_loss")
     if len(steps):
-        panels[0].plot(steps, loss, color=_TRAIN, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
-        panels[0].plot(
-            steps, running_mean(loss), color=_TRAIN, linewidth=2, label=f"training: {loss[-1]:.3f} at the end"
-        )
-    held_out_steps, held_out = series(log, "eval_loss")
-    if len(held_out_steps):
-        label = f"held out: {held_out.min():.3f} at best, step {held_out_steps[held_out.argmin()]:g}"
-        panels[0].plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
+        label = f"held out: {loss.min():.3f} at best, step {steps[loss.argmin()]:g}"
+        panels[0].plot(steps, loss, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
     panels[0].set_ylabel("loss")
-    for key, (at, values) in measured.items():
-        label = f"{key}: {values.max():.3f} at best, step {at[values.argmax()]:g}"
-        panels[1].plot(at, values, color=_METRIC_COLOURS[key], linewidth=2, marker="o", markersize=4, label=label)
-        panels[1].set_ylabel("on held-out rows")
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, loc="upper right" if axes is panels[0] else "lower right")
+    for key, (steps, values) in curves.items():
+        label = f"{TITLES[key]}: {values.max():.3f} at best, step {steps[values.argmax()]:g}"
+        colour = TONES[_LEARNING_METRICS[key]]
+        panels[1].plot(steps, values, color=colour, linewidth=2, marker="o", markersize=4, label=label)
+        panels[1].set_ylabel("held-out metrics")
     panels[-1].set_xlabel("training step")
-    figure.savefig(out_png)
+    for axes in panels:
+        _legend_above(axes)
+    save_png(figure, out_png)
 
 
-def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
-    """Average each value with the ones before it, over about `share` of all; shape (n,) in, shape (n,) out."""
-    width = max(round(len(values) * share), 1)
+def score_histogram(parts: Sequence[tuple[np.ndarray, np.ndarray]], name: str, out_png: str | Path) -> None:
+    """Draw the distribution of variant scores: substitutions, insertions and deletions separately.
+
+    Args:
+        parts: (n,) scores, NaN where not scored, and (n,) length changes, positive for insertions.
+        name: of the score, such as `masked_llr`.
+        out_png: file to write.
+    """
+    values = np.concatenate([np.zeros(0), *(scores for scores, _ in parts)])
+    lengths = np.concatenate([np.zeros(0, int), *(lengths for _, lengths in parts)])
+    scored = np.isfinite(values)
+    figure, (axes,) = new_panels(1, 1, 7.2, 4.0)
+    if scored.any():
+        low, high = np.quantile(values[scored], [0.001, 0.999])
+        edges = np.linspace(low, high if high > low else low + 1, 81)
+        kinds = (("substitutions", lengths == 0), ("insertions", lengths > 0), ("deletions", lengths < 0))
+        for (label, rows), colour in zip(kinds, (TONES[0], TONES[2], TONES[1]), strict=True):
+            shown = values[scored & rows]
+            if len(shown):
+                axes.hist(np.clip(shown, low, high), edges, color=colour, alpha=0.55, label=f"{label}: {len(shown):,}")
+    else:
+        axes.text(0.5, 0.5, "nothing was scored", ha="center", transform=axes.transAxes)
+    axes.axvline(0, color=QUIET, linewidth=1)
+    label = name.replace("_", " ").replace("llr", "LLR")
+    unit = ", nats" if "llr" in name or name == "likelihood" else ""
+    axes.set(xlabel=label + unit, ylabel="number of alternative alleles")
+    axes.set_title(f"{label} of {scored.sum():,} alternative alleles")
+    _legend_above(axes)
+    save_png(figure, out_png)
+
+
+def running_mean(values: np.ndarray, fraction: float = 0.05) -> np.ndarray:
+    """Average each value with those before it, over about a fraction of all; shape (n,) in, shape (n,) out."""
+    width = max(round(len(values) * fraction), 1)
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - width, 0)
@@ -126,14 +145,24 @@ def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
 
 
 def series(log: Sequence[dict[str, Any]], key: str, against: str = "step") -> tuple[np.ndarray, np.ndarray]:
-    """Return the places (n,) and values (n,) of a key, of rows that have both; what is not finite is left out."""
+    """Return the x (n,) and finite y (n,) values of a key, from rows that have both."""
     points = [(row[against], row[key]) for row in log if against in row and row.get(key) is not None]
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table[:, 1])]
     return table[:, 0], table[:, 1]
 
 
-def _set_height(axes, bits: np.ndarray, lines: list[float]) -> None:
+def _draw_training(axes: "Axes", log: Sequence[dict[str, Any]], key: str, label: str) -> np.ndarray:
+    """Draw a training curve, pale, and its running mean; return the values."""
+    steps, values = series(log, key)
+    if len(steps):
+        axes.plot(steps, values, color=_TRAINING, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
+        label = f"{label}: {values[-1]:.3f} at the end"
+        axes.plot(steps, running_mean(values), color=_TRAINING, linewidth=2, label=label)
+    return values
+
+
+def _limit_height(axes: "Axes", bits: np.ndarray, lines: list[float]) -> None:
     """Show all but the first steep fall, which would flatten the rest."""
     shown = np.concatenate([bits, lines])
     if not len(shown):
@@ -141,43 +170,14 @@ def _set_height(axes, bits: np.ndarray, lines: list[float]) -> None:
     top = max([float(np.quantile(bits, 0.97)), *lines] if len(bits) else lines)
     bottom = float(shown.min())
     margin = max(0.05 * (top - bottom), 0.005)
-    axes.set_ylim(bottom - margin, top + 3 * margin)
+    axes.set_ylim(bottom - margin, top + margin)
 
 
-def score_histogram(parts: Sequence[tuple[np.ndarray, np.ndarray]], name: str, out_png: str | Path) -> None:
-    """Draw how scores of variants are spread: substitutions, insertions and deletions apart.
-
-    Args:
-        parts: (n,) scores, NaN left out, and (n,) lengths: above 0 of insertions, below 0 of deletions, 0 of all else.
-        name: of the score.
-        out_png: file to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    values = np.concatenate([np.zeros(0), *(scores for scores, _ in parts)])
-    lengths = np.concatenate([np.zeros(0, int), *(lengths for _, lengths in parts)])
-    known = np.isfinite(values)
-    figure = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    if known.any():
-        low, high = np.quantile(values[known], [0.001, 0.999])
-        edges = np.linspace(low, high if high > low else low + 1, 81)
-        kinds = (
-            ("substitutions", lengths == 0, _TRAIN),
-            ("insertions", lengths > 0, _FLOOR),
-            ("deletions", lengths < 0, _HELD_OUT),
-        )
-        for label, rows, colour in kinds:
-            shown = values[known & rows]
-            if len(shown):
-                axes.hist(np.clip(shown, low, high), edges, color=colour, alpha=0.55, label=f"{label}: {len(shown):,}")
-        axes.legend(frameon=False, loc="upper left")
-    else:
-        axes.text(0.5, 0.5, "nothing was scored", ha="center", transform=axes.transAxes)
-    axes.axvline(0, color=_BASELINE, linewidth=1)
-    axes.set_xlabel(f"{name.replace('_', ' ')}" + (", nats" if "llr" in name or name == "likelihood" else ""))
-    axes.set_ylabel("ALTs")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out_png)
+def _legend_above(axes: "Axes") -> None:
+    """Put the legend between the title and the plot, where it covers nothing."""
+    num_entries = len(axes.get_legend_handles_labels()[0])
+    if num_entries:
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(frameon=False, ncols=2 if num_entries > 1 else 1, fontsize=9, labelcolor=INK, **place)
+        if axes.get_title():
+            axes.set_title(axes.get_title(), pad=10 + 15 * ((num_entries + 1) // 2))

@@ -19,19 +19,17 @@ if TYPE_CHECKING:
 TONES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, QUIET, RULE, PAPER, WASH, REST = "#1b1f24", "#5b6570", "#dde2e7", "#ffffff", "#f6f8f9", "#b4bbc3"
 MINUS, PLUS = "#b2182b", "#2166ac"
-PALETTE = dict(
-    zip((INK, QUIET, RULE, PAPER, WASH, REST), ("ink", "quiet", "rule", "paper", "wash", "rest"), strict=True)
-)
+PALETTE: dict[str, str] = {INK: "ink", QUIET: "quiet", RULE: "rule", PAPER: "paper", WASH: "wash", REST: "rest"}
 PALETTE |= {MINUS: "minus", PLUS: "plus"} | {tone: f"t{number}" for number, tone in enumerate(TONES)}
 WIDTH = 400
 _MAX_PIXELS = 60_000  # matplotlib draws no more than 65,535
 
 
-def new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float, **options) -> "Figure":
     """Return an empty figure outside pyplot's global state; sizes in SVG units."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / 72, height / 72), facecolor="none")
+    return Figure(figsize=(width / 72, height / 72), facecolor="none", **options)
 
 
 def add_axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":

@@ -1,13 +1,18 @@
-"""A sweep as a picture: the value against the trial, and against each parameter that was searched."""
+"""Sweep as PNG: the value against the trial, and against each parameter."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Okabe and Ito's palette, as in figures.py.
-_TRIAL, _BEST, _FAILED = "#0072B2", "#D55E00", "#666666"
+from genolm.reports.figures import new_panels
+from genolm.reports.svg import QUIET, TONES, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TRIAL, _BEST = TONES[:2]
 
 
 def sweep_figure(
@@ -21,62 +26,70 @@ def sweep_figure(
     """Draw the value of every trial.
 
     Args:
-        values: one a trial, None where it failed.
-        parameters: name → one value a trial; texts and lists are drawn as categories, in the order they are met.
+        values: one for each trial, None where it failed.
+        parameters: name → one value for each trial; strings and lists are drawn as categories, in order of appearance.
         out_png: file to write.
-        metric: what the values are.
+        metric: name of the values.
         lower_is_better: the least value is the best.
         logarithmic: parameters with a logarithmic axis.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    found = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    known = np.isfinite(found)
+    measured = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     columns = min(3, len(parameters) + 1)
-    rows = -(-(len(parameters) + 1) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.0 * rows), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    figure, panels = new_panels(-(-(len(parameters) + 1) // columns), columns, 3.6, 3.0, sharey=True)
     best = None
-    if known.any():
-        best = int(np.nanargmin(found) if lower_is_better else np.nanargmax(found))
-    trials = np.arange(len(found))
-    _points(panels[0], trials, found, best)
-    if best is not None:
-        filled = np.where(known, found, np.inf if lower_is_better else -np.inf)
-        so_far = np.minimum.accumulate(filled) if lower_is_better else np.maximum.accumulate(filled)
-        first = int(np.flatnonzero(known)[0])
-        panels[0].step(trials[first:], so_far[first:], where="post", color=_BEST, linewidth=1.6, zorder=1)
-        bottom = np.nanmin(found)
-        panels[0].scatter(trials[~known], np.full((~known).sum(), bottom), marker="x", color=_FAILED, label="failed")
-        if not known.all():
-            panels[0].legend(frameon=False, loc="lower right")
-    panels[0].set_xlabel("trial")
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    if np.isfinite(measured).any():
+        best = int(np.nanargmin(measured) if lower_is_better else np.nanargmax(measured))
+    _draw_trials(panels[0], measured, best, lower_is_better)
     for axes, (name, chosen) in zip(panels[1:], parameters.items(), strict=False):
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in chosen)
-        if numbers:
-            places = np.array(chosen, dtype=np.float64)
-        else:
-            names = list(dict.fromkeys(str(value) for value in chosen))
-            places = np.array([names.index(str(value)) for value in chosen], dtype=np.float64)
-            axes.set_xticks(range(len(names)), names)
-            axes.set_xlim(-0.5, len(names) - 0.5)
-        if name in logarithmic:
-            axes.set_xscale("log")
-        _points(axes, places, found, best)
+        _draw_points(axes, _place_values(axes, chosen, name in logarithmic), measured, best)
         axes.set_xlabel(name)
-    for number, axes in enumerate(panels):
-        axes.set_visible(number <= len(parameters))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        if number % columns == 0:
-            axes.set_ylabel(f"{metric} on the valid rows")
-    figure.savefig(out_png)
+    for axes in panels[len(parameters) + 1 :]:
+        axes.set_visible(False)
+    for axes in panels[::columns]:
+        axes.set_ylabel(f"{metric} on the valid rows")
+    save_png(figure, out_png)
 
 
-def _points(axes, places: np.ndarray, values: np.ndarray, best: int | None) -> None:
+def _draw_trials(axes: "Axes", measured: np.ndarray, best: int | None, lower_is_better: bool) -> None:
+    trials, failed = np.arange(len(measured)), np.isnan(measured)
+    _draw_points(axes, trials, measured, best)
+    if best is not None:
+        filled = np.where(failed, np.inf if lower_is_better else -np.inf, measured)
+        so_far = np.minimum.accumulate(filled) if lower_is_better else np.maximum.accumulate(filled)
+        first = int(np.flatnonzero(~failed)[0])
+        axes.step(
+            trials[first:], so_far[first:], where="post", color=_BEST, linewidth=1.6, zorder=1, label="best so far"
+        )
+        if failed.any():
+            bottom = np.full(failed.sum(), np.nanmin(measured))
+            axes.scatter(trials[failed], bottom, marker="x", color=QUIET, label="failed")
+        axes.legend(frameon=False, loc="best", fontsize=8)
+    axes.set_xlabel("trial")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _place_values(axes: "Axes", chosen: Sequence[Any], logarithmic: bool) -> np.ndarray:
+    """Set the axis of a parameter and return the place of each value on it."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in chosen):
+        names = list(dict.fromkeys(map(str, chosen)))
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        return np.array([names.index(str(value)) for value in chosen], dtype=np.float64)
+    values = np.array(chosen, dtype=np.float64)
+    if logarithmic:
+        axes.set_xscale("log")
+        decades = np.log10(values.max() / values.min())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 3.0), numticks=6))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif all(isinstance(value, int) for value in chosen):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    return values
+
+
+def _draw_points(axes: "Axes", places: np.ndarray, values: np.ndarray, best: int | None) -> None:
     axes.scatter(places, values, s=22, color=_TRIAL, alpha=0.6, linewidths=0, zorder=2)
     if best is not None:
         axes.scatter(places[best], values[best], s=60, color=_BEST, zorder=3)
