@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.metrics.prediction_metrics import choose_threshold, metrics, with_intervals
+from genolm.metrics.prediction_metrics import choose_threshold, compute_metrics, with_intervals
 
 NAMES = {
     "binary": ["no promoter", "promoter"],
@@ -117,7 +117,7 @@ def make_run(
                 "near_duplicate": {"test": 9, "train": 8, "examples": []},
             },
         },
-        "valid": metrics(kind, valid_labels, valid_predictions, threshold),
+        "valid": compute_metrics(kind, valid_labels, valid_predictions, threshold),
         "test": with_intervals(kind, *parts["test"], threshold, targets, num_replicates=50),
     }
     if task_name is not None:

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from genolm.labels.dataset import Labelled
 from genolm.labels.task import PER_BASE
-from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, choose_threshold, metrics
+from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, choose_threshold, compute_metrics
 
 
 def thresholds(labelled: Labelled, predictions: list[np.ndarray]) -> float | list[float] | None:
@@ -30,7 +30,7 @@ def measure(
     kind, labels = labelled.task.kind, labelled.labels
     values: Any = predictions if kind in PER_BASE else np.stack(predictions)
     names = labelled.task.names if kind in ("regression", "tracks") else None
-    return {"loss": _loss(kind, labels, values), **metrics(kind, labels, values, threshold, names)}
+    return {"loss": _loss(kind, labels, values), **compute_metrics(kind, labels, values, threshold, names)}
 
 
 def _loss(kind: str, labels: Any, values: Any) -> float:

@@ -1,29 +1,48 @@
-"""Block bootstrap: intervals of ratios of sums when neighbouring values are not independent.
+"""Bootstrap: percentile intervals of metrics over drawn rows, and of ratios of sums over drawn blocks.
 
-Neighbouring bases share a gene or a repeat, so that whole blocks of the genome are drawn with replacement, not bases.
-Cost: each value is read once to sum its block; a replicate then costs one draw per block.
+Neighbouring bases share a gene or a repeat, so that of bits per base whole blocks of the genome are drawn with
+replacement, not bases. Cost of a replicate: one draw per row or block.
 
-Source: Künsch (1989), doi:10.1214/aos/1176347265; percentile intervals, Efron (1981).
+Source: Efron (1979), doi:10.1214/aos/1176344552; percentile intervals, Efron (1981); blocks, Künsch (1989),
+doi:10.1214/aos/1176347265.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from genolm.config.console import progress_bar
+
 NUM_REPLICATES = 1000
-_DRAWS_AT_ONCE = 1 << 20
+CONFIDENCE = 0.95
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""A function from weights of rows (R, n) to metric → (R,)."""
+_CELLS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A ratio or difference of ratios, with its interval.
+class BootstrapMetrics:
+    """Metrics from all rows and from each bootstrap replicate.
+
+    Two of them with equal `num_rows` and `seed` saw the same drawn rows.
 
     Attributes:
-        value: from all blocks.
-        low: lower end of the interval; NaN where fewer than two blocks carry weight.
-        high: upper end; NaN likewise.
-        num_blocks: blocks that carry weight.
+        values: metric → value from all rows.
+        replicates: metric → shape (R,), NaN where it is not defined in a replicate.
+        num_rows: rows, or groups of rows, that were drawn from.
+        seed: of the draws.
     """
+
+    values: dict[str, float]
+    replicates: dict[str, np.ndarray]
+    num_rows: int
+    seed: int
+
+
+class Estimate(NamedTuple):
+    """A ratio with its interval; low and high are NaN where fewer than two blocks carry weight."""
 
     value: float
     low: float
@@ -31,12 +50,90 @@ class Estimate:
     num_blocks: int
 
 
+def interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENCE) -> dict[str, float]:
+    """Return {value, low, high}, leaving out replicates (R,) that are NaN; the ends are NaN where half of them are.
+
+    Raises:
+        ValueError: confidence is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; give a number between 0 and 1, such as 0.95")
+    kept = replicates[~np.isnan(replicates)]
+    if np.isnan(value) or 2 * len(kept) <= len(replicates):
+        return {"value": value, "low": float("nan"), "high": float("nan")}
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(kept, [tail, 1 - tail])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def drawn_rows(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield row numbers drawn with replacement, (replicates, num_rows), as many replicates at once as fit in memory.
+
+    Args:
+        num_rows: rows to draw from, and to draw.
+        num_cells: numbers that one replicate needs in memory.
+        num_replicates: in all.
+        seed: of the draws, which depend on nothing else but `num_rows`.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(_CELLS_AT_ONCE // num_cells, 1)
+    for start in range(0, num_replicates, at_once):
+        yield rng.integers(num_rows, size=(min(at_once, num_replicates - start), num_rows))
+
+
+def drawn_weights(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each row is drawn, shape (replicates, num_rows). Arguments as in `drawn_rows`."""
+    for rows in drawn_rows(num_rows, num_cells, num_replicates, seed):
+        cells = rows + np.arange(len(rows))[:, None] * num_rows
+        yield np.bincount(cells.ravel(), minlength=rows.size).reshape(rows.shape).astype(np.float64)
+
+
+def replicate(
+    statistics: Mapping[str, Statistic],
+    num_rows: int,
+    num_cells: int,
+    groups: np.ndarray | None = None,
+    *,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, BootstrapMetrics]:
+    """Apply statistics to all rows and to bootstrap replicates, the same draws for every statistic.
+
+    Args:
+        statistics: name → statistic of weighted rows.
+        num_rows: rows.
+        num_cells: as in `drawn_rows`.
+        groups: shape (num_rows,), 0 … G - 1, rows that are drawn together; None: each row by itself.
+        num_replicates: bootstrap replicates.
+        seed: of the draws.
+        progress: show a bar, where it takes more than a second.
+    """
+    values = {
+        name: {key: float(value[0]) for key, value in statistic(np.ones((1, num_rows))).items()}
+        for name, statistic in statistics.items()
+    }
+    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in statistics}
+    num_units = num_rows if groups is None else int(groups.max()) + 1
+    with progress_bar(desc="bootstrap", unit="replicate", total=num_replicates, disable=not progress, delay=1) as bar:
+        for weights in drawn_weights(num_units, num_cells, num_replicates, seed):
+            by_row = weights if groups is None else weights[:, groups]
+            for name, statistic in statistics.items():
+                parts[name].append(statistic(by_row))
+            bar.update(len(weights))
+    results = {}
+    for name, row in values.items():
+        replicates = {key: np.concatenate([part[key] for part in parts[name]] or [np.empty(0)]) for key in row}
+        results[name] = BootstrapMetrics(row, replicates, num_units, seed)
+    return results
+
+
 def ratio(
     x: np.ndarray,
     w: np.ndarray,
     block: np.ndarray,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
 ) -> Estimate:
@@ -56,87 +153,16 @@ def ratio(
     Raises:
         ValueError: shapes differ, or confidence is out of range.
     """
-    sums = _block_sums([x, w], block)
-    return _estimate(sums[:, sums[1] > 0], _one_ratio, confidence, num_replicates, seed)
-
-
-def difference(
-    x: np.ndarray,
-    w: np.ndarray,
-    other_x: np.ndarray,
-    other_w: np.ndarray,
-    block: np.ndarray,
-    *,
-    other_block: np.ndarray | None = None,
-    confidence: float = 0.95,
-    num_replicates: int = NUM_REPLICATES,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate sum(x) / sum(w) - sum(other_x) / sum(other_w), paired: both ratios see the same drawn blocks.
-
-    Args:
-        x: shape (n,), numerators of the first.
-        w: shape (n,), its denominators.
-        other_x: shape (m,), numerators of the second.
-        other_w: shape (m,), its denominators.
-        block: shape (n,), block of each value of the first.
-        other_block: shape (m,), block of each value of the second; None where it is `block`.
-        confidence: as in `ratio`.
-        num_replicates: as in `ratio`.
-        seed: as in `ratio`.
-
-    Returns:
-        The estimate. Blocks in which either has no weight are left out of both.
-
-    Raises:
-        ValueError: shapes differ, or confidence is out of range.
-    """
-    other_block = block if other_block is None else other_block
-    name, sums = _named_block_sums([x, w], block)
-    other_name, other_sums = _named_block_sums([other_x, other_w], other_block)
-    _, here, there = np.intersect1d(name, other_name, assume_unique=True, return_indices=True)
-    paired = np.concatenate([sums[:, here], other_sums[:, there]])
-    kept = (paired[1] > 0) & (paired[3] > 0)
-    return _estimate(paired[:, kept], _two_ratios, confidence, num_replicates, seed)
-
-
-def _one_ratio(sums: np.ndarray) -> np.ndarray:
-    return sums[0] / sums[1]
-
-
-def _two_ratios(sums: np.ndarray) -> np.ndarray:
-    return sums[0] / sums[1] - sums[2] / sums[3]
-
-
-def _named_block_sums(columns: list[np.ndarray], block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shapes = [np.shape(column) for column in (*columns, block)]
+    shapes = [np.shape(column) for column in (x, w, block)]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise ValueError(f"x, w and block have shapes {shapes}; give one dimension of the same length")
-    names, number = np.unique(np.asarray(block), return_inverse=True)
-    sums = [np.bincount(number, weights=np.asarray(column), minlength=len(names)) for column in columns]
-    return names, np.array(sums)
-
-
-def _block_sums(columns: list[np.ndarray], block: np.ndarray) -> np.ndarray:
-    return _named_block_sums(columns, block)[1]
-
-
-def _estimate(sums: np.ndarray, statistic, confidence: float, num_replicates: int, seed: int) -> Estimate:
-    """Apply statistic (C, R) → (R,) to the sums (C, num_blocks) of all blocks, and of blocks drawn with replacement."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; give a number between 0 and 1, such as 0.95")
+    _, number = np.unique(np.asarray(block), return_inverse=True)
+    sums = np.array([np.bincount(number, weights=np.asarray(column)) for column in (x, w)])
+    sums = sums[:, sums[1] > 0]
     num_blocks = sums.shape[1]
-    if num_blocks == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    value = float(statistic(sums.sum(axis=1, keepdims=True))[0])
-    if num_blocks == 1:
-        return Estimate(value, float("nan"), float("nan"), 1)
-    rng = np.random.default_rng(seed)
-    at_once = max(_DRAWS_AT_ONCE // num_blocks, 1)
-    replicates = []
-    for start in range(0, num_replicates, at_once):
-        drawn = rng.integers(num_blocks, size=(min(at_once, num_replicates - start), num_blocks))
-        replicates.append(statistic(np.array([column[drawn].sum(axis=1) for column in sums])))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(replicates), [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), num_blocks)
+    value = float(sums[0].sum() / sums[1].sum()) if num_blocks else float("nan")
+    replicates = np.full(1, np.nan)
+    if num_blocks > 1:
+        draws = drawn_rows(num_blocks, num_blocks, num_replicates, seed)
+        replicates = np.concatenate([sums[0][rows].sum(axis=1) / sums[1][rows].sum(axis=1) for rows in draws])
+    return Estimate(**interval(value, replicates, confidence), num_blocks=num_blocks)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES, BootstrapMetrics
 from genolm.metrics.format import digits_of, number, span
 from genolm.metrics.paired import paired_difference, run_interval
-from genolm.metrics.prediction_metrics import CONFIDENCE, LOWER_IS_BETTER, NUM_REPLICATES, PRIMARY, Scores, score
+from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY, bootstrap_metrics
 from genolm.metrics.runs import FinetunedRun, group_runs
 
 TITLES = {
@@ -68,16 +69,17 @@ def compare_runs(
     return settings | {"finding": overall_finding(tasks), "tasks": tasks}
 
 
-def _score(run: FinetunedRun, num_replicates: int, seed: int) -> Scores:
+def _score(run: FinetunedRun, num_replicates: int, seed: int) -> BootstrapMetrics:
     names = run.metadata["task"]["names"] if run.kind in ("regression", "tracks") else None
     threshold = run.metadata.get("threshold")
-    return score(run.kind, run.labels, run.predictions, threshold, names, num_replicates=num_replicates, seed=seed)
+    options = {"num_replicates": num_replicates, "seed": seed}
+    return bootstrap_metrics(run.kind, run.labels, run.predictions, threshold, names, **options)
 
 
 def _compare_task(
     name: str,
     replicates: dict[RunKey, list[FinetunedRun]],
-    scores: dict[RunKey, list[Scores]],
+    scores: dict[RunKey, list[BootstrapMetrics]],
     against: str | None,
     metric: str | None,
 ) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _merit(row: dict[str, Any], metric: str) -> float:
     return -math.inf if math.isnan(value) else -value if metric in LOWER_IS_BETTER else value
 
 
-def _row(runs: list[FinetunedRun], scores: list[Scores]) -> dict[str, Any]:
+def _row(runs: list[FinetunedRun], scores: list[BootstrapMetrics]) -> dict[str, Any]:
     seeds = [run.metadata for run in runs]
     return {
         "name": runs[0].name,

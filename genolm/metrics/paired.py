@@ -2,10 +2,9 @@
 
 A replicate draws rows with replacement, the same rows for every run, and for each run draws from its seeds with
 replacement. Two runs that err on the same rows then differ by far less than their own intervals suggest.
-From S seeds S - 1 are drawn: the spread of their mean is then that of S seeds without bias, which S draws put at
-(S - 1) / S of it. With one seed the interval holds rows only and says nothing about another training. Few seeds that
-differ by more than rows explain are still too few: measured, a 95 % interval of 3 holds the truth 90 times in 100, of 8
-95 times.
+From S seeds S - 1 are drawn, which makes the variance of their mean unbiased; S draws would give (S - 1) / S of it.
+With one seed the interval covers the choice of rows only and says nothing about another training. Where seeds differ by
+more than rows explain, few are too few: measured, a 95 % interval of 3 contains the truth 90 times in 100, of 8 95.
 
 Source: Efron & Tibshirani (1993), chapters 13 and 16; Dror et al. (2018), doi:10.18653/v1/P18-1128 (paired bootstrap);
 Rao & Wu (1988), doi:10.1080/01621459.1988.10478591 (one draw fewer).
@@ -15,16 +14,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genolm.metrics.prediction_metrics import CONFIDENCE, Scores, interval
+from genolm.metrics.bootstrap import BootstrapMetrics, interval
 
 
-def over_seeds(scores: Sequence[Scores], metric: str, *, stream: int = 0) -> tuple[float, np.ndarray]:
+def over_seeds(scores: Sequence[BootstrapMetrics], metric: str, *, stream: int = 0) -> tuple[float, np.ndarray]:
     """Average a metric over the seeds of one run.
 
     Args:
-        scores: one a seed, from the same rows and the same seed of row draws.
+        scores: one per seed, from the same rows and the same seed of row draws.
         metric: a key of their values.
-        stream: tells apart draws of seeds that must not go together.
+        stream: number of the random stream that seeds are drawn by; runs of another number draw independently.
 
     Returns:
         The mean of all seeds, and that of the drawn seeds in each replicate, shape (R,).
@@ -42,33 +41,32 @@ def over_seeds(scores: Sequence[Scores], metric: str, *, stream: int = 0) -> tup
     return value, table[drawn, np.arange(num_replicates)].mean(axis=0)
 
 
-def run_interval(scores: Sequence[Scores], metric: str, *, confidence: float = CONFIDENCE) -> dict[str, float]:
+def run_interval(scores: Sequence[BootstrapMetrics], metric: str) -> dict[str, float]:
     """Return {value, low, high} of a metric's mean over the seeds of one run. Arguments as in `over_seeds`."""
-    return interval(*over_seeds(scores, metric), confidence)
+    return interval(*over_seeds(scores, metric))
 
 
 def paired_difference(
-    ours: Sequence[Scores], theirs: Sequence[Scores], metric: str, *, confidence: float = CONFIDENCE
+    ours: Sequence[BootstrapMetrics], theirs: Sequence[BootstrapMetrics], metric: str
 ) -> dict[str, float]:
-    """Return {value, low, high} of our metric less theirs.
+    """Return {value, low, high} of our metric minus theirs.
 
     Args:
-        ours: of one run, one a seed.
+        ours: of one run, one per seed.
         theirs: of the other, from the same rows in the same order and the same seed of row draws.
         metric: a key of their values.
-        confidence: of the interval.
 
     Raises:
         ValueError: as in `over_seeds`.
     """
     _check_paired([*ours, *theirs])
     value, replicates = over_seeds(ours, metric, stream=0)
-    # Seeds of two runs have nothing in common: they are drawn apart.
+    # Seeds of two runs have nothing in common: they are drawn independently.
     other_value, other_replicates = over_seeds(theirs, metric, stream=1)
-    return interval(value - other_value, replicates - other_replicates, confidence)
+    return interval(value - other_value, replicates - other_replicates)
 
 
-def _check_paired(scores: Sequence[Scores]) -> None:
-    drawn = {(one.num_rows, one.seed, len(next(iter(one.replicates.values())))) for one in scores}
-    if len(drawn) != 1:
-        raise ValueError(f"scores of other draws cannot be paired: (rows, seed, replicates) are {sorted(drawn)}")
+def _check_paired(scores: Sequence[BootstrapMetrics]) -> None:
+    draws = {(one.num_rows, one.seed, len(next(iter(one.replicates.values())))) for one in scores}
+    if len(draws) != 1:
+        raise ValueError(f"scores of different draws cannot be paired: (rows, seed, replicates) are {sorted(draws)}")

@@ -8,18 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genolm.config.files import atomic_path
 from genolm.labels.dataset import Labelled
 
 DEPTH = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1), "per-base": (1, 2)}
-"""Kind of task → lists within lists that a label and a prediction are; of tracks 2 and 2."""
+"""Kind of task → nesting depth of the lists of a label and of a prediction; of tracks 2 and 2."""
 
 
 def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.ndarray]]]) -> None:
-    """Write predictions, whole or not at all.
+    """Write predictions to a Parquet file, atomically.
 
     Args:
         path: the file.
-        parts: split, its rows, and what was predicted of each, as `genolm.inference.predict` returns it.
+        parts: split, its rows, and the prediction of each, as `genolm.inference.predict` returns it.
     """
     tables = []
     for split, labelled, values in parts:
@@ -32,9 +33,8 @@ def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.n
             "prediction": _column(values, prediction, pa.float64()),
         }
         tables.append(pa.table(columns))
-    aside = path.with_name(f"{path.name}.partial")
-    pq.write_table(pa.concat_tables(tables), aside)
-    aside.replace(path)
+    with atomic_path(path) as partial:
+        pq.write_table(pa.concat_tables(tables), partial)
 
 
 def _column(values: Any, depth: int, kind: pa.DataType) -> pa.Array:

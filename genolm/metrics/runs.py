@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.metrics.prediction_metrics import metrics as compute_metrics
-from genolm.metrics.task_metrics import KINDS
+from genolm.labels.task import KINDS
+from genolm.metrics.prediction_metrics import compute_metrics
 
 _SHOWN = 3
 

@@ -1,32 +1,21 @@
-"""What each kind of task measures: labels and predictions, checked once, to metrics of any weighting of rows."""
+"""Metric functions of each kind of task: labels and predictions are checked and sorted once, weighted often."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from genolm.labels.task import KINDS, PER_BASE, UNKNOWN
 from genolm.metrics import weighted_metrics as weighted
-
-KINDS = ("binary", "multiclass", "multilabel", "regression", "per-base", "tracks")
-Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]
+from genolm.metrics.bootstrap import Statistic
 
 
-def prepare(kind: str, labels: Any, predictions: Any, threshold: Any, names: Any) -> tuple[int, int, Metrics]:
-    """Check and sort everything once.
-
-    Args:
-        kind: of the task.
-        labels: as in `metrics.metrics`, and so the rest.
-        predictions: see there.
-        threshold: see there.
-        names: see there.
+def metric_function(kind: str, labels: Any, predictions: Any, threshold: Any, names: Any) -> tuple[int, int, Statistic]:
+    """Check and sort labels and predictions. Arguments and errors as in `prediction_metrics.compute_metrics`.
 
     Returns:
         Number of rows; number of cells that a weighting spans (bases, where a row has many); the function from weights
         (R, rows) to metric → (R,).
-
-    Raises:
-        ValueError: as in `metrics.metrics`.
     """
     if kind not in KINDS:
         raise ValueError(f"task kind is {kind!r}; allowed: {', '.join(KINDS)}")
@@ -34,13 +23,13 @@ def prepare(kind: str, labels: Any, predictions: Any, threshold: Any, names: Any
         raise ValueError(f"{len(labels)} labels but {len(predictions)} predictions; give one prediction a row")
     if not len(labels):
         raise ValueError("no rows to measure; is the split empty?")
-    if kind in ("per-base", "tracks"):
-        return _prepare_bases(kind, labels, predictions, names)
+    if kind in PER_BASE:
+        return _per_base(kind, labels, predictions, names)
     statistic = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel, "regression": _regression}
     return len(labels), len(labels), statistic[kind](np.asarray(labels), _floats(predictions), threshold, names)
 
 
-def _prepare_bases(kind: str, labels: Any, predictions: Any, names: Any) -> tuple[int, int, Metrics]:
+def _per_base(kind: str, labels: Any, predictions: Any, names: Any) -> tuple[int, int, Statistic]:
     for number, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
         if len(label) != len(prediction):
             raise ValueError(f"row {number}: {len(label)} labels but {len(prediction)} predictions; give one a base")
@@ -48,17 +37,17 @@ def _prepare_bases(kind: str, labels: Any, predictions: Any, names: Any) -> tupl
     flat = np.concatenate([np.asarray(label) for label in labels])
     predicted = _floats(np.concatenate([np.asarray(prediction) for prediction in predictions]))
     if kind == "per-base":
-        known = flat != -100
-        if not known.any():
-            raise ValueError("no base has a known label; -100 is for those that have none")
-        row, flat, predicted = row[known], flat[known], predicted[known]
+        labelled = flat != UNKNOWN
+        if not labelled.any():
+            raise ValueError(f"no base has a label; {UNKNOWN} is for bases without one")
+        row, flat, predicted = row[labelled], flat[labelled], predicted[labelled]
     inner = (_multiclass if kind == "per-base" else _regression)(flat, predicted, None, names)
     return len(labels), len(row), lambda weights: inner(weights[:, row])
 
 
-def _binary(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Metrics:
+def _binary(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Statistic:
     same_shape(labels, predictions)
-    check_labels(labels, 2)
+    check_classes(labels, 2)
     check_probabilities(predictions)
     labels = labels.astype(np.int64)
     cut = 0.5 if threshold is None else float(threshold)
@@ -73,13 +62,13 @@ def _binary(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: 
     return statistic
 
 
-def _multiclass(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Metrics:
+def _multiclass(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Statistic:
     if predictions.ndim != 2 or labels.shape != predictions.shape[:1]:
         raise ValueError(
             f"labels have shape {labels.shape}, predictions {predictions.shape}; give (n,) and (n, classes)"
         )
     num_classes = predictions.shape[1]
-    check_labels(labels, num_classes)
+    check_classes(labels, num_classes)
     check_probabilities(predictions)
     off = np.abs(predictions.sum(axis=1) - 1)
     if off.max() > 0.01:
@@ -91,43 +80,42 @@ def _multiclass(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         counts = weighted.confusion(weights, labels, predicted, num_classes)
         ranked = [weighted.ranking(weights, labels == k, *order) for k, order in enumerate(orders)]
-        found = {"mcc": weighted.mcc(counts), "macro_f1": _mean(weighted.f1(counts).T)}
-        found["accuracy"] = weighted.accuracy(counts)
-        return found | {name: _mean([row[name] for row in ranked]) for name in ("auroc", "auprc")}
+        values = {"mcc": weighted.mcc(counts), "macro_f1": _mean(weighted.f1(counts).T)}
+        values["accuracy"] = weighted.accuracy(counts)
+        return values | {name: _mean([row[name] for row in ranked]) for name in ("auroc", "auprc")}
 
     return statistic
 
 
-def _multilabel(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Metrics:
+def _multilabel(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Statistic:
     same_shape(labels, predictions, columns=True)
     labels = _floats(labels)
     cuts = np.asarray(0.5 if threshold is None else threshold, dtype=np.float64)
     if cuts.shape not in ((), (labels.shape[1],)):
         raise ValueError(f"{len(cuts)} thresholds for {labels.shape[1]} labels; give one, or one a label")
     check_probabilities(predictions)
-    known = ~np.isnan(labels)
     each = [
         (rows, _binary(labels[rows, k], predictions[rows, k], cut, None))
         for k, cut in enumerate(np.broadcast_to(cuts, labels.shape[1]))
-        if len(rows := np.flatnonzero(known[:, k]))
+        if len(rows := np.flatnonzero(~np.isnan(labels[:, k])))
     ]
     if not each:
-        raise ValueError("no label is known")
+        raise ValueError("every label is missing")
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = [inner(weights[:, rows]) for rows, inner in each]
-        return {name: _mean([row[name] for row in found]) for name in ("auprc", "auroc", "f1", "mcc")}
+        values = [inner(weights[:, rows]) for rows, inner in each]
+        return {name: _mean([row[name] for row in values]) for name in ("auprc", "auroc", "f1", "mcc")}
 
     return statistic
 
 
-def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Metrics:
+def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, names: Any) -> Statistic:
     same_shape(labels, predictions, columns=True)
     labels = _floats(labels)
     if not np.isfinite(predictions).all():
         raise ValueError(f"row {_first(~np.isfinite(predictions))}: prediction is not finite; did training diverge?")
     if np.isinf(labels).any():
-        raise ValueError(f"row {_first(np.isinf(labels))}: label is infinite; give a number, or NaN where not known")
+        raise ValueError(f"row {_first(np.isinf(labels))}: label is infinite; give a number, or NaN where missing")
     num_targets = labels.shape[1]
     names = [str(k) for k in range(num_targets)] if names is None else names
     if len(names) != num_targets:
@@ -141,16 +129,17 @@ def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
         if len(rows):
             each[name] = (rows, y, p, weighted.tied_order(y), weighted.tied_order(p))
     if not each:
-        raise ValueError("no label is known")
+        raise ValueError("every label is missing")
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {}
+        by_target = {}
         for name, (rows, y, p, *orders) in each.items():
             drawn = weights[:, rows]
             row = weighted.agreement(drawn, y, p) | {"spearman": weighted.spearman(drawn, *orders)}
-            found[name] = {key: row[key] for key in ("r2", "spearman", "pearson", "mse")}
-        mean = {key: _mean([row[key] for row in found.values()]) for key in ("r2", "spearman", "pearson", "mse")}
-        single = {f"{key}/{name}": value for name, row in found.items() for key, value in row.items()}
+            by_target[name] = {key: row[key] for key in ("r2", "spearman", "pearson", "mse")}
+        rows = list(by_target.values())
+        mean = {key: _mean([row[key] for row in rows]) for key in rows[0]}
+        single = {f"{key}/{name}": value for name, row in by_target.items() for key, value in row.items()}
         return mean | (single if num_targets > 1 else {})
 
     return statistic
@@ -159,9 +148,9 @@ def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
 def _mean(values: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Average (K, R) over K, leaving out NaN; NaN where nothing is left."""
     table = np.asarray(values)
-    known = ~np.isnan(table)
+    defined = ~np.isnan(table)
     with np.errstate(invalid="ignore"):
-        return np.where(known, table, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+        return np.where(defined, table, 0).sum(axis=0) / np.where(defined.any(axis=0), defined.sum(axis=0), np.nan)
 
 
 def _floats(values: Any) -> np.ndarray:
@@ -175,12 +164,12 @@ def _first(wrong: np.ndarray) -> int:
 def same_shape(labels: np.ndarray, predictions: np.ndarray, columns: bool = False) -> None:
     """Refuse labels and predictions that differ in shape, or are not (n,), with columns (n, T)."""
     if labels.shape != predictions.shape or labels.ndim != 1 + columns:
-        due = "(n, targets)" if columns else "(n,)"
-        raise ValueError(f"labels have shape {labels.shape}, predictions {predictions.shape}; give both as {due}")
+        expected = "(n, targets)" if columns else "(n,)"
+        raise ValueError(f"labels have shape {labels.shape}, predictions {predictions.shape}; give both as {expected}")
 
 
-def check_labels(labels: np.ndarray, num_classes: int) -> None:
-    """Refuse labels (n,) that are no class number."""
+def check_classes(labels: np.ndarray, num_classes: int) -> None:
+    """Refuse labels (n,) that are not a class number."""
     wrong = (labels != np.floor(labels)) | (labels < 0) | (labels >= num_classes)
     if wrong.any():
         row = _first(wrong)
@@ -188,7 +177,7 @@ def check_labels(labels: np.ndarray, num_classes: int) -> None:
 
 
 def check_probabilities(values: np.ndarray) -> None:
-    """Refuse what is NaN or outside 0 … 1."""
+    """Refuse values that are NaN or outside 0 … 1."""
     wrong = ~((values >= 0) & (values <= 1))  # NaN too
     if wrong.any():
         row = _first(wrong)

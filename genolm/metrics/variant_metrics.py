@@ -1,45 +1,43 @@
-"""How well scores of variants tell labels apart, with intervals, and by how much they beat the best baseline.
+"""How well scores of variants separate the labels, with intervals, and by how much they beat the best baseline.
 
     labels 0 and 1    auroc auprc, and auprc_by_chrom: AUPRC of each chromosome, averaged with its number of variants as
                       weight, which compares variants with others of their own chromosome only
     numbers           spearman pearson
 
 A chromosome with one class has no AUPRC and is left out of that mean. Every score is oriented first, so that a greater
-value speaks for label 1 or a greater number; a value below 0.5, or 0 for correlations, is then worse than none.
+value means label 1 or a greater number; a value below 0.5, or 0 for correlations, is then worse than chance.
 Intervals: bootstrap of rows, or of groups of rows, the same draws for every score; a difference is paired.
 
-Cost: one sort a score, then a few passes over the rows a replicate: 14 s a score of 300,000 rows and 1,000 of these.
+Cost: one sort per score, then a few passes over the rows per replicate: 14 s for a score of 300,000 rows and 1,000
+replicates.
 
 Source: TraitGym, github.com/songlab-cal/TraitGym, workflow/rules/model.smk (the weighted mean by chromosome; its
 standard error draws chromosomes, here that is a bootstrap by the group `chrom`); Benegas, Eraslan & Song (2025),
 doi:10.1101/2025.02.11.637758.
 """
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from genolm.metrics import weighted_metrics as weighted
+from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, Statistic, interval, replicate
 from genolm.metrics.paired import paired_difference
-from genolm.metrics.prediction_metrics import NUM_REPLICATES, Scores, drawn_weights, interval
 
 METRICS = {"binary": ("auroc", "auprc", "auprc_by_chrom"), "regression": ("spearman", "pearson")}
-Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A score to be judged.
+    """A score to be evaluated.
 
     Attributes:
         name: unique.
-        values: shape (n,), finite, a greater one speaks for label 1 or a greater number.
+        values: shape (n,), finite; a greater value means label 1 or a greater number.
         direction: how they were oriented, in words.
-        baseline: whether it is one of those to be beaten.
+        baseline: whether it is a baseline.
     """
 
     name: str
@@ -58,7 +56,7 @@ def score_all(
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
     show: bool = False,
-) -> dict[str, Scores]:
+) -> dict[str, BootstrapMetrics]:
     """Return name → metrics from all rows and from each bootstrap replicate, the same draws for every name.
 
     Args:
@@ -69,7 +67,7 @@ def score_all(
         groups: shape (n,), 0 … G - 1, rows that are drawn together; None: each row by itself.
         num_replicates: of the bootstrap.
         seed: of its draws.
-        show: a bar on stderr, where it takes more than a second.
+        show: show a progress bar, where it takes more than a second.
 
     Raises:
         ValueError: shapes differ, a value is not finite, or kind is another.
@@ -79,32 +77,12 @@ def score_all(
     for name, column in values.items():
         if column.shape != labels.shape or not np.isfinite(column).all():
             raise ValueError(f"{name}: shape {column.shape} for {labels.shape} labels; every row needs a finite number")
-    prepared = {
+    statistics = {
         name: _binary(labels, column, chrom) if kind == "binary" else _regression(labels, column)
         for name, column in values.items()
     }
-    whole = np.ones((1, len(labels)))
-    found = {name: {key: float(value[0]) for key, value in ask(whole).items()} for name, ask in prepared.items()}
-    drawn: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in values}
-    num_units = len(labels) if groups is None else int(groups.max()) + 1
-    bar = tqdm(
-        total=num_replicates,
-        desc="bootstrap",
-        unit="replicate",
-        disable=not show,
-        delay=1,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
-    with bar:
-        for weights in drawn_weights(num_units, len(labels), num_replicates, seed):
-            by_row = weights if groups is None else weights[:, groups]
-            for name, ask in prepared.items():
-                drawn[name].append(ask(by_row))
-            bar.update(len(weights))
-    return {
-        name: Scores(one, {key: np.concatenate([part[key] for part in drawn[name]]) for key in one}, num_units, seed)
-        for name, one in found.items()
-    }
+    options = {"num_replicates": num_replicates, "seed": seed, "progress": show}
+    return replicate(statistics, len(labels), len(labels), groups, **options)
 
 
 def compare_scores(
@@ -118,7 +96,7 @@ def compare_scores(
     seed: int = 0,
     show: bool = False,
 ) -> list[dict[str, Any]]:
-    """Judge every candidate, and set each that is no baseline against the best baseline.
+    """Evaluate every candidate, and compare each that is not a baseline with the best baseline.
 
     The best baseline is chosen for each metric by itself, on the same rows: that errs in favour of baselines.
 
@@ -133,7 +111,7 @@ def compare_scores(
         show: see there.
 
     Returns:
-        One a candidate, in the order given: {"name", "baseline", "direction", "metrics": metric → {value, low, high},
+        One row per candidate, in their order: {"name", "baseline", "direction", "metrics": metric → {value, low, high},
         "difference": metric → {against, value, low, high}}; no difference of a baseline or where there is none. Of
         labels 0 and 1 also "by_chromosome": name → {variants, auprc}, NaN where there is one class.
     """
@@ -156,18 +134,19 @@ def compare_scores(
 
 
 def by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return chromosome → {variants, auprc}, in the order they are met; AUPRC is NaN where there is one class."""
-    found = {}
+    """Return chromosome → {variants, auprc}, in order of appearance; AUPRC is NaN where there is one class."""
+    table = {}
     for name, rows, positive, order, ends in _by_chromosome(labels, values, chrom):
         auprc = weighted.ranking(np.ones((1, len(rows))), positive, order, ends)["auprc"]
-        found[str(name)] = {"variants": len(rows), "auprc": float(auprc[0])}
-    return found
+        table[str(name)] = {"variants": len(rows), "auprc": float(auprc[0])}
+    return table
 
 
-def best_baseline(candidates: Sequence[Candidate], scores: Mapping[str, Scores], metric: str) -> str | None:
+def best_baseline(candidates: Sequence[Candidate], scores: Mapping[str, BootstrapMetrics], metric: str) -> str | None:
     """Return the name of the baseline of greatest value, None where none has one."""
-    known = [one.name for one in candidates if one.baseline and not np.isnan(scores[one.name].values[metric])]
-    return max(known, key=lambda name: scores[name].values[metric]) if known else None
+    value = {one.name: scores[one.name].values[metric] for one in candidates if one.baseline}
+    defined = [name for name in value if not np.isnan(value[name])]
+    return max(defined, key=value.__getitem__) if defined else None
 
 
 def _binary(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> Statistic:
@@ -175,32 +154,31 @@ def _binary(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> Statis
     parts = [part for _, *part in _by_chromosome(labels, values, chrom)]
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = weighted.ranking(weights, positive, order, ends)
+        ranked = weighted.ranking(weights, positive, order, ends)
         if len(parts) == 1:
-            return found | {"auprc_by_chrom": found["auprc"]}
+            return ranked | {"auprc_by_chrom": ranked["auprc"]}
         each = [weighted.ranking(weights[:, rows], *rest)["auprc"] for rows, *rest in parts]
         size = [weights[:, rows].sum(axis=1) for rows, *_ in parts]
-        return found | {"auprc_by_chrom": _weighted_mean(np.array(each), np.array(size))}
+        return ranked | {"auprc_by_chrom": _weighted_mean(np.array(each), np.array(size))}
 
     return statistic
 
 
 def _by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> list[tuple]:
     """Return name, row numbers, positive, and the two of `weighted.tied_order`, of each chromosome."""
-    found = []
+    parts = []
     for name in dict.fromkeys(chrom):
         rows = np.flatnonzero(chrom == name)
-        found.append((name, rows, labels[rows] == 1, *weighted.tied_order(values[rows])))
-    return found
+        parts.append((name, rows, labels[rows] == 1, *weighted.tied_order(values[rows])))
+    return parts
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average (K, R) over K, NaN left out; NaN where nothing is left."""
-    known = ~np.isnan(values)
-    total = np.where(known, weights, 0).sum(axis=0)
-    return np.where(
-        total > 0, (np.where(known, values, 0) * weights).sum(axis=0) / np.where(total > 0, total, 1), np.nan
-    )
+    defined = ~np.isnan(values)
+    total = np.where(defined, weights, 0).sum(axis=0)
+    summed = (np.where(defined, values, 0) * weights).sum(axis=0)
+    return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)
 
 
 def _regression(labels: np.ndarray, values: np.ndarray) -> Statistic:

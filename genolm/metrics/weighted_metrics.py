@@ -1,4 +1,4 @@
-"""Metrics of weighted rows, many weightings at once: what a bootstrap asks for.
+"""Metrics of weighted rows, many weightings at once, as a bootstrap needs them.
 
 A bootstrap replicate is a weighting: how often each row was drawn. Scores are sorted once; a replicate then costs a few
 passes over the rows and no sort. Everywhere weights are (R, n), 0 or more, and a result is (R,), NaN where not defined.
@@ -24,19 +24,19 @@ def ranking(weights: np.ndarray, positive: np.ndarray, order: np.ndarray, ends: 
         weights: shape (R, n).
         positive: shape (n,), bool.
         order: of `tied_order(scores)`.
-        ends: likewise; rows of equal score are passed at once, so that their order counts for nothing.
+        ends: likewise; rows of equal score are passed at once, so that their order does not matter.
     """
     drawn = weights[:, order]
-    found = np.cumsum(drawn, axis=1)[:, ends]
+    passed = np.cumsum(drawn, axis=1)[:, ends]
     hits = np.cumsum(drawn * positive[order], axis=1)[:, ends]
-    positives, negatives = hits[:, -1], found[:, -1] - hits[:, -1]
+    positives, negatives = hits[:, -1], passed[:, -1] - hits[:, -1]
     new_hits = np.diff(hits, axis=1, prepend=0)
-    misses = found - hits
+    misses = passed - hits
     with np.errstate(divide="ignore", invalid="ignore"):
         # A positive outranks the negatives still to come, and ties with those of its own score.
         behind = negatives[:, None] - misses + np.diff(misses, axis=1, prepend=0) / 2
         auroc = (new_hits * behind).sum(axis=1) / (positives * negatives)
-        auprc = (new_hits * hits / np.maximum(found, 1e-300)).sum(axis=1) / positives
+        auprc = (new_hits * hits / np.maximum(passed, 1e-300)).sum(axis=1) / positives
     both = (positives > 0) & (negatives > 0)
     return {"auroc": np.where(both, auroc, np.nan), "auprc": np.where(both, auprc, np.nan)}
 
@@ -69,7 +69,7 @@ def f1(counts: np.ndarray) -> np.ndarray:
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Share of the weight on the diagonal of (R, K, K) counts."""
+    """Fraction of the weight on the diagonal of (R, K, K) counts."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
 
@@ -98,7 +98,7 @@ def spearman(
     """
     a, b = _ranks(weights, *label_order), _ranks(weights, *order)
     total = weights.sum(axis=1)
-    # Mid-ranks have the mean (total + 1) / 2 whatever the ties; here one half less.
+    # Mid-ranks have the mean (total + 1) / 2 whatever the ties; here minus one half.
     a -= total[:, None] / 2
     b -= total[:, None] / 2
     weighted = weights * a
@@ -133,5 +133,5 @@ def _moments(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
 
 def _spread(squares: np.ndarray, mean: np.ndarray, total: np.ndarray) -> np.ndarray:
     spread = squares - total * mean**2
-    # What rounding leaves of a constant is no spread.
+    # The spread of a constant is rounding error.
     return np.where(spread > 1e-12 * squares, spread, np.nan)

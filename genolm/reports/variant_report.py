@@ -13,9 +13,9 @@ from genolm.config.files import refuse_other, write_text
 from genolm.config.provenance import versions
 from genolm.genome.chromosomes import canonical
 from genolm.metrics import weighted_metrics as weighted
+from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES
 from genolm.metrics.comparison import without_nan
 from genolm.metrics.format import number, span
-from genolm.metrics.prediction_metrics import CONFIDENCE, NUM_REPLICATES
 from genolm.metrics.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.metrics.variant_metrics import Candidate, compare_scores
 from genolm.metrics.variant_table import Variants, check_labels, read_variants

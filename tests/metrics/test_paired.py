@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from genolm.metrics.bootstrap import BootstrapMetrics
 from genolm.metrics.paired import over_seeds, paired_difference, run_interval
-from genolm.metrics.prediction_metrics import Scores, score
+from genolm.metrics.prediction_metrics import bootstrap_metrics
 
 
 def two_scorers(rng, n, strong=1.6, weak=1.2):
@@ -28,7 +29,7 @@ def test_difference_covers_the_truth():
     held, trials = dict.fromkeys(truth, 0), 400
     for trial in range(trials):
         labels, ours, theirs = two_scorers(rng, 250)
-        scores = [[score("binary", labels, p, 0.5, num_replicates=300, seed=trial)] for p in (ours, theirs)]
+        scores = [[bootstrap_metrics("binary", labels, p, 0.5, num_replicates=300, seed=trial)] for p in (ours, theirs)]
         for metric in truth:
             found = paired_difference(*scores, metric)
             held[metric] += found["low"] <= truth[metric] <= found["high"]
@@ -41,7 +42,8 @@ def seeds_of(rng, num_seeds, num_rows, spread, num_replicates=200):
     labels = np.ones(num_rows, dtype=int)
     hits = [rng.random(num_rows) < 0.8 + rng.normal(0, spread) for _ in range(num_seeds)]
     seed = int(rng.integers(1 << 30))
-    return [score("binary", labels, hit * 1.0, 0.5, num_replicates=num_replicates, seed=seed) for hit in hits]
+    options = {"num_replicates": num_replicates, "seed": seed}
+    return [bootstrap_metrics("binary", labels, hit * 1.0, 0.5, **options) for hit in hits]
 
 
 def test_seeds_are_part_of_the_interval():
@@ -62,7 +64,7 @@ def test_seeds_are_part_of_the_interval():
 def test_one_draw_fewer_gives_the_spread_of_the_mean(num_seeds):
     """Replicates that are constant in rows: their spread is s²/S, s² the unbiased variance of the seeds."""
     values = np.random.default_rng(0).normal(size=num_seeds)
-    scores = [Scores({"mcc": value}, {"mcc": np.full(40_000, value)}, 10, 0) for value in values]
+    scores = [BootstrapMetrics({"mcc": value}, {"mcc": np.full(40_000, value)}, 10, 0) for value in values]
     mean, replicates = over_seeds(scores, "mcc")
     assert mean == pytest.approx(values.mean())
     assert replicates.var() == pytest.approx(values.var(ddof=1) / num_seeds, rel=0.05)
@@ -70,13 +72,13 @@ def test_one_draw_fewer_gives_the_spread_of_the_mean(num_seeds):
 
 def test_a_run_differs_from_itself_by_nothing():
     labels, ours, _ = two_scorers(np.random.default_rng(0), 100)
-    scores = [score("binary", labels, ours, 0.5, num_replicates=50)]
+    scores = [bootstrap_metrics("binary", labels, ours, 0.5, num_replicates=50)]
     assert paired_difference(scores, scores, "mcc") == {"value": 0, "low": 0, "high": 0}
 
 
 def test_pairing_narrows_the_interval():
     labels, ours, theirs = two_scorers(np.random.default_rng(0), 1000)
-    a, b = ([score("binary", labels, p, 0.5)] for p in (ours, theirs))
+    a, b = ([bootstrap_metrics("binary", labels, p, 0.5)] for p in (ours, theirs))
     paired = paired_difference(a, b, "auroc")
     apart = np.std(a[0].replicates["auroc"] - np.roll(b[0].replicates["auroc"], 1))
     assert paired["high"] - paired["low"] < 0.8 * 2 * 1.96 * apart
@@ -84,11 +86,11 @@ def test_pairing_narrows_the_interval():
 
 def test_other_draws_are_not_paired():
     labels, ours, theirs = two_scorers(np.random.default_rng(0), 100)
-    a = [score("binary", labels, ours, num_replicates=5, seed=0)]
+    a = [bootstrap_metrics("binary", labels, ours, num_replicates=5, seed=0)]
     for b in (
-        score("binary", labels, theirs, num_replicates=5, seed=1),
-        score("binary", labels, theirs, num_replicates=6),
-        score("binary", labels[:99], theirs[:99], num_replicates=5),
+        bootstrap_metrics("binary", labels, theirs, num_replicates=5, seed=1),
+        bootstrap_metrics("binary", labels, theirs, num_replicates=6),
+        bootstrap_metrics("binary", labels[:99], theirs[:99], num_replicates=5),
     ):
         with pytest.raises(ValueError, match="cannot be paired"):
             paired_difference(a, [b], "auroc")

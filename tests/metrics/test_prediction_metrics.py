@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genolm.metrics import bootstrap
 from genolm.metrics import prediction_metrics as m
 from genolm.metrics import weighted_metrics as weighted
 
@@ -35,7 +36,7 @@ def classes(n=400, num_classes=4, seed=0):
 @pytest.mark.parametrize("n", [7, 300])
 def test_binary_equals_sklearn(n, ties):
     labels, p = binary(n, ties=ties)
-    found = m.metrics("binary", labels, p, 0.4)
+    found = m.compute_metrics("binary", labels, p, 0.4)
     assert found["mcc"] == near(sklearn.matthews_corrcoef(labels, p >= 0.4))
     assert found["auroc"] == near(sklearn.roc_auc_score(labels, p))
     assert found["auprc"] == near(sklearn.average_precision_score(labels, p))
@@ -66,17 +67,17 @@ def test_a_replicate_is_the_metric_of_its_drawn_rows():
     many, q = classes(60, 3)
     tasks = [("binary", labels, p, 0.5), ("regression", y, z, None), ("multiclass", many, q, None)]
     for kind, label, prediction, threshold in tasks:
-        scores = m.score(kind, label, prediction, threshold, num_replicates=5, seed=2)
-        counts = next(m.drawn_weights(60, 60, 5, 2)).astype(int)
+        scores = m.bootstrap_metrics(kind, label, prediction, threshold, num_replicates=5, seed=2)
+        counts = next(bootstrap.drawn_weights(60, 60, 5, 2)).astype(int)
         for r, count in enumerate(counts):
             rows = np.repeat(np.arange(60), count)
-            expected = m.metrics(kind, label[rows], prediction[rows], threshold)
+            expected = m.compute_metrics(kind, label[rows], prediction[rows], threshold)
             assert {name: values[r] for name, values in scores.replicates.items()} == pytest.approx(expected, abs=1e-10)
 
 
 def test_multiclass_equals_sklearn():
     labels, p = classes()
-    found = m.metrics("multiclass", labels, p)
+    found = m.compute_metrics("multiclass", labels, p)
     predicted, one_hot = p.argmax(axis=1), np.eye(4)[labels]
     assert found["mcc"] == near(sklearn.matthews_corrcoef(labels, predicted))
     assert found["macro_f1"] == near(sklearn.f1_score(labels, predicted, average="macro"))
@@ -91,7 +92,7 @@ def test_multilabel_leaves_out_what_is_not_known():
     p = np.clip(labels * 0.3 + rng.random((200, 3)) * 0.7, 0, 1)
     labels[rng.random((200, 3)) < 0.2] = np.nan
     cuts = [0.3, 0.5, 0.6]
-    found = m.metrics("multilabel", labels, p, cuts)
+    found = m.compute_metrics("multilabel", labels, p, cuts)
     expected = {"auprc": [], "auroc": [], "f1": [], "mcc": []}
     for k, cut in enumerate(cuts):
         known = ~np.isnan(labels[:, k])
@@ -109,7 +110,7 @@ def test_regression_equals_sklearn_and_scipy(offset):
     y = rng.normal(size=(150, 2)).round(1) + offset
     p = y + rng.normal(size=(150, 2)).round(1)
     y[::5, 1] = np.nan
-    found = m.metrics("regression", y, p, names=["low", "high"])
+    found = m.compute_metrics("regression", y, p, names=["low", "high"])
     known = ~np.isnan(y[:, 1])
     pairs = {"low": (y[:, 0], p[:, 0]), "high": (y[known, 1], p[known, 1])}
     for name, (a, b) in pairs.items():
@@ -119,7 +120,7 @@ def test_regression_equals_sklearn_and_scipy(offset):
         assert found[f"pearson/{name}"] == pytest.approx(stats.pearsonr(a, b).statistic, **tolerance)
         assert found[f"spearman/{name}"] == near(stats.spearmanr(a, b).statistic)
     assert found["r2"] == near((found["r2/low"] + found["r2/high"]) / 2)
-    assert set(m.metrics("regression", y[:, :1], p[:, :1])) == {"r2", "spearman", "pearson", "mse"}
+    assert set(m.compute_metrics("regression", y[:, :1], p[:, :1])) == {"r2", "spearman", "pearson", "mse"}
 
 
 def test_per_base_and_tracks_are_the_same_over_all_bases():
@@ -129,10 +130,10 @@ def test_per_base_and_tracks_are_the_same_over_all_bases():
     with_unknown[5:20] = -100
     known = with_unknown != -100
     rows, predictions = [with_unknown[part] for part in ragged], [p[part] for part in ragged]
-    assert m.metrics("per-base", rows, predictions) == m.metrics("multiclass", labels[known], p[known])
+    assert m.compute_metrics("per-base", rows, predictions) == m.compute_metrics("multiclass", labels[known], p[known])
     y = np.random.default_rng(0).normal(size=(60, 2))
-    found = m.metrics("tracks", [y[part] for part in ragged], [p[part, :2] for part in ragged])
-    assert found == m.metrics("regression", y, p[:, :2])
+    found = m.compute_metrics("tracks", [y[part] for part in ragged], [p[part, :2] for part in ragged])
+    assert found == m.compute_metrics("regression", y, p[:, :2])
 
 
 def test_rows_are_drawn_with_all_their_bases():
@@ -168,18 +169,18 @@ def test_threshold_by_hand():
 def test_what_is_not_defined_is_nan():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one = m.metrics("binary", np.ones(4, dtype=int), np.array([0.1, 0.9, 0.4, 0.6]))
+        one = m.compute_metrics("binary", np.ones(4, dtype=int), np.array([0.1, 0.9, 0.4, 0.6]))
         assert np.isnan([one["mcc"], one["auroc"], one["auprc"]]).all()
         assert one["accuracy"] == 0.5
-        assert np.isnan(m.metrics("binary", np.zeros(3, dtype=int), np.zeros(3))["f1"])
-        assert m.metrics("binary", np.array([0, 1]), np.array([0.1, 0.1]))["mcc"] == 0
-        constant = m.metrics("regression", np.full((5, 1), 0.1), np.arange(5.0)[:, None])
+        assert np.isnan(m.compute_metrics("binary", np.zeros(3, dtype=int), np.zeros(3))["f1"])
+        assert m.compute_metrics("binary", np.array([0, 1]), np.array([0.1, 0.1]))["mcc"] == 0
+        constant = m.compute_metrics("regression", np.full((5, 1), 0.1), np.arange(5.0)[:, None])
         assert np.isnan([constant["r2"], constant["pearson"], constant["spearman"]]).all()
         assert np.isnan(m.with_intervals("binary", np.ones(4, dtype=int), np.full(4, 0.3))["mcc"]["low"])
         # A class without rows is left out of the mean.
         labels, p = classes(50, 3)
         p = np.column_stack([p, np.zeros(50)])
-        assert np.isfinite(list(m.metrics("multiclass", labels, p).values())).all()
+        assert np.isfinite(list(m.compute_metrics("multiclass", labels, p).values())).all()
 
 
 @pytest.mark.parametrize(
@@ -205,14 +206,14 @@ def test_bad_predictions_are_refused(kind, labels, predictions, message):
     if kind != "per-base":
         labels, predictions = np.array(labels), np.array(predictions)
     with pytest.raises(ValueError, match=message):
-        m.metrics(kind, labels, predictions)
+        m.compute_metrics(kind, labels, predictions)
 
 
 def test_intervals_follow_from_the_seed(monkeypatch):
     labels, p = binary(500)
     at_once = m.with_intervals("binary", labels, p, 0.5, seed=1, num_replicates=200)
     assert at_once != m.with_intervals("binary", labels, p, 0.5, seed=2, num_replicates=200)
-    monkeypatch.setattr(m, "_CELLS_AT_ONCE", 1700)
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 1700)
     assert m.with_intervals("binary", labels, p, 0.5, seed=1, num_replicates=200) == at_once
     for row in at_once.values():
         assert row["low"] < row["value"] < row["high"]

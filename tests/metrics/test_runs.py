@@ -10,7 +10,7 @@ import pytest
 from finetuned_runs import NAMES, make_run, make_study
 
 from genolm.metrics.comparison import compare_runs, overall_finding, task_finding
-from genolm.metrics.prediction_metrics import metrics
+from genolm.metrics.prediction_metrics import compute_metrics
 from genolm.metrics.runs import group_runs, read_run
 
 
@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path, kind):
     folder = make_run(tmp_path / "run", "lora", kind, num_rows=40)
     run = read_run(folder)
     assert (run.name, run.task, run.kind, run.fraction, len(run.ids)) == ("lora", "", kind, 1.0, 40)
-    found = metrics(
+    found = compute_metrics(
         kind, run.labels, run.predictions, run.metadata["threshold"], NAMES[kind] if kind in ("tracks",) else None
     )
     for name, value in json.loads((folder / "metrics.json").read_text())["test"].items():

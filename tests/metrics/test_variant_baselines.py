@@ -206,4 +206,4 @@ def test_contigs_come_whole_and_training_may_repeat_a_name(tmp_path):
     assert [(name, bytes(part)) for name, part in contigs(path, rename=True)] == [("a", b"ACGTTT"), ("a#2", b"GG")]
     with pytest.raises(ValueError, match="already on line 1"):
         list(contigs(path))
-    assert fit_markov([path, path], [0]).counts[0].sum() == 2 * 2 * 8
+    assert fit_markov([path, path], [0]).dense[0].sum() == 2 * 2 * 8

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genolm.config.console import progress_bar
+from genolm.metrics import bootstrap
 from genolm.metrics import variant_metrics as m
-from genolm.metrics.prediction_metrics import drawn_weights
+from genolm.metrics.bootstrap import drawn_weights
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -142,12 +144,11 @@ def test_a_mistake_is_named():
 def test_a_bar_counts_replicates(monkeypatch):
     bars = []
 
-    class Bar(m.tqdm):
-        def __init__(self, **options):
-            super().__init__(**options)
-            bars.append((self, options["disable"]))
+    def bar(**options):
+        bars.append((progress_bar(**options), options["disable"]))
+        return bars[-1][0]
 
-    monkeypatch.setattr(m, "tqdm", Bar)
+    monkeypatch.setattr(bootstrap, "progress_bar", bar)
     labels = np.array([0.0, 1.0, 0.0, 1.0])
     for show in (False, True):
         m.score_all("binary", labels, np.full(4, "1"), {"a": labels}, num_replicates=30, show=show)
