@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genolm.genome.alleles import trim
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
 from genolm.genome.chromosomes import canonical
 from genolm.genome.fasta import check_file, read_fasta
@@ -53,19 +54,7 @@ def fit_markov(paths: Sequence[str | Path], orders: Sequence[int] = MARKOV_ORDER
 
 def transversions(ref: Iterable[str], alt: Iterable[str]) -> np.ndarray:
     """Return shape (n,), float64, how coarse each change is: see `transversion` at the top of this file."""
-    return np.array([_coarseness(*trimmed(r, a)) for r, a in zip(ref, alt, strict=True)], dtype=np.float64)
-
-
-def trimmed(ref: str, alt: str) -> tuple[str, str]:
-    """Return REF and ALT without the letters that both end with, then those that both begin with."""
-    end = 0
-    while end < min(len(ref), len(alt)) and ref[-1 - end] == alt[-1 - end]:
-        end += 1
-    ref, alt = ref[: len(ref) - end], alt[: len(alt) - end]
-    first = 0
-    while first < min(len(ref), len(alt)) and ref[first] == alt[first]:
-        first += 1
-    return ref[first:], alt[first:]
+    return np.array([_coarseness(*trim(r, a)[1:]) for r, a in zip(ref, alt, strict=True)], dtype=np.float64)
 
 
 def _coarseness(ref: str, alt: str) -> float:

@@ -4,16 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from genolm.genome.alleles import VARIANT_COLUMNS
 from genolm.genome.chromosomes import canonical
 from genolm.labels.table import Table
-
-COLUMN_NAMES = {
-    "chrom": ("chrom", "#chrom", "chr", "#chr", "contig", "chromosome", "#chromosome", "seqname"),
-    "pos": ("pos", "position", "pos_1", "start_1"),
-    "ref": ("ref", "reference", "ref_allele"),
-    "alt": ("alt", "alternate", "alternative", "alt_allele"),
-}
-"""What a row is known by → what its column may be called: all that `genolm score` reads, whose output has them too."""
 
 STATUS = "genolm_status"
 
@@ -37,8 +30,8 @@ def columns_of(table: Table, rows: Sequence[int]) -> dict[str, Column]:
 def key_columns(table: Table) -> dict[str, str]:
     """Return chrom, pos, ref and alt → the column that holds it."""
     found = {}
-    for key, spellings in COLUMN_NAMES.items():
-        there = [name for name in table.columns if name.lower() in spellings]
+    for key in ("chrom", "pos", "ref", "alt"):
+        there = [name for name in table.columns if name.lower() in VARIANT_COLUMNS[key]]
         if len(there) != 1:
             got = f"columns {' and '.join(map(repr, there))} both name" if there else "no column names"
             raise ValueError(f"{table.path}: {got} {key!r}; there are {', '.join(table.columns)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genolm.genome.alleles import trim
 from genolm.genome.alphabet import to_array
 from genolm.genome.store import Store
 from genolm.variants.contigs import Contigs
@@ -118,7 +119,8 @@ def resolve(
     if found != ref or not _BASES.fullmatch(ref):
         return "ambiguous", None
     if len(ref) > 1 or len(alt) > 1:
-        start, ref, alt = _trimmed(start, ref, alt)
+        shared, ref, alt = trim(ref, alt)
+        start += shared
         if max(len(ref), len(alt)) > max_allele:
             return "too_long", None
         if not ref or not alt:
@@ -145,20 +147,6 @@ def _status_without_bases(ref: str, alt: str) -> str:
     if (alt[:1] == "." or alt[-1:] == ".") and _LETTERS.fullmatch(alt.strip(".")):
         return "breakend"
     return "malformed"
-
-
-def _trimmed(start: int, ref: str, alt: str) -> tuple[int, str, str]:
-    """Take off what REF and ALT share at their ends, and then at their starts."""
-    least = min(len(ref), len(alt))
-    same = 0
-    while same < least and ref[-1 - same] == alt[-1 - same]:
-        same += 1
-    ref, alt = ref[: len(ref) - same], alt[: len(alt) - same]
-    least -= same
-    same = 0
-    while same < least and ref[same] == alt[same]:
-        same += 1
-    return start + same, ref[same:], alt[same:]
 
 
 def left_shift(store: Store, contig: int, start: int, unit: str) -> int:

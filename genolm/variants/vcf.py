@@ -13,18 +13,10 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from genolm.genome.alleles import VARIANT_COLUMNS
 from genolm.genome.sniff import first_bytes, is_zipped, lacks_end, lines_of, quiet, truncated
 
 VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
-TABLE_NAMES = {
-    "chrom": ("chrom", "#chrom", "chr", "#chr", "contig", "chromosome", "#chromosome", "seqname"),
-    "pos": ("pos", "position", "pos_1", "start_1"),
-    "ref": ("ref", "reference", "ref_allele"),
-    "alt": ("alt", "alternate", "alternative", "alt_allele"),
-    "id": ("id", "name", "rsid"),
-}
-"""What is needed of a table → what its column may be called, whatever the case; `id` need not be there."""
-
 _LARGEST = 1 << 60
 _END = re.compile(r"(?:^|;)END=(\d+)")
 _CONTIG = re.compile(r"##contig=<(?:[^\"]*?,)?ID=([^,>]+)")
@@ -147,7 +139,7 @@ class Records:
     def _read_table(self, line: str) -> bool:
         """Take a line as the names of a table's columns; say whether all four are there."""
         names = self._names_of(line)
-        at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in TABLE_NAMES.items()}
+        at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in VARIANT_COLUMNS.items()}
         if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
             return False
         for need, found in at.items():
@@ -170,7 +162,7 @@ class Records:
     def _lacking(self, line: str) -> list[str]:
         """Return which of chrom, pos, ref and alt a line does not name."""
         names = {name.lower() for name in self._names_of(line)}
-        return [need for need in ("chrom", "pos", "ref", "alt") if not names.intersection(TABLE_NAMES[need])]
+        return [need for need in ("chrom", "pos", "ref", "alt") if not names.intersection(VARIANT_COLUMNS[need])]
 
     def _without_column_line(self, first: str | None) -> None:
         """Find out what a file is that has no #CHROM line; `first` is its first line that is no comment."""
@@ -183,7 +175,7 @@ class Records:
         if 0 < len(lacking) < 3:
             need = lacking[0]
             raise ValueError(
-                f"{self.path}: a table without a column {need!r}: it may be called {', '.join(TABLE_NAMES[need])}; "
+                f"{self.path}: a table without a column {need!r}: it may be called {', '.join(VARIANT_COLUMNS[need])}; "
                 f"there are {', '.join(self._names_of(first))}"
             )
         if len(columns) >= 5 and columns[1].isdecimal() and _REF.fullmatch(columns[3]):

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from genolm.variants.vcf import TABLE_NAMES, Record, Records
+from genolm.genome.alleles import VARIANT_COLUMNS
+from genolm.variants.vcf import Record, Records
 from genolm.variants.vcf_lines import HEADER_ID, Survey, survey, vcf_lines
 
 SUFFIXES = (".vcf", ".vcf.gz", ".bcf", ".tsv", ".tsv.gz", ".parquet")
@@ -217,7 +218,7 @@ def _cells(records: Records, record: Record, alt: str) -> list[str]:
 def _position(records: Records, need: str) -> int:
     """Return where chrom, pos, id, ref or alt stands among the columns that `_cells` returns."""
     names = records.columns or ["chrom", "pos", "id", "ref", "alt"]
-    return next(i for i, name in enumerate(names) if name.lower() in TABLE_NAMES[need])
+    return next(i for i, name in enumerate(names) if name.lower() in VARIANT_COLUMNS[need])
 
 
 def _table_lines(records: Records, rows: Iterator, types: Mapping[str, str]) -> Iterator[str]:

@@ -14,7 +14,6 @@ from genolm.metrics.variant_baselines import (
     from_reference,
     gc_around,
     transversions,
-    trimmed,
 )
 from genolm.metrics.variant_table import Variants
 
@@ -140,12 +139,6 @@ def test_spellings_of_one_deletion_agree(tmp_path):
 )
 def test_transversions(ref, alt, value):
     assert transversions([ref], [alt])[0] == value
-
-
-def test_trimming_leaves_what_differs():
-    assert trimmed("CAT", "CGT") == ("A", "G")
-    assert trimmed("ATTT", "AT") == ("TT", "")
-    assert trimmed("A", "AA") == ("", "A")
 
 
 def test_gc_of_101_bp():

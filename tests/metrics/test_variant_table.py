@@ -6,9 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genolm.genome.chromosomes import canonical
-from genolm.metrics.variant_keys import COLUMN_NAMES
 from genolm.metrics.variant_table import read_variants
-from genolm.variants.vcf import TABLE_NAMES
 
 HEAD = "chrom\tpos\tref\talt\tlabel\tgenolm_llr\n"
 ROWS = ["chr1\t5\tA\tG\t1\t-2.5", "chr1\t6\tC\tT\t0\t0.5", "chr2\t5\tA\tAT\t1\t-1", "2\t9\tGG\tG\t0\t1"]
@@ -41,10 +39,6 @@ def test_what_score_writes_is_read(tmp_path):
         read_variants(table(tmp_path, [ROWS[0], "2\t9"], told + HEAD), "label")
     with pytest.raises(ValueError, match="only comments"):
         read_variants(table(tmp_path, [], told), "label")
-
-
-def test_each_name_of_a_column_that_score_reads_is_known():
-    assert {key: TABLE_NAMES[key] for key in COLUMN_NAMES} == COLUMN_NAMES
 
 
 def test_other_names_of_columns_and_lower_case_letters(tmp_path):
