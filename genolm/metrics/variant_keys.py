@@ -1,4 +1,4 @@
-"""Which rows of two tables are the same variant: contig names, columns, and a join that loses nothing."""
+"""Which rows of two tables are the same variant: contig names, columns, and a join that drops no row."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,19 @@ from genolm.genome.chromosomes import canonical
 from genolm.labels.table import Table
 
 STATUS = "genolm_status"
+Key = tuple[str, int, str, str]
+"""Chromosome (canonical), pos, REF and ALT (upper case) of a variant."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Values of one column, and the place of each for messages."""
+    """Values of one column, and the file and line of each for messages."""
 
     values: list[Any]
     where: Callable[[int], str]
 
 
-def columns_of(table: Table, rows: Sequence[int]) -> dict[str, Column]:
+def table_columns(table: Table, rows: Sequence[int]) -> dict[str, Column]:
     """Return name → column of these rows of a table."""
     return {
         name: Column([values[row] for row in rows], lambda i: table.where(rows[i]))
@@ -29,32 +31,31 @@ def columns_of(table: Table, rows: Sequence[int]) -> dict[str, Column]:
 
 def key_columns(table: Table) -> dict[str, str]:
     """Return chrom, pos, ref and alt → the column that holds it."""
-    found = {}
+    columns = {}
     for key in ("chrom", "pos", "ref", "alt"):
-        there = [name for name in table.columns if name.lower() in VARIANT_COLUMNS[key]]
-        if len(there) != 1:
-            got = f"columns {' and '.join(map(repr, there))} both name" if there else "no column names"
+        names = [name for name in table.columns if name.lower() in VARIANT_COLUMNS[key]]
+        if len(names) != 1:
+            got = f"columns {' and '.join(map(repr, names))} both name" if names else "no column names"
             raise ValueError(f"{table.path}: {got} {key!r}; there are {', '.join(table.columns)}")
-        found[key] = there[0]
-    return found
+        columns[key] = names[0]
+    return columns
 
 
-def keys_of(table: Table) -> list[tuple[str, int, str, str]]:
-    """Return chrom (canonical), pos, ref and alt (upper case) of every row; pos 0 where it is none and no score is."""
-    named, scored = key_columns(table), scored_rows(table)
-    found = []
-    for row, (chrom, pos, ref, alt) in enumerate(zip(*(table.columns[name] for name in named.values()), strict=True)):
-        place, alts = text_of(pos), text_of(alt)
+def variant_keys(table: Table) -> list[Key]:
+    """Return the key of every row; pos is 0 where it is not a number and the row has no score."""
+    columns, scored = key_columns(table), scored_rows(table)
+    keys = []
+    for row, (chrom, pos, ref, alt) in enumerate(zip(*(table.columns[name] for name in columns.values()), strict=True)):
+        place, alts = cell_text(pos), cell_text(alt)
         is_whole = place.isascii() and place.isdigit() and len(place) < 16
         if not is_whole and scored[row]:
             raise ValueError(
-                f"{table.where(row)}: {named['pos']} is {place!r}; give a whole number, 1 for the first base"
+                f"{table.where(row)}: {columns['pos']} is {place!r}; give a whole number, 1 for the first base"
             )
         if "," in alts:
-            raise ValueError(f"{table.where(row)}: {named['alt']} is {alts!r}; give each ALT a row of its own")
-        key = canonical(text_of(chrom)), int(place) if is_whole else 0, text_of(ref).upper(), alts.upper()
-        found.append(key)
-    return found
+            raise ValueError(f"{table.where(row)}: {columns['alt']} is {alts!r}; give each ALT a row of its own")
+        keys.append((canonical(cell_text(chrom)), int(place) if is_whole else 0, cell_text(ref).upper(), alts.upper()))
+    return keys
 
 
 def status_column(columns: Iterable[str]) -> str | None:
@@ -63,60 +64,56 @@ def status_column(columns: Iterable[str]) -> str | None:
 
 
 def scored_rows(table: Table) -> list[bool]:
-    """Return for every row whether a score can be asked of it."""
+    """Return for every row whether it may have a score."""
     name = status_column(table.columns)
-    return [True] * len(table) if name is None else [text_of(word) == "scored" for word in table.columns[name]]
+    return [True] * len(table) if name is None else [cell_text(word) == "scored" for word in table.columns[name]]
 
 
-def refuse_twice(table: Table, keys: list[tuple], asked: set[tuple] | None) -> None:
-    """Refuse a variant of `asked` (None: any) that was scored twice."""
-    seen: dict[tuple, int] = {}
-    again = []
+def refuse_repeats(table: Table, keys: Sequence[Key], among: set[Key] | None = None) -> None:
+    """Refuse a table that scores a variant twice, of any variant or of those in `among`."""
+    first_row: dict[Key, int] = {}
+    repeats = []
     for row, (key, scored) in enumerate(zip(keys, scored_rows(table), strict=True)):
-        if not scored or (asked is not None and key not in asked):
-            continue
-        if seen.setdefault(key, row) != row:
-            again.append((seen[key], row))
-    if again:
-        first, second = again[0]
+        if scored and (among is None or key in among) and first_row.setdefault(key, row) != row:
+            repeats.append((first_row[key], row))
+    if repeats:
+        first, second = repeats[0]
         raise ValueError(
-            f"{table.path}: {len(again):,} row{'s repeat' if len(again) > 1 else ' repeats'} a variant "
-            f"({spell(keys[first])} in rows {table.lines[first]} and {table.lines[second]}); give each variant one row"
+            f"{table.path}: {len(repeats):,} row{'s repeat' if len(repeats) > 1 else ' repeats'} a variant "
+            f"({key_text(keys[first])} in rows {table.lines[first]} and {table.lines[second]}); keep one of them"
         )
 
 
-def join(table: Table, keys: list[tuple], other: Table) -> tuple[dict[str, Column], str]:
-    """Return the columns of the other table in the order of this one, and a note on what else it holds."""
-    theirs, asked, scored = keys_of(other), set(keys), scored_rows(other)
-    refuse_twice(other, theirs, asked)
-    row_of: dict[tuple, int] = {}
-    for row, key in enumerate(theirs):
+def join(table: Table, keys: Sequence[Key], other: Table) -> tuple[dict[str, Column], str]:
+    """Return the columns of the other table in the row order of this one, and a note on its further variants."""
+    other_keys, needed, scored = variant_keys(other), set(keys), scored_rows(other)
+    refuse_repeats(other, other_keys, needed)
+    row_of: dict[Key, int] = {}
+    for row, key in enumerate(other_keys):
         if scored[row] or key not in row_of:
             row_of[key] = row
     absent = [row for row, key in enumerate(keys) if key not in row_of]
     if absent:
         raise ValueError(
-            f"{table.where(absent[0])}: {spell(keys[absent[0]])} is not in {other.path}; so with {len(absent):,} of "
-            f"{len(keys):,} variants. Alleles must be spelled alike in both files"
+            f"{table.where(absent[0])}: {key_text(keys[absent[0]])} is not in {other.path}, nor are {len(absent):,} of "
+            f"{len(keys):,} variants in all. Alleles must be spelled alike in both files"
         )
-    columns = columns_of(other, [row_of[key] for key in keys])
+    columns = table_columns(other, [row_of[key] for key in keys])
     for name in key_columns(other).values():
         del columns[name]
-    more = len(set(row_of) - asked)
+    more = len(set(row_of) - needed)
     return columns, f"{other.path}: {more:,} variants have no label and are not used" if more else ""
 
 
-def spell(key: tuple) -> str:
-    """Write a variant as `1:100 A>G`."""
+def key_text(key: Key) -> str:
+    """Format a variant as `1:100 A>G`."""
     return "{}:{} {}>{}".format(*key)
 
 
-def text_of(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Return a cell as text, the same whether it came from a text file or from Parquet."""
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     return str(value).strip()

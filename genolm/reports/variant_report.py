@@ -18,7 +18,7 @@ from genolm.metrics.comparison import without_nan
 from genolm.metrics.format import number, span
 from genolm.metrics.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.metrics.variant_metrics import Candidate, compare_scores
-from genolm.metrics.variant_table import Variants, check_labels, read_variants
+from genolm.metrics.variant_table import Variants, read_variants, refuse_constant_labels
 from genolm.metrics.variant_tracks import track_values
 from genolm.reports.variant_figure import variant_curves, variant_scatter
 
@@ -105,7 +105,7 @@ def write_variant_evaluation(
     if not read.scores:
         on_note("no column of scores is named or begins with genolm_: baselines only")
     used, baselines = _add_baselines(read, fasta, aliases, tracks, names, train_fasta, markov_orders, on_note)
-    check_labels(used, f"{path}: {label!r}")
+    refuse_constant_labels(used, f"{path}: {label!r}")
     indels = sum(len(ref) != len(alt) for ref, alt in zip(used.ref, used.alt, strict=True))
     if used.scores and 0 < indels < len(used):
         on_note(

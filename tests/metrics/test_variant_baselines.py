@@ -172,7 +172,7 @@ def test_why_a_row_has_no_baseline(tmp_path):
 def test_names_that_need_a_table(tmp_path):
     path = fasta(tmp_path, weird="ACGT", more="ACGT")
     rows = variants(("chrM", 1, "C", "T"), ("chrM", 2, "G", "T"))
-    with pytest.raises(ValueError, match="variants are on chrM, its contigs are weird, more; --aliases FILE"):
+    with pytest.raises(ValueError, match="variants are on chrM, its contigs are weird, more; --aliases FILE maps them"):
         from_reference(rows, path, None)
     _, reasons = from_reference(rows, path, None, {"chrM": "weird"})
     assert set(reasons) == {""}
@@ -189,7 +189,7 @@ def test_another_assembly_is_an_error(tmp_path):
 
 def test_two_contigs_of_one_name(tmp_path):
     path = fasta(tmp_path, chrM="ACGT", MT="ACGT")
-    with pytest.raises(ValueError, match="contigs 'chrM' and 'MT' both answer to 'MT'"):
+    with pytest.raises(ValueError, match="contigs 'chrM' and 'MT' are both 'MT'"):
         from_reference(variants(("M", 0, "A", "C")), path, None)
 
 

@@ -102,7 +102,7 @@ def test_words_are_labels(tmp_path):
     assert two.left_out == {"no label": 1, "label neither positive nor negative": 1}
     with pytest.raises(ValueError, match=r"'label' holds words: LOF \(1\), FUNC \(1\), INT \(1\); .*--positive WORD"):
         read_variants(path, "label")
-    with pytest.raises(ValueError, match="--positive 'lof' is no value of column 'label'; there are LOF"):
+    with pytest.raises(ValueError, match="--positive 'lof' does not occur in column 'label'; there are LOF"):
         read_variants(path, "label", positive=["lof"])
     with pytest.raises(ValueError, match="'LOF' cannot be both"):
         read_variants(path, "label", positive=["LOF"], negative=["LOF"])
@@ -138,7 +138,7 @@ def test_two_files_are_joined_whatever_their_order(tmp_path):
 def test_a_join_refuses_what_it_would_lose(tmp_path):
     labelled = table(tmp_path, [row.rsplit("\t", 1)[0] for row in ROWS], HEAD.replace("\tgenolm_llr", ""))
     less = table(tmp_path, ROWS[:2], name="less.tsv")
-    with pytest.raises(ValueError, match=r"v.tsv:4: 2:5 A>AT is not in .*less.tsv; so with 2 of 4 variants"):
+    with pytest.raises(ValueError, match=r"v.tsv:4: 2:5 A>AT is not in .*less.tsv, nor are 2 of 4 variants in all"):
         read_variants(labelled, "label", other=less)
     twice = table(tmp_path, [*ROWS, ROWS[0]], name="twice.tsv")
     with pytest.raises(ValueError, match=r"twice.tsv: 1 row repeats a variant \(1:5 A>G in rows 2 and 6\)"):
@@ -217,5 +217,5 @@ def test_which_columns_are_scores_where_none_is_named(tmp_path):
     found = read_variants(path, "label")
     assert list(found.scores) == ["genolm_llr", "GENOLM_MASKED_LLR", "GENOLM_EMBEDDING_WINDOW_L2"]
     assert found.left_out == {"no GENOLM_EMBEDDING_WINDOW_L2": 1}
-    assert found.notes == ("column 'genolm_model' holds 'small' and is taken for no score; --scores names columns",)
+    assert found.notes == ("column 'genolm_model' holds 'small' and is not read as a score; --scores names columns",)
     assert list(read_variants(path, "label", scores=["cadd"]).scores["cadd"]) == [7] * 4
