@@ -186,7 +186,7 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     from genolm.config.yaml import load_settings
     from genolm.finetuning.build import about_labels, make_collator, make_model, open_rows
     from genolm.finetuning.train import make_trainer
-    from genolm.training.log import RunLog, rows_and_speed
+    from genolm.training.loop_callbacks import RunLog, rows_and_speed
     from genolm.training.run_folder import open_run
 
     words = {"model": f"{folder}/base", "labels.table": f"{folder}/labels.csv", "run_dir": run_dir, **changes}

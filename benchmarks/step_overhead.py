@@ -26,7 +26,7 @@ from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.log import RunLog, bits_and_speed
+from genolm.training.loop_callbacks import RunLog, bits_and_speed
 from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"

@@ -171,7 +171,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
         settings["train_dataset"] = SampleNumbers((WARM + steps * rounds) * batch)
         if ours:
-            malloc.keep()  # as `genolm pretrain` does
+            malloc.keep_freed_pages()  # as `genolm pretrain` does
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
             )

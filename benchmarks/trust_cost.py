@@ -25,7 +25,8 @@ from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16, set_deterministic
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
+from genolm.training.checkpoint import CheckpointPayload
+from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 
@@ -81,7 +82,7 @@ def main() -> None:
                 train_dataset=SampleNumbers(options.steps * batch),
                 data_collator=CausalCollator(corpus),
                 loss=partial(weighted_token_loss, causal=True),
-                saving=Saving(place / "run", tokenizer, lambda model: {}, {}, place / "log.jsonl"),
+                payload=CheckpointPayload(place / "run", tokenizer, lambda model: {}, {}, place / "log.jsonl"),
                 callbacks=[clock],
             ).train()
             times = [after - before for before, after in zip(clock.ends[3:], clock.ends[4:], strict=False)]

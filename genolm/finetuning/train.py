@@ -27,14 +27,15 @@ from genolm.labels.task import PER_BASE
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY
 from genolm.models.label_folder import file_sha256
 from genolm.models.loss import label_loss
-from genolm.training import run_folder as running
-from genolm.training.arguments import resolved, set_length
-from genolm.training.checkpoint import write_checkpoint
-from genolm.training.launch import asked
-from genolm.training.log import RunLog, rows_and_speed, samples_per_step
+from genolm.training.arguments import resolved_arguments, set_length
+from genolm.training.checkpoint import CheckpointPayload, save_whole_model, write_checkpoint
+from genolm.training.launch import requested_parallelism
+from genolm.training.log import samples_per_step
+from genolm.training.loop_callbacks import RunLog, rows_and_speed
 from genolm.training.memory import peak_bytes
-from genolm.training.resume import on_all_ranks
-from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
+from genolm.training.resume import on_all_ranks, resume_checkpoint
+from genolm.training.run_folder import train_in_folder
+from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 
 def train(
@@ -56,7 +57,9 @@ def train(
     def write() -> None:
         weights = trainer.full_state()
         if trainer.is_world_process_zero():
-            write_checkpoint(run_dir / "model", trainer.whole_model(), tokenizer, about, weights)
+            assert trainer.payload is not None
+            save = trainer.payload.save_weights
+            write_checkpoint(run_dir / "model", trainer.whole_model(), tokenizer, about, weights, save)
         trainer.accelerator.wait_for_everyone()
 
     metric = recipe.stopping.metric or PRIMARY[kind]
@@ -65,13 +68,13 @@ def train(
     held_out = best if len(rows.valid) else None
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), held_out, every, len(rows.train))
     trainer = make_trainer(recipe, arguments, rows, model, tokenizer, collator, about, stop, [log, best])
-    found, manifest = on_all_ranks(lambda: running.find_checkpoint(trainer, recipe.resume), main=state.is_main_process)
+    found, manifest = on_all_ranks(lambda: resume_checkpoint(trainer, recipe.resume), main=state.is_main_process)
     total, trained = parameters(model)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
         describe(recipe, rows, model, arguments, arguments.world_size)
     state.wait_for_everyone()
-    peak = running.train(trainer, found, manifest, recipe.fit_batch)
+    peak = train_in_folder(trainer, found, manifest, recipe.fit_batch)
     if not len(rows.valid):
         write()
     elif trainer.state.global_step % every and not best.done:
@@ -90,18 +93,23 @@ def make_trainer(
 ):
     """Return the trainer, ready to run."""
     run_dir, gamma = Path(recipe.run_dir), recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
-    saving = Saving(
+    lora = recipe.method == "lora"
+    if lora:
+        from genolm.models.lora import named_as_in_model, save_adapter
+    payload = CheckpointPayload(
         root=run_dir / "checkpoints",
         tokenizer=tokenizer,
-        about=lambda model: about,
+        metadata=lambda model: about,
         manifest={
             "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
+            "flat_recipe": flat(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
             "recipe_hash": recipe_hash(recipe),
             "fingerprints": fingerprints(rows, about),
             "versions": versions(),
         },
         log=run_dir / "log.jsonl",
+        save_weights=save_adapter if lora else save_whole_model,
+        adapter_names=named_as_in_model if lora else None,
     )
     trainer = WeightedTrainer(
         model=model,
@@ -109,9 +117,9 @@ def make_trainer(
         train_dataset=SampleNumbers(arguments.max_steps * samples_per_step(arguments)),
         data_collator=collator,
         loss=partial(label_loss, rows.train.task.kind, focal_gamma=gamma),
-        saving=saving,
+        payload=payload,
         stop=stop,
-        asked=asked(),
+        requested=requested_parallelism(),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)

@@ -18,7 +18,7 @@ from genolm.genome.store import prepare
 from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.log import RunLog, bits_and_speed
+from genolm.training.loop_callbacks import RunLog, bits_and_speed
 from genolm.training.trainer import SampleNumbers, WeightedTrainer, seed_step
 
 # torch warns where workers outnumber cores, which is beside the point here.
