@@ -33,7 +33,7 @@ _FOREIGN = {
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelTable:
     """The rows of one file.
 
     Attributes:
@@ -62,7 +62,7 @@ def suffix(path: str | Path) -> str:
     return Path(Path(path).name.lower().removesuffix(".gz").removesuffix(".bgz")).suffix
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path) -> LabelTable:
     """Read a table whole, told apart by its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
 
     A .txt is parted by tabs if its header has any, else by commas. Lines that start with ## before the header are
@@ -92,7 +92,7 @@ def read_table(path: str | Path) -> Table:
             begin = comments.end() if comments else 0
             tabs = kind == ".tsv" or (kind == ".txt" and "\t" in text[begin:].split("\n", 1)[0])
             columns, lines = _read_csv(path, text, "\t" if tabs else ",", begin)
-        table = Table(str(path), columns, lines)
+        table = LabelTable(str(path), columns, lines)
     if not len(table):
         raise ValueError(f"{path}: the table has no rows")
     return table
@@ -203,7 +203,7 @@ def _read_jsonl(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]
     return columns, lines
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> LabelTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -213,10 +213,10 @@ def _read_parquet(path: Path) -> Table:
         raise ValueError(f"{path}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
     _check_header(str(path), table.column_names)
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    return Table(str(path), columns, range(1, table.num_rows + 1), has_lines=False)
+    return LabelTable(str(path), columns, range(1, table.num_rows + 1), has_lines=False)
 
 
-def read_hub(name: str) -> dict[str, Table]:
+def read_hub(name: str) -> dict[str, LabelTable]:
     """Read every split of a dataset of the Hugging Face Hub: `owner/name`, or `owner/name:configuration`.
 
     Where the dataset declares no such configuration, its folder of that name is read.
@@ -241,7 +241,7 @@ def read_hub(name: str) -> dict[str, Table]:
             "or the connection (HF_HUB_OFFLINE keeps it off)"
         ) from None
     return {
-        str(split): Table(
+        str(split): LabelTable(
             f"{name} ({split})",
             {column: list(data[column]) for column in data.column_names},
             range(1, len(data) + 1),
