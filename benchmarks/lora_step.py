@@ -184,9 +184,9 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     """Return the trainer that `genolm finetune` would start."""
     from genolm.config.recipes import FinetuneRecipe
     from genolm.config.yaml import load_settings
-    from genolm.finetuning.build import about_labels, make_collator, make_model, open_rows
-    from genolm.finetuning.train import make_trainer
-    from genolm.training.log import RunLog, rows_and_speed
+    from genolm.finetuning.build import build_collator, build_label_model, label_metadata, read_split_rows
+    from genolm.finetuning.train import build_label_trainer
+    from genolm.training.loop_callbacks import RunLog, rows_and_speed
     from genolm.training.run_folder import open_run
 
     words = {"model": f"{folder}/base", "labels.table": f"{folder}/labels.csv", "run_dir": run_dir, **changes}
@@ -195,16 +195,16 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     recipe = load_settings(FinetuneRecipe, RECIPES / f"{method}.yaml", [f"{key}={words[key]}" for key in words])
     with ExitStack() as held:
         arguments, _ = open_run(run_dir, recipe.training, recipe.seed, held, deterministic=False, fit_batch=False)
-    rows = open_rows(recipe)
-    model, tokenizer, encoder, base = make_model(recipe, rows)
+    rows = read_split_rows(recipe)
+    model, tokenizer, encoder, base = build_label_model(recipe, rows)
     if method == "lora":
         from genolm.models.lora import with_adapter
 
         model = with_adapter(model, recipe.lora)
-    collator = make_collator(recipe, rows, encoder)
+    collator = build_collator(recipe, rows, encoder)
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(batch))
-    about = about_labels(recipe, collator, base) | {"bf16": bool(arguments.bf16)}
-    return make_trainer(recipe, arguments, rows, model, tokenizer, collator, about, None, [log])
+    about = label_metadata(recipe, collator, base) | {"bf16": bool(arguments.bf16)}
+    return build_label_trainer(recipe, arguments, rows, model, tokenizer, collator, about, None, [log])
 
 
 def by_hand(method: str, folder: str, run_dir: str, batch: int, steps: int, checkpointing: bool, tuned: bool, dropout):

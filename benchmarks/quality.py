@@ -136,11 +136,11 @@ def run_one(recipe: str, changes: list[str]) -> None:
     from genolm.commands import pretrain
     from genolm.config.recipes import PretrainRecipe
     from genolm.config.yaml import load_settings
-    from genolm.training import run_folder as run
+    from genolm.pretraining import run
 
     torch.set_num_threads(1)
     settings = load_settings(PretrainRecipe, recipe, changes)
-    train, note = run.train, Path(settings.run_dir) / "cpu.json"
+    train, note = run.train_in_folder, Path(settings.run_dir) / "cpu.json"
     before = json.loads(note.read_text())["training_seconds"] if note.is_file() else 0.0
 
     def timed(*args):
@@ -150,7 +150,7 @@ def run_one(recipe: str, changes: list[str]) -> None:
         finally:
             note.write_text(json.dumps({"training_seconds": before + time.process_time() - start}))
 
-    run.train = timed
+    run.train_in_folder = timed
     pretrain.run(settings)
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
-    malloc.keep()  # for all
+    malloc.keep_freed_pages()  # for all
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites + 2 * max(options.window)))

@@ -18,15 +18,15 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
-from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
+from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.log import RunLog, bits_and_speed
+from genolm.training.loop_callbacks import RunLog, bits_and_speed
 from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
@@ -104,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
         store = prepare({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
-        corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
+        corpus = Corpus(store, whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
         collate = CausalCollator(corpus)
         for _ in range(asked.rounds):
             for name in times:

@@ -17,15 +17,16 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
-from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
+from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16, set_deterministic
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
+from genolm.training.checkpoint import CheckpointPayload
+from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart" / "causal.yaml"
 
@@ -56,7 +57,7 @@ def main() -> None:
         write_fasta(place / "g.fa", simulate(2_000_000).records)
         store = prepare({"g": [place / "g.fa"]}, place / "store")
         tokenizer = build_tokenizer(load_spec("char"))
-        corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
+        corpus = Corpus(store, whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
 
         def steps(deterministic: bool) -> tuple[list[float], list[float]]:
             set_deterministic(deterministic)
@@ -81,7 +82,7 @@ def main() -> None:
                 train_dataset=SampleNumbers(options.steps * batch),
                 data_collator=CausalCollator(corpus),
                 loss=partial(weighted_token_loss, causal=True),
-                saving=Saving(place / "run", tokenizer, lambda model: {}, {}, place / "log.jsonl"),
+                payload=CheckpointPayload(place / "run", tokenizer, lambda model: {}, {}, place / "log.jsonl"),
                 callbacks=[clock],
             ).train()
             times = [after - before for before, after in zip(clock.ends[3:], clock.ends[4:], strict=False)]

@@ -1,4 +1,4 @@
-"""genolm <verb>: finds the verb's file and imports nothing else."""
+"""The command `genolm VERB`: imports the file of that verb and nothing else."""
 
 import os
 import sys
@@ -6,23 +6,23 @@ from importlib import import_module
 
 VERBS = {
     "prepare": "FASTA to a prepared genome on disk",
-    "tokenizer": "build a tokenizer, and train BPE on your genomes",
+    "tokenizer": "build a tokenizer; train BPE on your genomes",
     "pretrain": "FASTA to a pretrained masked or causal language model",
     "evaluate": "bits per base on held-out regions, compared with Markov models",
     "evaluate-variants": "AUROC, AUPRC or correlation of scores of labelled variants, compared with baselines",
-    "finetune": "labelled DNA to a fine-tuned model, a probe or a CNN baseline",
-    "predict": "what a fine-tuned model says of new sequences",
-    "compare": "fine-tuned models and baselines side by side: a table and a page",
-    "benchmark": "tasks × methods × seeds from one YAML, to one page; goes on where it stopped",
-    "sweep": "the best of many recipes by their valid rows: width, kernel, learning rate",
-    "score": "variants of a VCF → what a language model says of every ALT, zero-shot",
-    "embed": "vectors of sequences, or of their bases and tokens",
-    "generate": "new bases: after a prompt, or in place of N",
-    "mutate": "every change of every base of a region: table, heat map and sequence logo, page",
-    "scan": "one value per base of regions, entropy or the greatest LLR: bigWig, bedGraph",
-    "publish": "a run to the Hugging Face Hub, private by default",
-    "demo": "a genome of known entropy, a model, and how close it came",
-    "env": "versions and machine, for a bug report",
+    "finetune": "labelled sequences to a fine-tuned model (LoRA, full, probe) or a CNN/RNN baseline",
+    "predict": "predictions of a fine-tuned model for new sequences",
+    "compare": "compare fine-tuned models and baselines: a table and an HTML page",
+    "benchmark": "tasks × methods × seeds from one YAML to one HTML page; resumes where it stopped",
+    "sweep": "hyperparameter search on the validation rows: width, kernel, learning rate",
+    "score": "zero-shot variant effect scores (LLR) of every ALT of a VCF",
+    "embed": "embeddings of sequences, of their bases or tokens",
+    "generate": "sample sequences from a prompt, or fill in N",
+    "mutate": "in-silico mutagenesis of a region: table, heat map, sequence logo, HTML page",
+    "scan": "one value per base of regions, entropy or the highest LLR: bigWig, bedGraph",
+    "publish": "upload a run to the Hugging Face Hub, private by default",
+    "demo": "end-to-end demo on simulated DNA of known entropy",
+    "env": "versions and hardware, for a bug report",
 }
 
 
@@ -31,7 +31,7 @@ def usage() -> str:
     rows = "\n".join(f"  {verb:<18} {text}" for verb, text in VERBS.items())
     return (
         "Usage: genolm VERB …\n\nTrain, evaluate and publish DNA language models.\n\n"
-        f"{rows}\n\n`genolm VERB --help` says more. A first model:\n\n"
+        f"{rows}\n\n`genolm VERB --help` shows its options. A first model:\n\n"
         "  genolm pretrain recipes/quickstart/causal.yaml data.fasta=genome.fa run_dir=runs/first\n"
     )
 
@@ -49,11 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     verb = arguments[0]
     if verb not in VERBS:
-        import difflib
+        from genolm.config.console import did_you_mean
 
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"verbs: {', '.join(VERBS)}"
-        sys.exit(_fail(f"{verb!r} is no verb; {hint}"))
+        hint = did_you_mean(verb, VERBS, f"commands: {', '.join(VERBS)}")
+        sys.exit(_fail(f"unknown command {verb!r}; {hint}"))
     if verb == "evaluate" and any(word.split("=")[0] == "--variants" for word in arguments):
         sys.exit(
             _fail("--variants is a command of its own: genolm evaluate-variants TABLE --label COLUMN --out FOLDER")

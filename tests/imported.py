@@ -17,6 +17,7 @@ import genolm.finetuning.train
 import genolm.inference.perplexity
 import genolm.inference.predict
 import genolm.models.lora
+import genolm.pretraining.run
 import genolm.reports.figures
 import genolm.reports.tables
 import genolm.training.trainer

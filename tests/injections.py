@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from genolm.training.log import RunLog
+from genolm.training.loop_callbacks import RunLog
 from genolm.training.trainer import WeightedTrainer
 
 
@@ -96,12 +96,12 @@ def elsewhere(folder: str) -> None:
 
 def scarce_at_the_end() -> None:
     """Let every write of the finished model fail, as on a disk that is full by then."""
-    import genolm.training.checkpoint as checkpoint_module
+    import genolm.pretraining.run as pretraining
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    checkpoint_module.write_checkpoint = full
+    pretraining.write_checkpoint = full
 
 
 def no_memory_at_all() -> None:

@@ -166,13 +166,13 @@ def profile_env(profile: str, ranks: int) -> dict[str, str]:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-    from genolm.training.launch import asked_of
+    from genolm.training.launch import parallelism_of
 
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)
     path = ROOT / "recipes" / "accelerate" / f"{profile}.yaml"
     words = ["--config_file", str(path), "--num_processes", str(ranks), "-m", "genolm"]
     arguments, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
-    asked = asked_of(arguments)
+    requested = parallelism_of(arguments)
     if arguments.use_deepspeed:
         arguments.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
         env = prepare_deepspeed_cmd_env(arguments)[1]
@@ -183,7 +183,11 @@ def profile_env(profile: str, ranks: int) -> dict[str, str]:
         port = free.getsockname()[1]
     env = {key: value for key, value in env.items() if os.environ.get(key) != value}
     env |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-    return env | {"MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu", "GENOLM_ASKED": f"{ranks}:{asked.wrapper}"}
+    return env | {
+        "MASTER_PORT": str(port),
+        "DS_ACCELERATOR": "cpu",
+        "GENOLM_PARALLELISM": f"{ranks}:{requested.wrapper}",
+    }
 
 
 def finish(processes: list[BaseProcess], timeout: float = 120) -> list[int | None]:

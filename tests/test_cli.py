@@ -39,7 +39,7 @@ def test_every_verb_helps_with_an_example(verb):
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Page faults of ten tensors of 64 MB, one after the other: those of one, or of all ten."""
     code = (
-        "import resource\nfrom genolm.training import malloc\nmalloc.keep()\n"
+        "import resource\nfrom genolm.training import malloc\nmalloc.keep_freed_pages()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for size in range(10): b'x' * (2**26 - size)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
@@ -55,10 +55,10 @@ def test_freed_memory_is_kept_for_the_next_tensor():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_kept_memory_is_given_back_between_parts():
     code = (
-        "import resource\nfrom genolm.training import malloc\nmalloc.keep()\n"
+        "import resource\nfrom genolm.training import malloc\nmalloc.keep_freed_pages()\n"
         "held = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() >> 20\n"
         "blocks = [b'x' * 2**26 for _ in range(4)]\ndel blocks\n"
-        "kept = held()\nmalloc.give_back()\nprint(kept - held())"
+        "kept = held()\nmalloc.trim()\nprint(kept - held())"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
@@ -75,7 +75,7 @@ def test_env_tells_versions():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pretrian"], "'pretrian' is no verb; did you mean 'pretrain'?"),
+        (["pretrian"], "unknown command 'pretrian'; did you mean 'pretrain'?"),
         (["pretrain", "none.yaml"], "none.yaml: no such file"),
         (["prepare", "none.fa", "--out", "x"], "none.fa: no such file"),
         (["evaluate", "nowhere"], "nowhere has no checkpoint"),
@@ -149,16 +149,16 @@ def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
         ("evalute", "did you mean 'evaluate'?"),
         (
             "--verbose",
-            "verbs: prepare, tokenizer, pretrain, evaluate, evaluate-variants, finetune",
+            "commands: prepare, tokenizer, pretrain, evaluate, evaluate-variants, finetune",
         ),
-        ("os", "verbs: prepare, "),
-        ("", "verbs: prepare, "),
+        ("os", "commands: prepare, "),
+        ("", "commands: prepare, "),
     ],
 )
 def test_an_unknown_verb_is_one_clear_error(call, word, hint):
     status, out, err = call(word)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1
-    assert err.startswith(f"error: {word!r} is no verb; {hint}")
+    assert err.startswith(f"error: unknown command {word!r}; {hint}")
 
 
 @pytest.mark.parametrize(

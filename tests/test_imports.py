@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ORDER = (
-    "config genome tokenizers data labels metrics models inference training variants plan pretraining finetuning "
-    "reports benchmarking commands cli __main__"
+    "config genome tokenizers data labels metrics models inference training variants plan reports pretraining "
+    "finetuning benchmarking commands cli __main__"
 ).split()
 FRONT = {"__init__", "_auto"}
 """Registration names modules by strings, and imports them when transformers is imported."""

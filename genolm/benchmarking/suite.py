@@ -114,7 +114,7 @@ def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteR
             values: dict[str, Any] = {}
             places: dict[str, str] = {}
             for prefix, block in blocks.items():
-                values = merged(values, block)
+                values = merge_blocks(values, block)
                 at = f"{prefix}."
                 places |= {key.removeprefix(at): line for key, line in lines.items() if key.startswith(at)}
             where = f"{path}: task {task}, method {method}"
@@ -147,13 +147,13 @@ def _recipe(
     return build_settings(FinetuneRecipe, values | given, places, where)
 
 
-def merged(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def merge_blocks(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return two blocks as one, key by key; a model and a table are taken whole."""
     found = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(found.get(key), dict)
         whole = prefix + key in ("model", "labels.table")
-        found[key] = merged(found[key], value, f"{prefix}{key}.") if both and not whole else value
+        found[key] = merge_blocks(found[key], value, f"{prefix}{key}.") if both and not whole else value
     return found
 
 

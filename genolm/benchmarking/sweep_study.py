@@ -29,12 +29,12 @@ from genolm.benchmarking.sweep_space import Range, Space, with_values
 from genolm.config.files import write_text
 from genolm.config.recipes import flat, to_dict
 from genolm.config.yaml import SettingsError
-from genolm.finetuning.validate import check_recipe
+from genolm.finetuning.validate import check_finetune_recipe
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
 from genolm.reports.sweep_figure import sweep_figure
 
 
-class Search:
+class SweepStudy:
     """The trials of a sweep.
 
     Attributes:
@@ -111,7 +111,7 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             recipe = with_values(self.values | {"predict_test": False}, self.chosen(params), folder, f"trial {number}")
-            check_recipe(recipe)
+            check_finetune_recipe(recipe)
         except ValueError as error:
             self.tell(number, str(error))
             return None

@@ -34,12 +34,12 @@ def benchmark(
     Example: genolm benchmark recipes/benchmarks/gue.yaml defaults.model=runs/first --out runs/gue --jobs 2
     """
     from genolm.config.files import refuse_other
-    from genolm.finetuning.validate import check_recipe
+    from genolm.finetuning.validate import check_finetune_recipe
 
     runs = read_suite(suite, overrides or [], out)
     for run in runs:
         try:
-            check_recipe(run.recipe)
+            check_finetune_recipe(run.recipe)
         except ValueError as error:
             raise ValueError(f"{run.where}: {error}") from None
         before = changed(run.recipe, run.folder / "recipe.yaml") if run.done else ""

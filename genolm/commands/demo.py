@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from genolm.config.recipes import DataRecipe, EvaluationRecipe, ObjectiveRecipe, PretrainRecipe, SplitRecipe
+from genolm.training.signals import exit_codes
 
 NUM_BASES = 1_500_000
 HELD_OUT = {"valid": "sim7", "test": "sim8"}
@@ -34,6 +35,7 @@ TRAINING = {
 }
 
 
+@exit_codes
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     fasta: Annotated[str | None, typer.Option(help="Train on this genome instead of a simulated one.")] = None,

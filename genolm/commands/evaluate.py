@@ -23,8 +23,8 @@ def evaluate(
     Example: genolm evaluate runs/first evaluation.regions=genes.gff3
     """
     from genolm.pretraining.evaluate import evaluate_run
-    from genolm.reports.tables import print_metrics
+    from genolm.pretraining.summary import print_bits
 
     metrics, written = evaluate_run(run, overrides or [], out)
-    print_metrics(metrics)
+    print_bits(metrics)
     typer.echo(f"written: {written}")

@@ -18,11 +18,13 @@ import genolm
 from genolm.config.files import write_text
 from genolm.config.recipes import FinetuneRecipe
 from genolm.config.yaml import SettingsError, load_settings
+from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
 
 LEARNING_RATE = {"lora": 3e-4, "full": 5e-5, "scratch": 5e-4, "baseline": 1e-3}
 """Where the recipe gives none."""
 
 
+@exit_codes
 def finetune(
     recipe: Annotated[str, typer.Argument(help="Recipe, a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key=value.")] = None,
@@ -40,22 +42,20 @@ def finetune(
 
         load_settings(FinetuneRecipe, recipe, overrides or [])
         raise SystemExit(start_ranks(launch, ["finetune", recipe, *(overrides or [])]))
-    from genolm.training.signals import with_exit_code
-
-    with_exit_code(lambda: run(load_settings(FinetuneRecipe, recipe, overrides or [])))
+    run(load_settings(FinetuneRecipe, recipe, overrides or []))
 
 
-def run(recipe: FinetuneRecipe) -> dict[str, Any]:
+@retry_with_smaller_batch
+def run(stop: StopRequest, exit_stack: ExitStack, recipe: FinetuneRecipe) -> dict[str, Any]:
     """Run a recipe to the end and return its metrics, as in `metrics.json`."""
-    from genolm.training.signals import until_it_fits
-
-    return until_it_fits(lambda stop, held: attempt(recipe, stop, held))
-
-
-def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
-    """Read rows, fit, predict, measure."""
-    from genolm.finetuning.build import about_labels, check_lengths, make_collator, make_model, open_rows
-    from genolm.finetuning.train import probe, train
+    from genolm.finetuning.build import (
+        build_collator,
+        build_label_model,
+        check_lengths,
+        label_metadata,
+        read_split_rows,
+    )
+    from genolm.finetuning.train import train_label_model, train_probe
     from genolm.training.run_folder import open_run
 
     run_dir = Path(recipe.run_dir)
@@ -66,20 +66,20 @@ def attempt(recipe: FinetuneRecipe, stop, held: ExitStack) -> dict[str, Any]:
         training["ddp_find_unused_parameters"] = False  # all that is trained is used: a baseline, or maps that learn
     training |= recipe.training
     options = {"deterministic": recipe.deterministic, "fit_batch": recipe.fit_batch}
-    arguments, state = open_run(run_dir, training, recipe.seed, held, **options)
+    arguments, state = open_run(run_dir, training, recipe.seed, exit_stack, **options)
     refuse_finished(run_dir)
-    rows = open_rows(recipe)
+    rows = read_split_rows(recipe)
     check_metric(recipe, rows.train.task.kind)
-    model, tokenizer, encoder, folder = make_model(recipe, rows)
-    collator = make_collator(recipe, rows, encoder)
+    model, tokenizer, encoder, folder = build_label_model(recipe, rows)
+    collator = build_collator(recipe, rows, encoder)
     for part in (rows.train, rows.valid, rows.test):
         check_lengths(encoder, part)
-    about = about_labels(recipe, collator, folder) | {"bf16": bool(arguments.bf16)}
+    about = label_metadata(recipe, collator, folder) | {"bf16": bool(arguments.bf16)}
     began = time.perf_counter()
     if recipe.method == "probe":
-        numbers = probe(recipe, arguments, rows, model, tokenizer, collator, about)
+        numbers = train_probe(recipe, arguments, rows, model, tokenizer, collator, about)
     else:
-        numbers = train(recipe, arguments, state, rows, model, tokenizer, collator, about, stop)
+        numbers = train_label_model(recipe, arguments, state, rows, model, tokenizer, collator, about, stop)
     numbers["seconds"] = {"train": round(time.perf_counter() - began, 2)}
     return finish(recipe, state, rows, collator, about, numbers)
 

@@ -37,8 +37,8 @@ def sweep(
     Example: genolm sweep recipes/quickstart/sweep.yaml labels.table=promoters.csv --trials 20 --out runs/sweep
     """
     from genolm.config.files import refuse_other
-    from genolm.finetuning.build import read_split
-    from genolm.finetuning.validate import check_recipe
+    from genolm.finetuning.build import read_and_split
+    from genolm.finetuning.validate import check_finetune_recipe
     from genolm.models.label_folder import model_folder
 
     try:
@@ -48,18 +48,18 @@ def sweep(
     values, found = read_sweep(recipe, overrides or [], space)
     base = with_values(values, {}, out / "best", recipe)
     try:
-        check_recipe(base)
+        check_finetune_recipe(base)
     except ValueError as error:
         raise SettingsError(f"{recipe}: {error}") from None
     for key, value in extremes(found):
         try:
-            check_recipe(with_values(values, {key: value}, out / "best", recipe))
+            check_finetune_recipe(with_values(values, {key: value}, out / "best", recipe))
         except ValueError as error:
             raise SettingsError(f"{space or recipe}: {key} = {value!r} cannot be tried: {error}") from None
     if isinstance(base.model, str):
         model_folder(base.model)
     refuse_other(out, WRITTEN, "sweep")
-    labelled, split, _ = read_split(base.labels)
+    labelled, split, _ = read_and_split(base.labels)
     if "valid" not in split:
         raise SettingsError(f"{recipe}: no rows are valid, which trials are compared on; see labels.split.valid")
     metric = chosen_metric(metric, base, labelled.task.kind)
@@ -83,12 +83,12 @@ def with_study(
 ) -> None:
     """Run the trials that are left, and write what came of all."""
     from genolm.benchmarking.jobs import run_jobs, visible_gpus
-    from genolm.benchmarking.sweep_study import Search
+    from genolm.benchmarking.sweep_study import SweepStudy
     from genolm.config.files import folder_lock
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with folder_lock(out):
-        search = Search(values, space, metric, seed, out, console)
+        search = SweepStudy(values, space, metric, seed, out, console)
         with Live(console=console, auto_refresh=False, transient=True) as live:
 
             def tick(running) -> None:

@@ -26,7 +26,7 @@ from genolm.tokenizers.encode import make_encoder
 
 
 @dataclass(frozen=True)
-class Rows:
+class SplitRows:
     """The rows of a recipe.
 
     Attributes:
@@ -44,7 +44,7 @@ class Rows:
     notes: tuple[str, ...]
 
 
-def read_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ...]]:
+def read_and_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ...]]:
     """Read a table and split it.
 
     Returns:
@@ -60,14 +60,14 @@ def read_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ..
     return labelled, split, (*labelled.notes, *notes)
 
 
-def open_rows(recipe: FinetuneRecipe) -> Rows:
+def read_split_rows(recipe: FinetuneRecipe) -> SplitRows:
     """Read the table, split it, look for leakage, and take the fraction to learn from.
 
     Raises:
         ValueError: a table that cannot be used; or rows that splits share, where the recipe says `leakage: error`.
     """
     block = recipe.labels
-    labelled, split, notes = read_split(block)
+    labelled, split, notes = read_and_split(block)
     leakage = find_leakage(labelled, split)
     notes += tuple(leakage.describe())
     if leakage and block.leakage == "error":
@@ -87,7 +87,7 @@ def open_rows(recipe: FinetuneRecipe) -> Rows:
         raise ValueError("no row is left to learn from, after leakage and data_fraction")
     if labelled.task.kind in ("binary", "multiclass") and len(set(parts["train"].labels.tolist())) < 2:
         raise ValueError("the train rows that are left, after leakage, are of one class; see labels.leakage")
-    return Rows(leakage=leakage, notes=notes, **parts)
+    return SplitRows(leakage=leakage, notes=notes, **parts)
 
 
 def num_outputs(task: Task) -> int:
@@ -95,7 +95,7 @@ def num_outputs(task: Task) -> int:
     return 1 if task.kind == "binary" else len(task.names)
 
 
-def make_model(recipe: FinetuneRecipe, rows: Rows) -> tuple[Any, Any, RowEncoder, Path | None]:
+def build_label_model(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEncoder, Path | None]:
     """Return model, tokenizer, encoder of rows, and the folder of the pretrained model; the same for the same seed."""
     task, per_base = rows.train.task, rows.train.task.kind in PER_BASE
     set_seed(recipe.seed)
@@ -149,7 +149,7 @@ def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
             raise ValueError(f"{part.source[row]}: {error}") from None
 
 
-def make_collator(recipe: FinetuneRecipe, rows: Rows, encoder: RowEncoder) -> LabelCollator:
+def build_collator(recipe: FinetuneRecipe, rows: SplitRows, encoder: RowEncoder) -> LabelCollator:
     """Return the collator of the train rows."""
     kind, balanced = rows.train.task.kind, recipe.imbalance == "sampling"
     if recipe.imbalance != "none" and kind in ("regression", "tracks"):
@@ -182,7 +182,7 @@ def make_collator(recipe: FinetuneRecipe, rows: Rows, encoder: RowEncoder) -> La
     )
 
 
-def about_labels(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path | None) -> dict[str, Any]:
+def label_metadata(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path | None) -> dict[str, Any]:
     """Return what a labelled model tells of itself in `genolm.json`: enough to predict with."""
     task, rows = collator.labelled.task, collator.rows
     return {

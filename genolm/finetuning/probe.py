@@ -22,7 +22,7 @@ from genolm.models.label_model import LabelModel
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 
 
-def embed(model: LabelModel, collator: LabelCollator, cache: Path, key: str, **options) -> np.ndarray:
+def pooled_vectors(model: LabelModel, collator: LabelCollator, cache: Path, key: str, **options) -> np.ndarray:
     """Return the pooled vectors of all rows, (n, D) float32, from the cache where they are there.
 
     Args:

@@ -19,25 +19,26 @@ from genolm.config.provenance import versions, write_provenance
 from genolm.config.recipes import FinetuneRecipe, flat, recipe_hash, to_dict, without_effect
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import Best, measure, thresholds
-from genolm.finetuning.probe import embed, fit_head, set_head
-from genolm.finetuning.validate import files_of
+from genolm.finetuning.probe import fit_head, pooled_vectors, set_head
+from genolm.finetuning.validate import named_files
 from genolm.inference.predict import in_units, predict_rows
 from genolm.labels.collate import for_rows
 from genolm.labels.task import PER_BASE
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY
 from genolm.models.label_folder import file_sha256
 from genolm.models.loss import label_loss
-from genolm.training import run_folder as running
-from genolm.training.arguments import resolved, set_length
-from genolm.training.checkpoint import write_checkpoint
-from genolm.training.launch import asked
-from genolm.training.log import RunLog, rows_and_speed, samples_per_step
+from genolm.training.arguments import resolved_arguments, set_length
+from genolm.training.checkpoint import CheckpointPayload, save_whole_model, write_checkpoint
+from genolm.training.launch import requested_parallelism
+from genolm.training.log import samples_per_step
+from genolm.training.loop_callbacks import RunLog, rows_and_speed
 from genolm.training.memory import peak_bytes
-from genolm.training.resume import on_all_ranks
-from genolm.training.trainer import SampleNumbers, Saving, WeightedTrainer
+from genolm.training.resume import on_all_ranks, resume_checkpoint
+from genolm.training.run_folder import train_in_folder
+from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
 
-def train(
+def train_label_model(
     recipe: FinetuneRecipe, arguments, state, rows, model, tokenizer, collator, about: dict[str, Any], stop
 ) -> dict[str, Any]:
     """Train, keep in `model` what is best on the valid rows, and return what is known of it."""
@@ -56,7 +57,9 @@ def train(
     def write() -> None:
         weights = trainer.full_state()
         if trainer.is_world_process_zero():
-            write_checkpoint(run_dir / "model", trainer.whole_model(), tokenizer, about, weights)
+            assert trainer.payload is not None
+            save = trainer.payload.save_weights
+            write_checkpoint(run_dir / "model", trainer.whole_model(), tokenizer, about, weights, save)
         trainer.accelerator.wait_for_everyone()
 
     metric = recipe.stopping.metric or PRIMARY[kind]
@@ -64,14 +67,14 @@ def train(
     best = Best(predict, rows.valid, metric, recipe.stopping.patience, write, run_dir / "log.jsonl")
     held_out = best if len(rows.valid) else None
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(per_step), held_out, every, len(rows.train))
-    trainer = make_trainer(recipe, arguments, rows, model, tokenizer, collator, about, stop, [log, best])
-    found, manifest = on_all_ranks(lambda: running.find_checkpoint(trainer, recipe.resume), main=state.is_main_process)
+    trainer = build_label_trainer(recipe, arguments, rows, model, tokenizer, collator, about, stop, [log, best])
+    found, manifest = on_all_ranks(lambda: resume_checkpoint(trainer, recipe.resume), main=state.is_main_process)
     total, trained = parameters(model)
     if state.is_main_process:
         write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
-        describe(recipe, rows, model, arguments, arguments.world_size)
+        print_plan(recipe, rows, model, arguments, arguments.world_size)
     state.wait_for_everyone()
-    peak = running.train(trainer, found, manifest, recipe.fit_batch)
+    peak = train_in_folder(trainer, found, manifest, recipe.fit_batch)
     if not len(rows.valid):
         write()
     elif trainer.state.global_step % every and not best.done:
@@ -85,23 +88,28 @@ def train(
     }
 
 
-def make_trainer(
+def build_label_trainer(
     recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, about: dict[str, Any], stop, callbacks: list
 ):
     """Return the trainer, ready to run."""
     run_dir, gamma = Path(recipe.run_dir), recipe.focal_gamma if recipe.imbalance == "focal" else 0.0
-    saving = Saving(
+    lora = recipe.method == "lora"
+    if lora:
+        from genolm.models.lora import named_as_in_model, save_adapter
+    payload = CheckpointPayload(
         root=run_dir / "checkpoints",
         tokenizer=tokenizer,
-        about=lambda model: about,
+        metadata=lambda model: about,
         manifest={
             "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved(arguments)}),
+            "flat_recipe": flat(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
             "recipe_hash": recipe_hash(recipe),
-            "fingerprints": fingerprints(rows, about),
+            "fingerprints": row_fingerprints(rows, about),
             "versions": versions(),
         },
         log=run_dir / "log.jsonl",
+        save_weights=save_adapter if lora else save_whole_model,
+        adapter_names=named_as_in_model if lora else None,
     )
     trainer = WeightedTrainer(
         model=model,
@@ -109,9 +117,9 @@ def make_trainer(
         train_dataset=SampleNumbers(arguments.max_steps * samples_per_step(arguments)),
         data_collator=collator,
         loss=partial(label_loss, rows.train.task.kind, focal_gamma=gamma),
-        saving=saving,
+        payload=payload,
         stop=stop,
-        asked=asked(),
+        requested=requested_parallelism(),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
@@ -121,7 +129,9 @@ def make_trainer(
     return trainer
 
 
-def probe(recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, about: dict[str, Any]) -> dict[str, Any]:
+def train_probe(
+    recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, about: dict[str, Any]
+) -> dict[str, Any]:
     """Fit a linear head on frozen vectors, and return what is known of it."""
     run_dir, kind = Path(recipe.run_dir), rows.train.task.kind
     if recipe.imbalance == "focal":
@@ -133,13 +143,13 @@ def probe(recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, a
         )
     model.backbone.requires_grad_(False)
     write_provenance(run_dir, to_dict(recipe), {"inputs": inputs_of(recipe)}, recipe.seed)
-    describe(recipe, rows, model, arguments, 1)
+    print_plan(recipe, rows, model, arguments, 1)
     device = torch.accelerator.current_accelerator()
     model.to(device or "cpu")
     options = {"batch_size": 64, "both_strands": recipe.both_strands, "autocast": about["bf16"], "progress": True}
     key = about["base"]["sha256"]
     vectors = [
-        embed(model, for_rows(collator, part), run_dir / "embeddings", key, **options)
+        pooled_vectors(model, for_rows(collator, part), run_dir / "embeddings", key, **options)
         for part in (rows.train, rows.valid)
     ]
     metric = recipe.stopping.metric or PRIMARY[kind]
@@ -164,7 +174,7 @@ def probe(recipe: FinetuneRecipe, arguments, rows, model, tokenizer, collator, a
     }
 
 
-def describe(recipe: FinetuneRecipe, rows, model, arguments, num_ranks: int) -> None:
+def print_plan(recipe: FinetuneRecipe, rows, model, arguments, num_ranks: int) -> None:
     """Print what is about to be learnt, before anything is spent."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for note in rows.notes:
@@ -193,11 +203,11 @@ def parameters(model) -> tuple[int, int]:
 def inputs_of(recipe: FinetuneRecipe) -> list[dict[str, Any]]:
     """Return the files that a recipe names, each with its sha256."""
     block = recipe.labels
-    named = files_of(block.table) + (files_of(block.fasta) if block.fasta else [])
+    named = named_files(block.table) + (named_files(block.fasta) if block.fasta else [])
     return [{"path": name, "sha256": file_sha256(Path(name))} for name in named if Path(name).is_file()]
 
 
-def fingerprints(rows, about: dict[str, Any]) -> dict[str, str]:
+def row_fingerprints(rows, about: dict[str, Any]) -> dict[str, str]:
     """Return sha256 of what is learnt from: train and valid rows with their labels, and the pretrained weights."""
     found = {}
     for name, part in (("train rows", rows.train), ("valid rows", rows.valid)):

@@ -15,7 +15,7 @@ from genolm.models.label_folder import may_be_hub_name, model_folder
 from genolm.training.arguments import training_arguments
 
 
-def check_recipe(recipe: FinetuneRecipe) -> None:
+def check_finetune_recipe(recipe: FinetuneRecipe) -> None:
     """Refuse a recipe that cannot work; what the Hub may have is not looked up.
 
     Raises:
@@ -46,13 +46,13 @@ def check_recipe(recipe: FinetuneRecipe) -> None:
         check_fields(recipe.lora)
     table, fasta = recipe.labels.table, recipe.labels.fasta
     hub = isinstance(table, str) and HUB_NAME.fullmatch(table) and suffix(table) not in SUFFIXES
-    for path in ([] if hub else files_of(table)) + (files_of(fasta) if fasta else []):
+    for path in ([] if hub else named_files(table)) + (named_files(fasta) if fasta else []):
         if not Path(path).is_file():
             raise SettingsError(f"labels: {path}: no such file")
 
 
-def files_of(value: Any) -> list[str]:
+def named_files(value: Any) -> list[str]:
     """Return the names in lists and blocks of names, however deep."""
     if isinstance(value, dict):
         value = list(value.values())
-    return [name for inner in value for name in files_of(inner)] if isinstance(value, list) else [str(value)]
+    return [name for inner in value for name in named_files(inner)] if isinstance(value, list) else [str(value)]

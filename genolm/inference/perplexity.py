@@ -15,7 +15,7 @@ from genolm.config.console import progress_bar
 from genolm.data.collate import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
-from genolm.genome.regions import Regions
+from genolm.genome.splits import Regions, head, inside, regions_of, tile
 from genolm.genome.store import OtherStrand, Store
 from genolm.inference.token_nll import Scored, fit_windows, score_windows
 from genolm.metrics.bits import bits_table
@@ -63,13 +63,12 @@ def score_regions(
     context = 0
     if masking is None:
         context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
-    windows = fit_windows(encoder, store, regions.tile(window_bp, context), window_tokens)
+    windows = fit_windows(encoder, store, tile(regions, window_bp, context), window_tokens)
     num_batches = -(-len(windows) // batch_size)
     options |= dict(masking=masking, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
-    scored = score_windows(model, encoder, store, windows, **options)
+    batches, total = score_windows(model, encoder, store, windows, **options), -(-num_batches // num_ranks)
     parts = []
-    total = -(-num_batches // num_ranks)
-    for part in progress_bar(scored, desc=progress, unit="batch", total=total, disable=not progress):
+    for part in progress_bar(batches, desc=progress, unit="batch", total=total, disable=not progress):
         parts.append(part)
         after_batch()
     if num_ranks > 1:
@@ -90,22 +89,14 @@ def measure_bits(
     progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return bits per base with its interval, over all bases and by region class.
+    """Return bits per base of held-out regions with its interval, over all bases and by region class.
 
-    Args:
-        model: as for `score_regions`, and so are `encoder`, `store` and `options`.
-        encoder: sequence → ids.
-        store: the genomes.
-        regions: held-out regions.
-        annotation: BED or GFF whose names or types become region classes.
-        both_strands: average over the two strands, each read in its own direction, at twice the time; else the forward
-            strand alone.
-        progress: show a bar.
-        options: the rest of `score_regions`' arguments.
+    `annotation` is a BED or GFF whose names or types become region classes. With `both_strands` the two strands, each
+    read in its own direction, are averaged, at twice the time. The other arguments are those of `score_regions`.
 
     Returns:
-        `bits_per_base` for a causal model, a likelihood. `masked_bits_per_base` for a masked one: nats of the hidden
-        bases given both flanks, which is no code length and never to be compared with the former.
+        `bits_per_base` for a causal model, a likelihood. `masked_bits_per_base` for a masked one: bits of the hidden
+        bases given both flanks, which is not a code length and never to be compared with the former.
     """
     strands = [score_regions(model, encoder, store, regions, progress="evaluating" * progress, **options)]
     if both_strands:
@@ -116,8 +107,8 @@ def measure_bits(
     # Each base is scored once on every strand, and counts once.
     nats, bases = scored.nats / len(strands), scored.bases / len(strands)
     classes = region_classes(store, scored.contig, scored.position, annotation)
-    table = bits_table(nats, bases, (scored.contig << 40) + scored.position // BLOCK_BP, classes)
-    return table if options.get("masking") is None else renamed(table)
+    key = "bits_per_base" if options.get("masking") is None else "masked_bits_per_base"
+    return bits_table(nats, bases, (scored.contig << 40) + scored.position // BLOCK_BP, classes, key=key)
 
 
 def measure_splits(
@@ -131,20 +122,13 @@ def measure_splits(
     markov_mixture: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return `measure_bits` of the test regions (of valid where there is no test), and Markov models on the same bases.
+    """Measure a model on the test regions (on valid where there is no test), and Markov models on the same bases.
 
-    Args:
-        model: as for `score_regions`, and so are `encoder`, `store` and `options`.
-        encoder: sequence → ids.
-        store: the genomes.
-        regions: `train`, `valid` and `test`.
-        max_bp: approximate number of bases to score; None for all.
-        markov_orders: orders of the Markov models.
-        markov_mixture: measure the mixture of Markov models, too.
-        options: the rest of `measure_bits`' arguments.
+    `regions` are those of `train`, `valid` and `test`; of the measured ones about `max_bp` bases are scored. The Markov
+    models, and their mixture if requested, are fitted on `train`. The other arguments are those of `measure_bits`.
     """
     name = "test" if len(regions["test"]) else "valid"
-    held_out = regions[name].head(max_bp)
+    held_out = head(regions[name], max_bp)
     if not len(held_out):
         return {}
     metrics: dict[str, Any] = {name: measure_bits(model, encoder, store, held_out, **options)}
@@ -158,16 +142,6 @@ def measure_splits(
     return metrics
 
 
-def renamed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table with `bits_per_base` renamed to `masked_bits_per_base`, in its classes too."""
-    return {
-        ("masked_bits_per_base" if key == "bits_per_base" else key): (
-            {name: renamed(row) for name, row in value.items()} if key == "classes" else value
-        )
-        for key, value in table.items()
-    }
-
-
 def region_classes(store: Store, contig: np.ndarray, position: np.ndarray, annotation=None) -> dict[str, np.ndarray]:
     """Return (N,) bool masks: bases in repeats (lower case), in unique sequence, and in each class of a BED or GFF."""
     repeat = np.zeros(len(contig), dtype=bool)
@@ -179,8 +153,8 @@ def region_classes(store: Store, contig: np.ndarray, position: np.ndarray, annot
         by_name: dict[str, list] = {}
         for interval in read_intervals(Path(annotation)):
             by_name.setdefault(interval.name or "annotated", []).append(interval)
-        annotated = {name: Regions.from_intervals(store, intervals) for name, intervals in by_name.items()}
-        classes |= {name: regions.contain(contig, position) for name, regions in annotated.items()}
+        annotated = {name: regions_of(store, intervals) for name, intervals in by_name.items()}
+        classes |= {name: inside(regions, contig, position) for name, regions in annotated.items()}
     return {name: mask for name, mask in classes.items() if mask.any()}
 
 

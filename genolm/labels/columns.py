@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from genolm.genome.alphabet import clean_sequences
 from genolm.genome.extract import extract
 from genolm.genome.interval import Interval, IntervalError
-from genolm.labels.table import HUB_NAME, SUFFIXES, Table, read_hub, read_table, suffix
+from genolm.genome.letters import clean
+from genolm.labels.table import HUB_NAME, SUFFIXES, LabelTable, read_hub, read_table, suffix
 
 SPLITS = ("train", "valid", "test")
 _SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
@@ -34,7 +34,7 @@ ALIASES = {
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableRows:
     """What every row of a table says, its label apart.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rows:
 class _Part:
     """One file: its table, the split it is named for, the class of all its rows, and what tells its ids apart."""
 
-    table: Table
+    table: LabelTable
     split: str = ""
     label: str | None = None
     key: str = ""
@@ -74,7 +74,7 @@ def read_rows(
     fasta: str | Path | Sequence[str | Path] | None = None,
     columns: Mapping[str, Any] | None = None,
     need_labels: bool = True,
-) -> Rows:
+) -> TableRows:
     """Read tables, and the letters of their intervals.
 
     Args:
@@ -98,7 +98,7 @@ def read_rows(
         assert fasta is not None and rows.intervals is not None
         paths = [fasta] if isinstance(fasta, str | Path) else fasta
         rows = replace(rows, sequences=extract(paths, rows.intervals, lambda row: str(rows.source[row])))
-    sequences, said = clean_sequences(rows.sequences, lambda row: str(rows.source[row]))
+    sequences, said = clean(rows.sequences, lambda row: str(rows.source[row]))
     return replace(rows, sequences=sequences, notes=(*notes, *said))
 
 
@@ -233,7 +233,7 @@ def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_label
     for row, sequence in enumerate(sequences if "sequence" in found else ()):
         if not isinstance(sequence, str) or not sequence.strip():
             raise ValueError(f"{table.where(row)}: the sequence is {'empty' if not sequence else 'no text'}")
-    return Rows(
+    return TableRows(
         _ids(table, found.get("id")),
         [sequence.strip() for sequence in sequences],
         _splits(part, found.get("split"), notes),
@@ -244,7 +244,7 @@ def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_label
     )
 
 
-def _ids(table: Table, column: str | None) -> np.ndarray:
+def _ids(table: LabelTable, column: str | None) -> np.ndarray:
     if column is None:
         return np.array([f"row-{row + 1}" for row in range(len(table))])
     seen: dict[str, int] = {}
@@ -281,7 +281,7 @@ def _splits(part: _Part, column: str | None, notes: dict[str, None]) -> np.ndarr
     return np.array(names, dtype="<U5")
 
 
-def _intervals(table: Table, found: dict[str, Any]) -> list[Interval]:
+def _intervals(table: LabelTable, found: dict[str, Any]) -> list[Interval]:
     chrom, start, end = (table.columns[found[name]] for name in ("chrom", "start", "end"))
     strand = table.columns[found["strand"]] if "strand" in found else ["+"] * len(table)
     made = []
@@ -296,7 +296,7 @@ def _intervals(table: Table, found: dict[str, Any]) -> list[Interval]:
     return made
 
 
-def _together(read: list[Rows], keys: list[str], notes: dict[str, None]) -> Rows:
+def _together(read: list[TableRows], keys: list[str], notes: dict[str, None]) -> TableRows:
     """Put the rows of all files end to end; ids that recur get the split, or whatever tells the files apart, before."""
     ids = np.concatenate([rows.ids for rows in read])
     if len(read) > 1 and len(set(ids.tolist())) < len(ids):
@@ -305,7 +305,7 @@ def _together(read: list[Rows], keys: list[str], notes: dict[str, None]) -> Rows
     if len({rows.sequences[0] == "" for rows in read}) > 1:
         raise ValueError("some files have a column for the sequence and others intervals; let all have the same")
     placed = [rows.intervals for rows in read if rows.intervals is not None]
-    return Rows(
+    return TableRows(
         ids,
         [sequence for rows in read for sequence in rows.sequences],
         np.concatenate([rows.split for rows in read]),

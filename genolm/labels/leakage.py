@@ -15,8 +15,8 @@ import numpy as np
 from genolm.genome.interval import Interval
 from genolm.labels.columns import SPLITS
 from genolm.labels.dataset import Labelled
-from genolm.labels.near_duplicates import candidates, shared_fraction
-from genolm.labels.split import canonical
+from genolm.labels.near_duplicates import candidate_pairs, shared_fraction
+from genolm.labels.split import canonical_strand
 
 THRESHOLD = 0.25
 MIN_SHARED = 9
@@ -148,7 +148,7 @@ def find_leakage(
     side = np.full(len(split), -1, dtype=np.int64)
     for i, name in enumerate(SPLITS):
         side[split == name] = i
-    names = [canonical(sequence) for sequence in labelled.sequences]
+    names = [canonical_strand(sequence) for sequence in labelled.sequences]
     seen: dict[str, int] = {}
     group = np.array([seen.setdefault(name, len(seen)) for name in names], dtype=np.int64)
     # The strand a row is of, 0 or 1; a sequence that is its own reverse complement has but one.
@@ -199,7 +199,7 @@ def _near_groups(sequences, group: np.ndarray, side: np.ndarray, threshold: floa
     _, at = np.unique(side[used] * (int(group.max()) + 1) + group[used], return_index=True)
     rows = used[at]  # by side, as `candidates` needs
     texts = [sequences[row] for row in rows]
-    pairs = candidates(texts, side[rows])
+    pairs = candidate_pairs(texts, side[rows])
     pairs = pairs[group[rows[pairs[:, 0]]] != group[rows[pairs[:, 1]]]]
     pairs = pairs[shared_fraction(texts, pairs, k, MIN_SHARED) >= threshold]
     found = rows[pairs]

@@ -84,7 +84,7 @@ def _sorted_distinct(values: np.ndarray) -> np.ndarray:
     return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
 
 
-def candidates(sequences: list[str], side: np.ndarray) -> np.ndarray:
+def candidate_pairs(sequences: list[str], side: np.ndarray) -> np.ndarray:
     """Return pairs of sequences on different sides that share a seed; for each sequence those that share most.
 
     Args:

@@ -16,7 +16,7 @@ STREAM_SPLIT, STREAM_FRACTION = 101, 102
 _COMPLEMENT = COMPLEMENT.tobytes().decode("latin-1")
 
 
-def canonical(sequence: str) -> str:
+def canonical_strand(sequence: str) -> str:
     """Return a sequence or its reverse complement, whichever comes first in the alphabet: equal for both strands."""
     return min(sequence, sequence.translate(_COMPLEMENT)[::-1])
 
@@ -24,7 +24,7 @@ def canonical(sequence: str) -> str:
 def sequence_groups(sequences: Sequence[str]) -> np.ndarray:
     """Return (n,) int64: equal for rows of one sequence or its reverse complement, numbered as they first appear."""
     seen: dict[str, int] = {}
-    return np.array([seen.setdefault(canonical(sequence), len(seen)) for sequence in sequences], dtype=np.int64)
+    return np.array([seen.setdefault(canonical_strand(sequence), len(seen)) for sequence in sequences], dtype=np.int64)
 
 
 def split_rows(

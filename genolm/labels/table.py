@@ -15,19 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genolm.genome.sniff import foreign_format
-
 SUFFIXES = (".csv", ".tsv", ".txt", ".bed", ".jsonl", ".parquet")
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
 _COMMENTS = re.compile(r"(?:##[^\n]*(?:\n|$)|[ \t]*\r?\n)*")
-_ACCEPTED = ("FASTQ", "GFF", "VCF", "GenBank", "EMBL")
-"""Formats that begin as a table or its comments may."""
-_ADVICE = {"FASTA": "a table with labels is needed, its FASTA goes into labels.fasta"}
+_FOREIGN = {
+    b"PK": "a zip archive or an Excel file; save the sheet as CSV",
+    b"BZh": "bzip2; unpack it, or compress with gzip",
+    b"\xfd7zXZ": "xz; unpack it, or compress with gzip",
+    b"\x28\xb5\x2f\xfd": "zstandard; unpack it, or compress with gzip",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b">": "FASTA; a table with labels is needed, its FASTA goes into labels.fasta",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
+    b"<": "HTML or XML, perhaps the error page of a download; download it again",
+}
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelTable:
     """The rows of one file.
 
     Attributes:
@@ -56,7 +62,7 @@ def suffix(path: str | Path) -> str:
     return Path(Path(path).name.lower().removesuffix(".gz").removesuffix(".bgz")).suffix
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path) -> LabelTable:
     """Read a table whole, told apart by its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
 
     A .txt is parted by tabs if its header has any, else by commas. Lines that start with ## before the header are
@@ -86,7 +92,7 @@ def read_table(path: str | Path) -> Table:
             begin = comments.end() if comments else 0
             tabs = kind == ".tsv" or (kind == ".txt" and "\t" in text[begin:].split("\n", 1)[0])
             columns, lines = _read_csv(path, text, "\t" if tabs else ",", begin)
-        table = Table(str(path), columns, lines)
+        table = LabelTable(str(path), columns, lines)
     if not len(table):
         raise ValueError(f"{path}: the table has no rows")
     return table
@@ -102,8 +108,9 @@ def _text(path: Path) -> str:
             raise ValueError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from None
     if not data.strip():
         raise ValueError(f"{path}: the file is empty")
-    if foreign := foreign_format(data[:512], "a table with labels", _ACCEPTED, _ADVICE):
-        raise ValueError(f"{path}: this is {foreign}")
+    for magic, what in _FOREIGN.items():
+        if data.startswith(magic):
+            raise ValueError(f"{path}:1: this is {what}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -196,7 +203,7 @@ def _read_jsonl(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]
     return columns, lines
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> LabelTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,10 +213,10 @@ def _read_parquet(path: Path) -> Table:
         raise ValueError(f"{path}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
     _check_header(str(path), table.column_names)
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    return Table(str(path), columns, range(1, table.num_rows + 1), has_lines=False)
+    return LabelTable(str(path), columns, range(1, table.num_rows + 1), has_lines=False)
 
 
-def read_hub(name: str) -> dict[str, Table]:
+def read_hub(name: str) -> dict[str, LabelTable]:
     """Read every split of a dataset of the Hugging Face Hub: `owner/name`, or `owner/name:configuration`.
 
     Where the dataset declares no such configuration, its folder of that name is read.
@@ -234,7 +241,7 @@ def read_hub(name: str) -> dict[str, Table]:
             "or the connection (HF_HUB_OFFLINE keeps it off)"
         ) from None
     return {
-        str(split): Table(
+        str(split): LabelTable(
             f"{name} ({split})",
             {column: list(data[column]) for column in data.column_names},
             range(1, len(data) + 1),

@@ -14,19 +14,8 @@ from genolm.metrics.format import digits_of, number, span
 from genolm.metrics.paired import paired_difference, run_interval
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY, bootstrap_metrics
 from genolm.metrics.runs import FinetunedRun, group_runs
+from genolm.metrics.titles import TITLES
 
-TITLES = {
-    "mcc": "MCC",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "r2": "R²",
-    "spearman": "Spearman",
-    "pearson": "Pearson",
-    "mse": "MSE",
-}
 RunKey = tuple[str, float]
 """Name and data fraction of a run."""
 

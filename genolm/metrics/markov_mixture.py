@@ -37,12 +37,7 @@ TRAINING_BASES, STRETCH = 1 << 20, 4096
 
 @dataclass(frozen=True)
 class MarkovMixture:
-    """A fitted mixture.
-
-    Attributes:
-        ladder: counts of `MIXED_ORDERS`.
-        network: features (n, 3 K) → weights of the K orders (n, K).
-    """
+    """Counts of `MIXED_ORDERS`, and the network from features (n, 3 K) to weights of the K orders (n, K)."""
 
     ladder: MarkovLadder
     network: "torch.nn.Module"

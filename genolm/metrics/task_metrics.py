@@ -1,6 +1,5 @@
 """Metric functions of each kind of task: labels and predictions are checked and sorted once, weighted often."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,9 +79,9 @@ def _multiclass(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         counts = weighted.confusion(weights, labels, predicted, num_classes)
         ranked = [weighted.ranking(weights, labels == k, *order) for k, order in enumerate(orders)]
-        values = {"mcc": weighted.mcc(counts), "macro_f1": _mean(weighted.f1(counts).T)}
+        values = {"mcc": weighted.mcc(counts), "macro_f1": weighted.mean(weighted.f1(counts).T)}
         values["accuracy"] = weighted.accuracy(counts)
-        return values | {name: _mean([row[name] for row in ranked]) for name in ("auroc", "auprc")}
+        return values | {name: weighted.mean([row[name] for row in ranked]) for name in ("auroc", "auprc")}
 
     return statistic
 
@@ -104,7 +103,7 @@ def _multilabel(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         values = [inner(weights[:, rows]) for rows, inner in each]
-        return {name: _mean([row[name] for row in values]) for name in ("auprc", "auroc", "f1", "mcc")}
+        return {name: weighted.mean([row[name] for row in values]) for name in ("auprc", "auroc", "f1", "mcc")}
 
     return statistic
 
@@ -138,19 +137,11 @@ def _regression(labels: np.ndarray, predictions: np.ndarray, threshold: Any, nam
             row = weighted.agreement(drawn, y, p) | {"spearman": weighted.spearman(drawn, *orders)}
             by_target[name] = {key: row[key] for key in ("r2", "spearman", "pearson", "mse")}
         rows = list(by_target.values())
-        mean = {key: _mean([row[key] for row in rows]) for key in rows[0]}
+        mean = {key: weighted.mean([row[key] for row in rows]) for key in rows[0]}
         single = {f"{key}/{name}": value for name, row in by_target.items() for key, value in row.items()}
         return mean | (single if num_targets > 1 else {})
 
     return statistic
-
-
-def _mean(values: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Average (K, R) over K, leaving out NaN; NaN where nothing is left."""
-    table = np.asarray(values)
-    defined = ~np.isnan(table)
-    with np.errstate(invalid="ignore"):
-        return np.where(defined, table, 0).sum(axis=0) / np.where(defined.any(axis=0), defined.sum(axis=0), np.nan)
 
 
 def _floats(values: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 from genolm.genome.alleles import VARIANT_COLUMNS
 from genolm.genome.chromosomes import canonical
-from genolm.labels.table import Table
+from genolm.labels.table import LabelTable
 
 STATUS = "genolm_status"
 Key = tuple[str, int, str, str]
@@ -21,7 +21,7 @@ class Column:
     where: Callable[[int], str]
 
 
-def table_columns(table: Table, rows: Sequence[int]) -> dict[str, Column]:
+def table_columns(table: LabelTable, rows: Sequence[int]) -> dict[str, Column]:
     """Return name → column of these rows of a table."""
     return {
         name: Column([values[row] for row in rows], lambda i: table.where(rows[i]))
@@ -29,7 +29,7 @@ def table_columns(table: Table, rows: Sequence[int]) -> dict[str, Column]:
     }
 
 
-def key_columns(table: Table) -> dict[str, str]:
+def key_columns(table: LabelTable) -> dict[str, str]:
     """Return chrom, pos, ref and alt → the column that holds it."""
     columns = {}
     for key in ("chrom", "pos", "ref", "alt"):
@@ -41,7 +41,7 @@ def key_columns(table: Table) -> dict[str, str]:
     return columns
 
 
-def variant_keys(table: Table) -> list[Key]:
+def variant_keys(table: LabelTable) -> list[Key]:
     """Return the key of every row; pos is 0 where it is not a number and the row has no score."""
     columns, scored = key_columns(table), scored_rows(table)
     keys = []
@@ -63,13 +63,13 @@ def status_column(columns: Iterable[str]) -> str | None:
     return next((name for name in columns if name.lower() == STATUS), None)
 
 
-def scored_rows(table: Table) -> list[bool]:
+def scored_rows(table: LabelTable) -> list[bool]:
     """Return for every row whether it may have a score."""
     name = status_column(table.columns)
     return [True] * len(table) if name is None else [cell_text(word) == "scored" for word in table.columns[name]]
 
 
-def refuse_repeats(table: Table, keys: Sequence[Key], among: set[Key] | None = None) -> None:
+def refuse_repeats(table: LabelTable, keys: Sequence[Key], among: set[Key] | None = None) -> None:
     """Refuse a table that scores a variant twice, of any variant or of those in `among`."""
     first_row: dict[Key, int] = {}
     repeats = []
@@ -84,7 +84,7 @@ def refuse_repeats(table: Table, keys: Sequence[Key], among: set[Key] | None = N
         )
 
 
-def join(table: Table, keys: Sequence[Key], other: Table) -> tuple[dict[str, Column], str]:
+def join(table: LabelTable, keys: Sequence[Key], other: LabelTable) -> tuple[dict[str, Column], str]:
     """Return the columns of the other table in the row order of this one, and a note on its further variants."""
     other_keys, needed, scored = variant_keys(other), set(keys), scored_rows(other)
     refuse_repeats(other, other_keys, needed)

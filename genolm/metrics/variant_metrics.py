@@ -98,22 +98,13 @@ def compare_scores(
 ) -> list[dict[str, Any]]:
     """Evaluate every candidate, and compare each that is not a baseline with the best baseline.
 
-    The best baseline is chosen for each metric by itself, on the same rows: that errs in favour of baselines.
-
-    Args:
-        kind: as in `score_all`, and so the rest.
-        labels: see there.
-        chrom: see there.
-        candidates: at least one, names unique.
-        groups: see there.
-        num_replicates: see there.
-        seed: see there.
-        show: see there.
+    The best baseline is chosen for each metric by itself, on the same rows, which favours baselines. Arguments as in
+    `score_all`.
 
     Returns:
         One row per candidate, in their order: {"name", "baseline", "direction", "metrics": metric → {value, low, high},
-        "difference": metric → {against, value, low, high}}; no difference of a baseline or where there is none. Of
-        labels 0 and 1 also "by_chromosome": name → {variants, auprc}, NaN where there is one class.
+        "difference": metric → {against, value, low, high}}; a baseline has no difference. Of labels 0 and 1 also
+        "by_chromosome": name → {variants, auprc}, NaN where there is one class.
     """
     values = {one.name: one.values for one in candidates}
     scores = score_all(kind, labels, chrom, values, groups, num_replicates=num_replicates, seed=seed, show=show)
@@ -159,7 +150,7 @@ def _binary(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> Statis
             return ranked | {"auprc_by_chrom": ranked["auprc"]}
         each = [weighted.ranking(weights[:, rows], *rest)["auprc"] for rows, *rest in parts]
         size = [weights[:, rows].sum(axis=1) for rows, *_ in parts]
-        return ranked | {"auprc_by_chrom": _weighted_mean(np.array(each), np.array(size))}
+        return ranked | {"auprc_by_chrom": weighted.mean(each, size)}
 
     return statistic
 
@@ -171,14 +162,6 @@ def _by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) ->
         rows = np.flatnonzero(chrom == name)
         parts.append((name, rows, labels[rows] == 1, *weighted.tied_order(values[rows])))
     return parts
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average (K, R) over K, NaN left out; NaN where nothing is left."""
-    defined = ~np.isnan(values)
-    total = np.where(defined, weights, 0).sum(axis=0)
-    summed = (np.where(defined, values, 0) * weights).sum(axis=0)
-    return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)
 
 
 def _regression(labels: np.ndarray, values: np.ndarray) -> Statistic:

@@ -7,6 +7,8 @@ Source: Fawcett (2006), doi:10.1016/j.patrec.2005.10.010 (ROC); Davis & Goadrich
 (PR); Gorodkin (2004), doi:10.1016/j.compbiolchem.2004.09.006 (MCC of several classes).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -72,6 +74,14 @@ def accuracy(counts: np.ndarray) -> np.ndarray:
     """Fraction of the weight on the diagonal of (R, K, K) counts."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
+
+
+def mean(values: Sequence[np.ndarray] | np.ndarray, weights: Sequence[np.ndarray] | float = 1.0) -> np.ndarray:
+    """Average (K, R) over K with weights (K, R), leaving out NaN; NaN where no weight is left."""
+    values = np.asarray(values)
+    weights = np.where(np.isnan(values), 0, weights)
+    total = weights.sum(axis=0)
+    return (np.nan_to_num(values) * weights).sum(axis=0) / np.where(total > 0, total, np.nan)
 
 
 def agreement(weights: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:

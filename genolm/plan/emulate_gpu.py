@@ -1,4 +1,4 @@
-"""What a GPU does otherwise than a CPU, for traces without one: attention, masks of dropout, autocast to float32."""
+"""Emulate a GPU where its memory differs from a CPU's: fused attention, dropout masks, autocast to float32."""
 
 import math
 from typing import Any, Protocol
@@ -24,14 +24,14 @@ class TooManyCalls(Exception):
 
 
 class CountsAttention(Protocol):
-    """What is told of attention, which is no operation here."""
+    """Takes the FLOPs of attention, which is no operation here."""
 
     def attend(self, flops: float, causal: bool) -> None:
         """Take the FLOPs of one call, forward or backward."""
 
 
 class Attend(torch.autograd.Function):
-    """Scaled dot-product attention as a fused kernel holds it: inputs, output, and a number a row and head."""
+    """Scaled dot-product attention with the memory of a fused kernel: inputs, output, a number a row and head."""
 
     @staticmethod
     def forward(ctx, query, key, value, mask, causal, tally):
@@ -54,11 +54,11 @@ class Attend(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), of_mask, None, None
 
 
-class AsOnGPU(TorchFunctionMode):
-    """Replaces what a CPU does otherwise than a GPU: attention, dropout's masks of one byte, autocast's float32.
+class EmulateGPU(TorchFunctionMode):
+    """Replaces what differs on a CPU: attention, dropout's masks of one byte, autocast's float32.
 
     Args:
-        tally: is told of attention.
+        tally: takes the FLOPs of attention.
         replaces: False changes nothing.
         most_calls: of torch, before giving up.
     """

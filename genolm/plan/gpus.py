@@ -1,4 +1,4 @@
-"""Kinds of GPUs: how fast they can be, and how much they hold."""
+"""Kinds of GPUs: peak FLOP/s and memory."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class GPU:
 
     Attributes:
         name: as `--gpus` takes it.
-        peak: FLOP/s of dense matrix products in bf16, in fp16 where there is no bf16; None where it is not known.
+        peak: FLOP/s of dense matrix products in bf16, in fp16 where there is no bf16; None where unknown.
         gib: memory as torch reports it, in GiB: some less than the data sheet's.
         bf16: it computes in bf16.
     """
@@ -45,19 +45,19 @@ GPUS = [
 
 
 def parse_gpus(text: str) -> tuple[int | None, GPU | None]:
-    """Read `8xH100`, `H100` (which is one) or `8`: number and kind, None for what is not said.
+    """Parse `8xH100`, `H100` (which is one) or `8`: number and kind, None for what is missing.
 
     Raises:
         SettingsError: no such GPU, or less than one.
     """
     match = re.fullmatch(r"\s*(?:(\d+)(?:\s*[x×*]\s*|\s+|$))?(.*?)\s*", text, re.IGNORECASE)
-    assert match is not None  # anything has a kind, if an unknown one
+    assert match is not None  # whatever follows the number is a kind
     count, name = match.groups()
-    found = [gpu for gpu in GPUS if squeezed(gpu.name) == squeezed(name)]
-    if (name and not found) or (count and int(count) < 1):
+    matches = [gpu for gpu in GPUS if squeezed(gpu.name) == squeezed(name)]
+    if (name and not matches) or (count and int(count) < 1):
         kinds = ", ".join(gpu.name for gpu in GPUS)
         raise SettingsError(f"--gpus {text}: give a number and a kind, as 8xH100; the kinds are {kinds}")
-    return int(count) if count else None, found[0] if found else None
+    return int(count) if count else None, matches[0] if matches else None
 
 
 def squeezed(name: str) -> str:
@@ -69,30 +69,30 @@ def gpus_here() -> tuple[int, GPU] | None:
     """Return number and kind of this machine's GPUs, with their real name and memory; None where there are none."""
     if not torch.cuda.is_available():
         return None
-    about = torch.cuda.get_device_properties(0)
-    gib = about.total_memory / 2**30
-    name = re.sub(r"RTX (\d)", r"RTX\1", about.name)
+    properties = torch.cuda.get_device_properties(0)
+    gib = properties.total_memory / 2**30
+    name = re.sub(r"RTX (\d)", r"RTX\1", properties.name)
     alike = [gpu for gpu in GPUS if gpu.name.split("-")[0] in re.split(r"[\s-]", name)]
     # Of several of a kind the one whose other word is in the name, as PCIe, else the one with this memory.
     other = {gpu.name: gpu.name.partition("-")[2].lower() for gpu in alike}
-    said = {name: -len(word) if word in about.name.lower() else 1 for name, word in other.items()}
+    said = {name: -len(word) if word in properties.name.lower() else 1 for name, word in other.items()}
     alike.sort(key=lambda gpu: (said[gpu.name], abs(gpu.gib - gib)))
     peak = alike[0].peak if alike else None
-    return torch.cuda.device_count(), GPU(about.name, peak, gib, torch.cuda.is_bf16_supported(False))
+    return torch.cuda.device_count(), GPU(properties.name, peak, gib, torch.cuda.is_bf16_supported(False))
 
 
-def gpus_meant(text: str, asked: int | None = None) -> tuple[int, GPU]:
-    """Return number and kind of the GPUs to plan for: what is said, else what this machine has, else 8 H100.
+def gpus_to_plan(text: str, num_launched: int | None = None) -> tuple[int, GPU]:
+    """Return number and kind of the GPUs to plan for: as given, else those of this machine, else 8 H100.
 
     Args:
         text: as for `parse_gpus`; a kind alone is one GPU.
-        asked: how many a profile starts; None without one.
+        num_launched: processes that a profile starts; None without one.
 
     Raises:
-        SettingsError: another number than `asked`.
+        SettingsError: another number than `num_launched`.
     """
     count, kind = parse_gpus(text)
-    if asked is not None and count not in (None, asked):
-        raise SettingsError(f"--gpus {text}, and the profile of --launch starts {asked}; leave the number out")
+    if num_launched is not None and count not in (None, num_launched):
+        raise SettingsError(f"--gpus {text}, and the profile of --launch starts {num_launched}; leave the number out")
     here = gpus_here() or (8, next(gpu for gpu in GPUS if gpu.name == "H100"))
-    return asked or count or (1 if kind else here[0]), kind or here[1]
+    return num_launched or count or (1 if kind else here[0]), kind or here[1]

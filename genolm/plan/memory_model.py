@@ -1,4 +1,4 @@
-"""What a GPU holds under each profile of recipes/accelerate: weights, gradients, optimizer and buffers."""
+"""Memory of a GPU under each profile of recipes/accelerate: weights, gradients, optimizer and buffers."""
 
 from dataclasses import dataclass
 
@@ -30,15 +30,15 @@ def model_states(num_parameters: int, num_gpus: int, half: bool, gathered: int) 
         half: training.bf16 or training.fp16.
         gathered: parameters of what FSDP2 holds whole at a time.
     """
-    n, share, width = num_parameters, num_parameters / num_gpus, 2 if half else 4
+    n, shard, width = num_parameters, num_parameters / num_gpus, 2 if half else 4
     bucket = width * BUCKET
     return {
         "ddp": (16 * n, 4 * n if num_gpus > 1 else 0),
-        "zero1": (2 * width * n + 12 * share, bucket),
-        "zero2": (width * n + (width + 12) * share, bucket),
-        "zero3": ((2 * width + 12) * share, bucket + width * min(n, LIVE)),
-        "zero3-offload": (2 * width * share, bucket + width * min(n, LIVE)),
-        "fsdp2": (16 * share, 2 * width * gathered),
+        "zero1": (2 * width * n + 12 * shard, bucket),
+        "zero2": (width * n + (width + 12) * shard, bucket),
+        "zero3": ((2 * width + 12) * shard, bucket + width * min(n, LIVE)),
+        "zero3-offload": (2 * width * shard, bucket + width * min(n, LIVE)),
+        "fsdp2": (16 * shard, 2 * width * gathered),
     }
 
 
@@ -51,8 +51,8 @@ def gathered_parameters(model) -> int:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The bytes that a GPU holds under a profile; activations are NaN where they are not known."""
+class ProfileMemory:
+    """Bytes on a GPU under a profile; activations are NaN where they are unknown."""
 
     profile: str
     states: float

@@ -1,7 +1,7 @@
-"""What a training step costs, found without running it: its FLOPs, and the most memory it holds beside model states.
+"""Trace a training step without running it: its FLOPs, and its peak memory in addition to model states.
 
 The step is traced with tensors that have shapes and no storage, so that any architecture and any window take seconds
-and no memory. What a GPU does otherwise than a CPU is put in its place (`AsOnGPU`).
+and no memory. What a GPU does otherwise than a CPU is put in its place (`EmulateGPU`).
 
 FLOPs: the formulas of torch.utils.flop_counter (matrix products, convolutions), and for attention 4 · Q · K · head_dim
 a head forward and twice that backward, causal or not, which is the 12 · layers · hidden · length a token of PaLM
@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import masking_utils
 
 from genolm.models.loss import weighted_token_loss
-from genolm.plan.emulate_gpu import AsOnGPU, TooManyCalls
+from genolm.plan.emulate_gpu import EmulateGPU, TooManyCalls
 
 MOST_CALLS = 12_000
 """Calls of torch in a forward pass; beyond, as in one that loops over tokens, shorter windows are traced. A layer takes
@@ -45,15 +45,15 @@ RECURRENT = 16
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a training step of one micro-batch costs.
+class StepCost:
+    """The cost of a training step of one micro-batch.
 
     Attributes:
         flops: of the forward and the backward pass, and of what checkpointing runs again.
         attention_flops: the part of them that scaled dot-product attention takes.
         causal_flops: the part of those that a causal kernel skips: half.
         num_ops: operations that are started, one after the other.
-        num_bytes: the most that is held at once beside weights, gradients and optimizer.
+        num_bytes: peak memory, without weights, gradients and optimizer.
         traced_tokens: of the window that was traced; where it is shorter than the recipe's, it and its half were.
     """
 
@@ -76,7 +76,7 @@ class Tally(TorchDispatchMode):
         super().__init__()
         self.flops = self.attention_flops = self.causal_flops = 0.0
         self.now = self.most = self.num_ops = 0
-        # A storage is told by where it lives, for as long as it does.
+        # The address of a storage identifies it, for as long as it lives.
         self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in free}
         self._watched: dict[int, weakref.ref] = {}
 
@@ -92,7 +92,7 @@ class Tally(TorchDispatchMode):
         return out
 
     def _hold(self, tensor: torch.Tensor) -> bool:
-        """Watch a tensor's storage; say whether it is a new one."""
+        """Watch a tensor's storage; return whether it is a new one."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._sizes:
@@ -115,7 +115,7 @@ class Tally(TorchDispatchMode):
 
 
 def convolution_backward_flops(grad, x, weight, *rest) -> float:
-    """Return 2 · outputs · taps for each gradient asked for; torch's formula counts all groups for each."""
+    """Return 2 · outputs · taps for each requested gradient; torch's formula counts all groups for each."""
     transposed, output_mask = rest[4], rest[7]
     inputs = x if transposed else grad
     return 2.0 * inputs.numel() * weight[0].numel() * sum(output_mask[:2])
@@ -138,25 +138,25 @@ def without_storage(model: torch.nn.Module) -> list[torch.Tensor]:
     Returns:
         Weights, their gradients, and buffers.
     """
-    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for module in model.modules():
         both: list[dict[str, Any]] = [module._parameters, module._buffers]
         for tensors in both:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
-                if id(tensor) not in found:
+                if id(tensor) not in pairs:
                     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
                     if isinstance(tensor, torch.nn.Parameter):
                         fake = torch.nn.Parameter(fake, tensor.requires_grad)
                         fake.grad = torch.empty_like(fake) if fake.requires_grad else None
-                    found[id(tensor)] = (tensor, fake)
-                tensors[name] = found[id(tensor)][1]
-    fakes = [fake for _, fake in found.values()]
+                    pairs[id(tensor)] = (tensor, fake)
+                tensors[name] = pairs[id(tensor)][1]
+    fakes = [fake for _, fake in pairs.values()]
     return fakes + [fake.grad for fake in fakes if fake.grad is not None]
 
 
-def checkpoint_activations(model: Any, options: dict[str, Any], recompute: Callable[[], AsOnGPU]) -> None:
+def checkpoint_activations(model: Any, options: dict[str, Any], recompute: Callable[[], EmulateGPU]) -> None:
     """Do as transformers.Trainer does with `training.activation_checkpointing`.
 
     Args:
@@ -185,7 +185,7 @@ def trace(
     padded: bool = False,
     as_on_gpu: bool = True,
     most_calls: float = math.inf,
-) -> Step:
+) -> StepCost:
     """Trace the forward and backward pass of one micro-batch.
 
     Args:
@@ -211,8 +211,8 @@ def trace(
     with one_sequence_a_row(), FakeTensorMode(allow_non_fake_inputs=True):
         tally = Tally(without_storage(model))
         if checkpointing is not None:
-            checkpoint_activations(model, checkpointing, lambda: AsOnGPU(tally, as_on_gpu))
-        with AsOnGPU(tally, as_on_gpu, most_calls), tally:
+            checkpoint_activations(model, checkpointing, lambda: EmulateGPU(tally, as_on_gpu))
+        with EmulateGPU(tally, as_on_gpu, most_calls), tally:
             batch = {"input_ids": torch.zeros(shape, dtype=torch.int64, device="cpu")}
             if padded:
                 batch["attention_mask"] = torch.ones(shape, dtype=torch.int64, device="cpu")
@@ -224,16 +224,16 @@ def trace(
             del logits
             (nats / total).backward()
     counts = tally.flops, tally.attention_flops, tally.causal_flops, tally.num_ops, tally.most
-    return Step(*map(float, counts), traced_tokens=length_tokens)
+    return StepCost(*map(float, counts), traced_tokens=length_tokens)
 
 
 def step_cost(
     make_model: Callable[[], Any], batch_size: int, length_tokens: int, start_at: int | None = None, **options: Any
-) -> Step:
+) -> StepCost:
     """Trace a step; where that is too much, trace shorter windows, and as many more of them.
 
     At an equal number of tokens, what is linear in the length of a window is equal, and what is quadratic, as
-    attention, is linear; so are operations. Windows of two lengths thus tell of a third.
+    attention, is linear; so are operations. Windows of two lengths thus give a third.
 
     Args:
         make_model: makes the model, on the meta device.

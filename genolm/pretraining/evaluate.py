@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
 
 from genolm.config.files import write_text
 from genolm.config.recipes import PretrainRecipe, flat, to_dict
 from genolm.config.yaml import SettingsError, load_settings
-from genolm.data.collate import hide_all
 from genolm.genome.store import Store
 from genolm.inference.perplexity import measure_splits
 from genolm.models.build import load_model
 from genolm.models.precision import set_deterministic
 from genolm.pretraining.build import split_regions
+from genolm.pretraining.evaluation_options import evaluation_options, final_options
 from genolm.tokenizers.build import load_tokenizer
-from genolm.tokenizers.encode import Encoder, make_encoder
-from genolm.training.arguments import uses_bf16, uses_cpu
+from genolm.tokenizers.encode import make_encoder
+from genolm.training.arguments import uses_cpu
 
 CHANGEABLE = (
     *("data.test", "data.valid", "data.include", "data.exclude", "data.window_bp", "data.eval_soft_masked_weight"),
@@ -30,44 +29,6 @@ CHANGEABLE = (
     *("training.bf16", "training.use_cpu", "training.per_device_train_batch_size"),
 )
 """Keys of a recipe that change what `genolm evaluate` measures."""
-
-
-def evaluation_options(
-    recipe: PretrainRecipe, encoder: Encoder, window_tokens: int, batch_size: int | None = None
-) -> dict[str, Any]:
-    """Return the options of `measure_bits` that every measurement of a run shares.
-
-    Args:
-        recipe: of the run.
-        encoder: of its tokenizer.
-        window_tokens: tokens of a row in training.
-        batch_size: micro-batch of the training; None: that of the recipe.
-    """
-    objective = recipe.objective
-    masking = hide_all(encoder, objective.mask_rate, objective.span_tokens) if objective.kind == "masked" else None
-    default = TrainingArguments.per_device_train_batch_size
-    batch_size = batch_size or recipe.training.get("per_device_train_batch_size", default)
-    return dict(
-        window_bp=recipe.data.window_bp,
-        window_tokens=window_tokens,
-        masking=masking,
-        seed=recipe.seed,
-        soft_masked_weight=recipe.data.eval_soft_masked_weight,
-        autocast=uses_bf16(recipe.training),
-        both_strands=recipe.model.get("reverse_complement") == "average",
-        batch_size=min(32, batch_size),  # what fits in training fits here
-    )
-
-
-def final_options(recipe: PretrainRecipe) -> dict[str, Any]:
-    """Return the options of `measure_splits` that the final evaluation adds."""
-    final = recipe.evaluation
-    return dict(
-        annotation=final.regions,
-        max_bp=final.max_bp,
-        markov_orders=final.markov_orders,
-        markov_mixture=final.markov_mixture,
-    )
 
 
 def evaluate_run(run: str, overrides: Sequence[str] = (), out: Path | None = None) -> tuple[dict[str, Any], Path]:

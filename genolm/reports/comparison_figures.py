@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from genolm.metrics.comparison import TITLES
 from genolm.metrics.curves import GRID, dense, flat, one_against_rest, precision_recall, reliability, roc
 from genolm.metrics.format import digits_of, number, span
 from genolm.metrics.runs import FinetunedRun
+from genolm.metrics.titles import TITLES
 from genolm.reports.figures import running_mean, series
 from genolm.reports.svg import INK, PAPER, QUIET, REST, RULE, TONES, WIDTH, add_axes, figure_svg, new_figure
 
@@ -85,11 +85,11 @@ def _intervals(
     if zero:
         axes.axvline(0, color=INK, linewidth=1.2)
     for place, (name, interval) in enumerate(rows):
-        style = _style(tone[name])
+        style = _style(tone[name], size=10)
         if math.isfinite(interval["low"]) and math.isfinite(interval["high"]):
             ends = [interval["low"], interval["high"]]
             axes.plot(ends, [place, place], color=style["color"], linewidth=2.2, solid_capstyle="round")
-        axes.plot(interval["value"], place, **(style | {"markersize": 10}))
+        axes.plot([interval["value"]], [place], **style)
         text = number(interval["value"], digits, signed=zero)
         at = (WIDTH - left - 2) / (WIDTH - left - right), place
         axes.text(*at, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=12, color=INK)
@@ -325,12 +325,12 @@ def _line(tone: str, label: str) -> dict[str, Any]:
     return style | {"label": label or "_"}
 
 
-def _style(tone: str) -> dict[str, Any]:
+def _style(tone: str, size: float = 7) -> dict[str, Any]:
     """Return how dots and the line through them are drawn: those of the baseline hollow."""
     edge = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": 2}
     edge = edge if tone == "base" else {"markeredgecolor": PAPER, "markeredgewidth": 1.2}
     return (
-        {"marker": "o", "markersize": 7}
+        {"marker": "o", "markersize": size}
         | {key: value for key, value in _line(tone, "").items() if key != "label"}
         | edge
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genolm.metrics.comparison import TITLES
+from genolm.metrics.titles import TITLES
 from genolm.reports.svg import INK, QUIET, RULE, TONES, new_figure, save_png
 
 if TYPE_CHECKING:

@@ -51,6 +51,8 @@ def sweep_figure(
 
 
 def _draw_trials(axes: "Axes", measured: np.ndarray, best: int | None, lower_is_better: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     trials, failed = np.arange(len(measured)), np.isnan(measured)
     _draw_points(axes, trials, measured, best)
     if best is not None:
@@ -65,7 +67,7 @@ def _draw_trials(axes: "Axes", measured: np.ndarray, best: int | None, lower_is_
             axes.scatter(trials[failed], bottom, marker="x", color=QUIET, label="failed")
         axes.legend(frameon=False, loc="best", fontsize=8)
     axes.set_xlabel("trial")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _place_values(axes: "Axes", chosen: Sequence[Any], logarithmic: bool) -> np.ndarray:

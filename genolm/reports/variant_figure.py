@@ -43,7 +43,8 @@ def variant_curves(
     # curves lie low where these are few.
     empty = "upper right" if prevalence < 0.5 else "lower left"
     for axes, title, place in ((left, "AUROC", "lower right"), (right, "AUPRC", empty)):
-        legend = axes.legend(frameon=False, fontsize=7.5, title=title, alignment="left", loc=place)
+        style: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "alignment": "left", "loc": place}
+        legend = axes.legend(title=title, **style)
         legend.get_title().set_fontsize(8.5)
     save_png(figure, out_png)
 

@@ -1,7 +1,6 @@
-"""The training block of a recipe → transformers.TrainingArguments, with our defaults; a wrong key is an error."""
+"""Turn the training block of a recipe into transformers.TrainingArguments, with our defaults."""
 
 import dataclasses
-import difflib
 import json
 import math
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from genolm.config.console import did_you_mean
 from genolm.config.yaml import SettingsError
 from genolm.models.precision import has_fast_bf16
 from genolm.training.log import samples_per_step
@@ -24,10 +24,10 @@ DECIDED = {
     "auto_find_batch_size": "set fit_batch, which keeps the global batch",
     "resume_from_checkpoint": "set resume",
     "enable_jit_checkpoint": "SIGTERM and SIGUSR1 always lead to a checkpoint",
-    "save_only_model": "a run must be able to go on",
-    "ignore_data_skip": "a run goes on with the samples it has not seen",
+    "save_only_model": "a run must be able to resume",
+    "ignore_data_skip": "a run resumes with the samples it has not seen",
     "accelerator_config": "it would change which samples make a batch",
-    "label_smoothing_factor": "the loss is in nats of what stands there",
+    "label_smoothing_factor": "the loss is in nats of the observed base",
     "eval_strategy": "set evaluation.every_steps, or stopping in fine-tuning",
     "eval_on_start": "set evaluation.every_steps, or stopping in fine-tuning",
     "push_to_hub": "use genolm publish",
@@ -35,20 +35,20 @@ DECIDED = {
     "fsdp": "use --launch with a profile",
     "deepspeed": "use --launch with a profile",
 }
-"""What the training block cannot change, and why or where else."""
+"""Fields that the training block cannot set, and why or where to set them."""
 
 
 AT_LEAST_ONE = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
-"""Keys that count something, and what else they may be: -1 steps are as many as the epochs have."""
+"""Counts, and the other value they may have: max_steps=-1 is the length of num_train_epochs."""
 
 
 def uses_cpu(training: dict[str, Any]) -> bool:
-    """Say whether the training block asks for the CPU, or there is nothing else."""
+    """Return whether the training block asks for the CPU, or there is nothing else."""
     return bool(training.get("use_cpu", not torch.accelerator.is_available()))
 
 
 def uses_bf16(training: dict[str, Any]) -> bool:
-    """Say whether a training block computes in bf16: as it says, else where this machine is fast at it."""
+    """Return whether a training block computes in bf16: as it says, else where this machine is fast at it."""
     return bool(training.get("bf16", has_fast_bf16(uses_cpu(training)) and not training.get("fp16")))
 
 
@@ -58,18 +58,17 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
     Raises:
         SettingsError: an unknown key, one that is decided elsewhere, or a value that transformers refuses.
     """
-    known = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
+    fields = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
     for key, value in training.items():
         if key in DECIDED:
             raise SettingsError(f"training.{key} cannot be set: {DECIDED[key]}")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments{hint}")
-        if isinstance(known[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
-            kind = "true or false" if isinstance(known[key], bool) else "a number"
+        if key not in fields:
+            hint = did_you_mean(key, fields, "see its documentation")
+            raise SettingsError(f"training.{key} is not a field of transformers.TrainingArguments; {hint}")
+        if isinstance(fields[key], (bool, int, float)) and not isinstance(value, (bool, int, float)):
+            kind = "true or false" if isinstance(fields[key], bool) else "a number"
             raise SettingsError(f"training.{key} is {value!r}; it must be {kind}")
-        if type(known[key]) is int and value != int(value):
+        if type(fields[key]) is int and value != int(value):
             raise SettingsError(f"training.{key} is {value!r}; it must be a whole number")
         least = AT_LEAST_ONE.get(key)
         if least is not None and not (value >= 1 or value == least):
@@ -103,7 +102,7 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         raise SettingsError(f"training: transformers refuses these arguments: {error}") from error
 
 
-def resolved(arguments: TrainingArguments) -> dict[str, Any]:
+def resolved_arguments(arguments: TrainingArguments) -> dict[str, Any]:
     """Return every training argument, defaults filled in, as plain data."""
     values = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(arguments) if f.init}
     return json.loads(json.dumps(values, default=str))
@@ -114,7 +113,7 @@ def set_length(arguments: TrainingArguments, windows_per_epoch: int | None, wind
 
     Args:
         arguments: to be changed.
-        windows_per_epoch: None where not known beforehand.
+        windows_per_epoch: None where unknown beforehand.
         windows_per_step: the global batch; by default that of the ranks that run.
     """
     if arguments.max_steps > 0:

@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, fsynced, renamed; whole or absent, and never believed without their manifest.
+"""Checkpoints: written aside, fsynced, renamed; whole or absent, and never trusted without their manifest.
 
     checkpoints/step-500/          a plain Hugging Face folder, and beside the weights
       optimizer.pt, scheduler.pt   or what DeepSpeed writes
@@ -11,20 +11,23 @@ A manifest proves that nothing broke, not who wrote it. So what could run code w
 is refused as well: links, pickles of anything but tensors and plain values, and names that point elsewhere.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from genolm.config.files import atomic_path, remove
 from genolm.models.safe_loading import without_bars
 from genolm.training.pickles import why_not_open
 
@@ -53,21 +56,51 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used or written; the message names the file."""
 
 
+def save_whole_model(model: PreTrainedModel, folder: Path, state: dict[str, Any] | None) -> None:
+    """Write the weights and configuration of a model, as AutoModel loads them."""
+    # Without save_original_format=False some weights get old names, under which a run cannot resume (ESM, GPT-NeoX,
+    # Mixtral); AutoModel reads both.
+    model.save_pretrained(folder, state_dict=state, save_original_format=False)
+
+
+@dataclass(frozen=True)
+class CheckpointPayload:
+    """What a checkpoint holds in addition to the training state.
+
+    Attributes:
+        root: the folder of the checkpoints.
+        tokenizer: saved with the model.
+        metadata: model → `genolm.json`.
+        manifest: what resuming compares: recipe, its hash, data, versions.
+        log: the run's log, whose length the manifest notes.
+        save_weights: writes the weights; an adapter has its own way.
+        adapter_names: where only an adapter is saved: model, saved weights → the same by their names in the model.
+    """
+
+    root: Path
+    tokenizer: Any
+    metadata: Callable[[Any], dict[str, Any]]
+    manifest: dict[str, Any]
+    log: Path
+    save_weights: Callable[[Any, Path, dict[str, Any] | None], None] = save_whole_model
+    adapter_names: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
+
+
 def step_folder(root: Path, step: int) -> Path:
-    """Return where the checkpoint of a step lives."""
+    """Return the path of the checkpoint of a step."""
     return root / f"step-{step}"
 
 
 def steps(root: Path) -> list[int]:
-    """Return the steps that have a checkpoint folder, newest first; whether each is valid is not asked."""
+    """Return the steps that have a checkpoint folder, valid or not, newest first."""
     if not root.is_dir():
         return []
     # A link counts, so that it is named as a fault: without it a run would start afresh in silence.
-    found = (_STEP.fullmatch(path.name) for path in root.iterdir() if path.is_dir() or path.is_symlink())
-    return sorted((int(match[1]) for match in found if match), reverse=True)
+    matches = (_STEP.fullmatch(path.name) for path in root.iterdir() if path.is_dir() or path.is_symlink())
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
-def files_of(folder: Path) -> list[str]:
+def checkpoint_files(folder: Path) -> list[str]:
     """Return the files of a checkpoint but its manifest, as sorted relative names.
 
     Raises:
@@ -103,16 +136,16 @@ def digests(folder: Path, names: Iterable[str], sync: bool = False) -> dict[str,
         return dict(threads.map(digest, names))
 
 
-def seal(aside: Path, folder: Path, files: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
-    """Write the manifest of a staged checkpoint and put the checkpoint in its place.
+def seal(aside: Path, folder: Path, files: dict[str, dict[str, Any]], manifest: dict[str, Any]) -> None:
+    """Write the manifest of a staged checkpoint and rename the checkpoint to its place.
 
     Args:
         aside: the staged folder; its files are durable already.
-        folder: where it goes; what is there, a checkpoint of the same step that was found invalid, makes room.
+        folder: its place; an invalid checkpoint of the same step there is removed.
         files: as `digests` gives.
-        about: what else the manifest tells.
+        manifest: the other fields of the manifest.
     """
-    body = {**about, "files": files}
+    body = {**manifest, "files": files}
     with (aside / MANIFEST).open("w") as file:
         json.dump({**body, "manifest_sha256": _own_digest(body)}, file, indent=1)
         file.flush()
@@ -130,49 +163,58 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: naming the file at fault: missing, of another length, changed, or never written by genolm.
     """
-    path = folder / MANIFEST
-    names = files_of(folder)
-    present = set(names)
+    present = checkpoint_files(folder)
+    manifest = read_manifest(folder / MANIFEST)
+    check_files(folder, manifest["files"], present)
+    return manifest
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest that is as it was written and has every field that resuming reads."""
     try:
         manifest = json.loads(path.read_text())
         body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-        if manifest["manifest_sha256"] != _own_digest(body):
-            raise CheckpointError(f"{path}: changed since it was written (its own sha256 differs)")
-        files = manifest["files"]
-        wrong = [key for key, kind in _FIELDS.items() if not isinstance(manifest[key], kind)]
-        wrong += [name for name, about in files.items() if not {"bytes", "sha256"} <= about.keys()]
-        if wrong:
-            raise CheckpointError(f"{path}: {wrong[0]!a} in it is not what genolm writes")
+        unchanged = manifest["manifest_sha256"] == _own_digest(body)
+        wrong = [key for key, kind in _FIELDS.items() if unchanged and not isinstance(manifest[key], kind)]
+        wrong += [name for name, entry in manifest["files"].items() if not {"bytes", "sha256"} <= entry.keys()]
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}; the checkpoint was not written to its end") from None
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: not a whole manifest; it was cut off or changed") from None
-    for name in [*files, *names]:
+    if not unchanged:
+        raise CheckpointError(f"{path}: changed since it was written (its own sha256 differs)")
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]!a} in it is not what genolm writes")
+    return manifest
+
+
+def check_files(folder: Path, files: dict[str, dict[str, Any]], present: list[str]) -> None:
+    """Refuse a checkpoint whose files are not those of its manifest, or could run code."""
+    for name in present:
         if name not in files and not name.rpartition("/")[2].startswith("."):  # nothing reads what a desktop leaves
             raise CheckpointError(f"{folder / name}: not in {MANIFEST}; something else put it there")
-        if name in files and name not in present:  # nothing outside is looked at, wherever the name would lead
-            raise CheckpointError(f"{folder}/{name}: missing" if name.isprintable() else f"{path}: {name!a} is no file")
-        if name not in files:
-            continue
-        size, written = (folder / name).stat().st_size, files[name]["bytes"]
-        if size != written:
-            raise CheckpointError(f"{folder / name}: {size:,} bytes, {written} were written; cut off")
-    for name, found in digests(folder, files).items():
-        if found["sha256"] != files[name]["sha256"]:
+    if missing := sorted(files.keys() - set(present)):  # nothing outside is looked at, wherever the name would lead
+        name = missing[0]
+        raise CheckpointError(
+            f"{folder}/{name}: missing" if name.isprintable() else f"{folder / MANIFEST}: {name!a} is no file"
+        )
+    for name, entry in files.items():
+        size = (folder / name).stat().st_size
+        if size != entry["bytes"]:
+            raise CheckpointError(f"{folder / name}: {size:,} bytes, {entry['bytes']} were written; cut off")
+    for name, entry in digests(folder, files).items():
+        if entry["sha256"] != files[name]["sha256"]:
             raise CheckpointError(f"{folder / name}: changed since it was written (sha256 differs)")
     for name in files:
         if (reason := why_not_open(folder, name)) is not None:
             raise CheckpointError(f"{folder / name}: {reason}")
-    return manifest
 
 
 @contextmanager
 def all_or_none(aside: Path, alone: bool = False) -> Iterator[None]:
     """Stop all ranks if one of them cannot write, with its reason; the checkpoint before is left as it is.
 
-    With `alone`, the others are waiting elsewhere and cannot be told: the launcher will end them.
+    With `alone`, the others are waiting elsewhere and cannot be reached: the launcher will end them.
     """
     fault = None
     try:
@@ -186,20 +228,20 @@ def all_or_none(aside: Path, alone: bool = False) -> Iterator[None]:
         return
     free = shutil.disk_usage(next(path for path in (aside, *aside.parents) if path.exists())).free
     written = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-    remove(aside)
+    with contextlib.suppress(OSError):
+        remove(aside)
     root = aside.parent
-    # torch's writer does not tell why: "unexpected pos 64 vs 0".
-    full = free < max(written, 1 << 20)
-    told = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})" if full else reason
+    if free < max(written, 1 << 20):  # torch's writer does not say why: "unexpected pos 64 vs 0"
+        reason = f"no space left on the device, {free / 2**20:,.1f} MiB are free ({reason})"
     before = f"the one of step {steps(root)[0]:,} is left as it was" if steps(root) else "there is none before it"
     raise CheckpointError(
-        f"{aside.with_suffix('')}: the checkpoint could not be written: {told}; {before}. "
+        f"{aside.with_suffix('')}: the checkpoint could not be written: {reason}; {before}. "
         "Make room or make the folder writable, and run the same command again"
     ) from fault
 
 
 def newest_valid(root: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Return the newest valid checkpoint, its manifest, and why each newer one was passed over."""
+    """Return the newest valid checkpoint, its manifest, and the faults of the newer ones, which are skipped."""
     faults = []
     for step in steps(root):
         try:
@@ -210,31 +252,23 @@ def newest_valid(root: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
 
 
 def prune(root: Path, limit: int | None, newest: int) -> None:
-    """Remove the oldest checkpoints beyond `limit`, never the one just written, `newest`, which is known to be valid.
+    """Remove the oldest checkpoints beyond `limit`, never the one just written, `newest`, which is valid.
 
-    Checkpoints of later steps were passed over as invalid when the run was resumed: they count as the oldest.
+    Checkpoints of later steps were skipped as invalid when the run was resumed: they count as the oldest.
     """
     if limit is None or limit <= 0:
         return
-    known = steps(root)
-    ordered = [newest, *(step for step in known if step < newest), *(step for step in known if step > newest)]
+    present = steps(root)
+    ordered = [newest, *(step for step in present if step < newest), *(step for step in present if step > newest)]
     for step in ordered[max(1, limit) :]:
         discard(step_folder(root, step))
 
 
-def sweep(root: Path) -> None:
+def remove_leftovers(root: Path) -> None:
     """Remove what a killed run left half-written, half-removed or converted."""
     for suffix in ("partial", "removed", "universal"):
         for path in root.glob(f"step-*.{suffix}"):
             remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a folder if it is there, and of a link nothing but the link."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
@@ -243,34 +277,35 @@ def discard(folder: Path) -> None:
         folder.unlink()
     if not folder.exists():
         return
-    gone = folder.with_name(f"{folder.name}.removed")
-    remove(gone)
-    os.rename(folder, gone)
-    remove(gone)
+    renamed = folder.with_name(f"{folder.name}.removed")
+    remove(renamed)
+    os.rename(folder, renamed)
+    with contextlib.suppress(OSError):  # what is left is removed at the next start
+        remove(renamed)
 
 
 def write_checkpoint(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    about: dict[str, Any],
+    metadata: dict[str, Any],
     state: dict[str, Any] | None = None,
+    save_weights: Callable[[Any, Path, dict[str, Any] | None], None] = save_whole_model,
 ) -> None:
-    """Write weights, tokenizer and `genolm.json` beside the folder, then put them in its place.
+    """Write weights, tokenizer and `genolm.json` aside, then rename them to the folder, replacing what it held.
 
     Args:
-        folder: where; what it held is replaced.
+        folder: where.
         model: as trained.
-        tokenizer: what its ids mean.
-        about: what the model is, saw and reached; becomes `genolm.json`.
+        tokenizer: gives its ids their meaning.
+        metadata: what the model is, saw and reached; becomes `genolm.json`.
         state: the weights, where the model holds only a part of them.
+        save_weights: writes the weights.
     """
-    aside = folder.with_name(f"{folder.name}.partial")
-    remove(aside)
-    write_model(aside, model, tokenizer, about, state)
-    digests(aside, files_of(aside), sync=True)
-    discard(folder)
-    os.rename(aside, folder)
+    with atomic_path(folder) as aside:
+        write_model(aside, model, tokenizer, metadata, state, save_weights)
+        digests(aside, checkpoint_files(aside), sync=True)
+        discard(folder)
     _sync_folder(folder.parent)
 
 
@@ -278,22 +313,15 @@ def write_model(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    about: dict[str, Any],
-    state: dict[str, Any] | None = None,
+    metadata: dict[str, Any],
+    state: dict[str, Any] | None,
+    save_weights: Callable[[Any, Path, dict[str, Any] | None], None],
 ) -> None:
-    """Write what AutoModel and AutoTokenizer load, of an adapter what PEFT loads, and `genolm.json`, into a folder."""
+    """Write weights, tokenizer and `genolm.json` into a folder."""
     with without_bars():
-        # It empties the state it is given, and without save_original_format=False gives some weights old names, under
-        # which a run cannot go on (ESM, GPT-NeoX, Mixtral); AutoModel reads both.
-        state = None if state is None else dict(state)
-        if hasattr(model, "peft_config"):
-            from genolm.models.lora import save_adapter
-
-            save_adapter(cast(Any, model), folder, state)
-        else:
-            model.save_pretrained(folder, state_dict=state, save_original_format=False)
+        save_weights(model, folder, None if state is None else dict(state))  # it empties the state it is given
     tokenizer.save_pretrained(folder)
-    (folder / "genolm.json").write_text(json.dumps(about, indent=1))
+    (folder / "genolm.json").write_text(json.dumps(metadata, indent=1))
 
 
 def _own_digest(body: dict[str, Any]) -> str:
@@ -302,6 +330,8 @@ def _own_digest(body: dict[str, Any]) -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
+    if os.name == "nt":  # which cannot open folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Distributed profiles: accelerate's configuration files, started by genolm, and held to what they ask for.
+"""Start the ranks of an accelerate profile, and check that what runs is what the profile asks for.
 
-accelerate was seen to start one process where two were asked for, and to train DDP where FSDP was asked for, without a
-word. So what was asked travels to every rank, and is compared with what runs before the first step.
+accelerate was seen to start one process where two were asked for, and to train DDP where FSDP was asked for, without
+a word. So the request travels to every rank, and is compared with what runs before the first step.
 """
 
 import logging
@@ -19,15 +19,16 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from genolm.config.yaml import SettingsError
-from genolm.training.signals import SIGNALS, Refit, Stopped
+from genolm.training.signals import SIGNALS, BatchTooLarge, Stopped
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "accelerate"
-_ASKED = "GENOLM_ASKED"
+_ENVIRONMENT = "GENOLM_PARALLELISM"
+"""Variable that hands the launcher's request to the ranks, as PROCESSES:WRAPPER."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a profile asks for: processes over all machines, and what the model is wrapped in."""
+class Parallelism:
+    """What a profile asks for: the number of processes over all machines, and what wraps the model."""
 
     processes: int
     wrapper: str
@@ -45,30 +46,39 @@ def profile_path(name: str) -> Path:
     return path
 
 
-def asked_of(arguments) -> Asked:
-    """Return what parsed and completed arguments of `accelerate launch` ask for."""
-    processes = int(arguments.num_processes or 1)
-    if arguments.use_deepspeed:
-        return Asked(processes, "zero" if arguments.zero_stage is None else f"zero{arguments.zero_stage}")
-    if arguments.use_fsdp:
-        return Asked(processes, f"fsdp{arguments.fsdp_version}")
-    return Asked(processes, "ddp" if processes > 1 else "none")
+def profile_words(profile: str, command: list[str]) -> list[str]:
+    """Return the words after `accelerate launch` for a profile, what follows its name, and a command of genolm."""
+    name, *more = shlex.split(profile) or [""]
+    return ["--config_file", str(profile_path(name)), *more, "-m", "genolm", *command]
 
 
-def asked_by(profile: str) -> Asked:
-    """Return what `--launch PROFILE` asks for; nothing is started."""
+def completed_arguments(words: list[str]) -> Namespace:
+    """Return the arguments of `accelerate launch` as it completes them."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    name, *more = shlex.split(profile) or [""]
-    parts = ["--config_file", str(profile_path(name)), *more, "-m", "genolm"]
-    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells what it fills in
-    return asked_of(_validate_launch_command(launch_command_parser().parse_args(parts))[0])
+    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it logs every default
+    return _validate_launch_command(launch_command_parser().parse_args(words))[0]
+
+
+def parallelism_of(arguments: Namespace) -> Parallelism:
+    """Return what completed arguments of `accelerate launch` ask for."""
+    processes = int(arguments.num_processes or 1)
+    if arguments.use_deepspeed:
+        return Parallelism(processes, "zero" if arguments.zero_stage is None else f"zero{arguments.zero_stage}")
+    if arguments.use_fsdp:
+        return Parallelism(processes, f"fsdp{arguments.fsdp_version}")
+    return Parallelism(processes, "ddp" if processes > 1 else "none")
+
+
+def parallelism_of_profile(profile: str) -> Parallelism:
+    """Return what `--launch PROFILE` asks for; nothing is started."""
+    return parallelism_of(completed_arguments(profile_words(profile, [])))
 
 
 def launch(profile: str, command: list[str]) -> int:
     """Run `genolm` under `accelerate launch` and return its exit code, that of the first rank to end.
 
-    SIGTERM and SIGUSR1 are handed to the ranks, which agree on a step, save and end with 75.
+    SIGTERM and SIGUSR1 are passed to the ranks, which agree on a step, save and end with 75.
 
     Args:
         profile: name or path, and after a space anything for `accelerate launch`: "ddp --num_processes 4".
@@ -76,54 +86,52 @@ def launch(profile: str, command: list[str]) -> int:
     """
     import psutil
 
-    handed: list[int] = []
+    passed: list[int] = []
 
-    def hand_on(number, frame):
-        handed.append(number)
+    def pass_to_ranks(number, frame):
+        passed.append(number)
         ranks = psutil.Process().children()
         for rank in ranks:
             rank.send_signal(number)
         if not ranks:
             raise SystemExit(Stopped.code)  # nothing has begun
 
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    before = {number: signal.signal(number, pass_to_ranks) for number in SIGNALS}
     try:
         parse = _prepare_launch(profile, command)
-        while (code := _launched(parse)) == Refit.code:
+        while (code := _launched(parse)) == BatchTooLarge.code:
             pass
         # A rank that the signal met before it listened had nothing to save.
-        return Stopped.code if handed and code < 0 else code
+        return Stopped.code if passed and code < 0 else code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _prepare_launch(profile: str, command: list[str]) -> Callable[[], Namespace]:
-    """Set the environment of the launcher, and return what gives its arguments, anew each time: it changes them."""
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    """Set the environment of the launcher, and return what parses its arguments, anew each time: it changes them."""
+    from accelerate.commands.launch import launch_command_parser
 
-    name, *more = shlex.split(profile) or [""]
-    parts = ["--config_file", str(profile_path(name)), *more, "-m", "genolm", *command]
+    words = profile_words(profile, command)
 
     def parse():
-        arguments = launch_command_parser().parse_args(parts)
+        arguments = launch_command_parser().parse_args(words)
         # torch's launcher would take SIGTERM for itself, and end the ranks 30 s after it.
         arguments.signals_to_handle = "SIGINT,SIGHUP,SIGQUIT"
         return arguments
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks have said it already
-    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells what it fills in, twice
-    arguments, *_ = _validate_launch_command(parse())
+    arguments = completed_arguments(words)
     if arguments.use_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         here = max(1, arguments.num_processes // arguments.num_machines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
-    asked = asked_of(arguments)
-    os.environ[_ASKED] = f"{asked.processes}:{asked.wrapper}"
+    requested = parallelism_of(arguments)
+    os.environ[_ENVIRONMENT] = f"{requested.processes}:{requested.wrapper}"
     return parse
 
 
-def _launched(parse) -> int:
+def _launched(parse: Callable[[], Namespace]) -> int:
     """Run `accelerate launch` in this process and return the exit code of the first rank to end."""
     from accelerate.commands.launch import launch_command
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -140,18 +148,17 @@ def _launched(parse) -> int:
     return 0
 
 
-def asked() -> Asked | None:
+def requested_parallelism() -> Parallelism | None:
     """Return what the launcher of this process was asked for; None where there was none."""
-    if _ASKED in os.environ:
-        processes, wrapper = os.environ[_ASKED].split(":")
-        return Asked(int(processes), wrapper)
-    return _asked_of_parent()
+    if _ENVIRONMENT in os.environ:
+        processes, wrapper = os.environ[_ENVIRONMENT].split(":")
+        return Parallelism(int(processes), wrapper)
+    return _parallelism_of_parent()
 
 
-def _asked_of_parent() -> Asked | None:
+def _parallelism_of_parent() -> Parallelism | None:
     """Read the command line of a plain `accelerate launch` that started this process."""
     import psutil
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     try:
         parent = psutil.Process().parent()
@@ -165,32 +172,33 @@ def _asked_of_parent() -> Asked | None:
         return None
     rest = words[start + 1 :]
     try:
-        arguments = launch_command_parser().parse_args(rest[1:] if rest[:1] == ["launch"] else rest)
-        return asked_of(_validate_launch_command(arguments)[0])
+        return parallelism_of(completed_arguments(rest[1:] if rest[:1] == ["launch"] else rest))
     except (SystemExit, ValueError, OSError):  # something else of that name
         return None
 
 
-def check_running(wanted: Asked | None, processes: int, wrapper: str) -> None:
-    """Refuse to train under anything but what was asked for."""
-    got = Asked(processes, wrapper)
-    if wanted is not None and not (wanted.processes == processes and wrapper.startswith(wanted.wrapper)):
+def check_parallelism(requested: Parallelism | None, processes: int, wrapper: str) -> None:
+    """Refuse to train under anything but what the profile asks for."""
+    running = Parallelism(processes, wrapper)
+    if requested is not None and not (requested.processes == processes and wrapper.startswith(requested.wrapper)):
         raise SettingsError(
-            f"the profile asks for {wanted}; what runs is {got}. accelerate does this where it does not support the "
-            "combination, as MULTI_CPU, or FSDP on CPUs of some versions; choose another profile"
+            f"the profile asks for {requested}; what runs is {running}. accelerate does this where it does not support "
+            "the combination, as MULTI_CPU, or FSDP on CPUs of some versions; choose another profile"
         )
 
 
 def check_precision(trainer) -> None:
     """Refuse a profile that computes in another precision than the recipe says."""
-    wanted = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "no"
-    got = trainer.accelerator.mixed_precision
-    if not trainer.is_deepspeed_enabled and got != wanted:
-        raise SettingsError(f'the profile says mixed_precision: {got}, the recipe {wanted}; set the profile\'s to "no"')
+    of_recipe = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "no"
+    of_profile = trainer.accelerator.mixed_precision
+    if not trainer.is_deepspeed_enabled and of_profile != of_recipe:
+        raise SettingsError(
+            f'the profile says mixed_precision: {of_profile}, the recipe {of_recipe}; set the profile\'s to "no"'
+        )
 
 
 def check_state_dict(fsdp_plugin) -> None:
-    """Refuse checkpoints in pieces, accelerate's default: torch opens them with pickle, which can run code."""
+    """Refuse sharded checkpoints, accelerate's default: torch opens them with pickle, which can run code."""
     kind = fsdp_plugin.state_dict_type.name
     if kind != "FULL_STATE_DICT":
         raise SettingsError(f"fsdp_state_dict_type is {kind}; set it to FULL_STATE_DICT in the profile")
@@ -212,7 +220,7 @@ def shard_on_cpu() -> None:
 
 @contextmanager
 def whole_model() -> Iterator[None]:
-    """Make a model whole on every rank, for DeepSpeed to divide later: piece by piece, ZeRO-3 draws other weights."""
+    """Make a model whole on every rank, for DeepSpeed to shard later: sharded at once, ZeRO-3 draws other weights."""
     from transformers.integrations import deepspeed
 
     config, deepspeed._hf_deepspeed_config_weak_ref = deepspeed._hf_deepspeed_config_weak_ref, None
@@ -222,16 +230,16 @@ def whole_model() -> Iterator[None]:
         deepspeed._hf_deepspeed_config_weak_ref = config
 
 
-def complete(trainer) -> None:
-    """Tell DeepSpeed and FSDP what a profile cannot say; call this before training."""
+def complete_profile(trainer) -> None:
+    """Set in DeepSpeed and FSDP what a profile cannot say; call this before training."""
     plugins = trainer.accelerator.state
     if trainer.is_deepspeed_enabled:
         # Its own Adam multiplies up powers of beta, and takes them anew after a resume: not the same bits.
         plugins.deepspeed_plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
-        # DeepSpeed uses names that torch is about to change, and is told so at every call.
+        # DeepSpeed uses names that torch is about to change, and warns at every call.
         warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     if trainer.is_fsdp_enabled:
-        # Weights that are tied are wrapped by themselves; within a layer, as in BERT, they would be so twice.
+        # Tied weights are wrapped by themselves; within a layer, as in BERT, they would be so twice.
         names, tied = set(trainer.model._no_split_modules or ()), trainer.model.get_input_embeddings()
         layers = (m for m in trainer.model.modules() if type(m).__name__ in names)
         wrapped = {type(m).__name__ for m in layers if not any(part is tied for part in m.modules())}
@@ -245,9 +253,9 @@ def ends_in_one_group(model) -> Iterator[None]:
     It gives the ends of a model groups of their own, and torch refuses a tensor in two groups.
     """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    theirs = {id(p) for end in ends if end is not None for p in end.parameters()}
+    of_ends = {id(p) for end in ends if end is not None for p in end.parameters()}
     others = {id(p) for m in model.modules() if all(m is not end for end in ends) for p in m.parameters(recurse=False)}
-    hidden = ("get_input_embeddings", "get_output_embeddings") if theirs & others else ()
+    hidden = ("get_input_embeddings", "get_output_embeddings") if of_ends & others else ()
     for name in hidden:
         setattr(model, name, lambda: None)
     try:
@@ -257,8 +265,8 @@ def ends_in_one_group(model) -> Iterator[None]:
             delattr(model, name)
 
 
-def wrapper_to_be(trainer) -> str:
-    """Say what a trainer will wrap its model in: none, ddp, fsdp1, fsdp2, zero1, zero2 or zero3."""
+def expected_wrapper(trainer) -> str:
+    """Return what a trainer will wrap its model in: none, ddp, fsdp1, fsdp2, zero1, zero2 or zero3."""
     plugins = trainer.accelerator.state
     if trainer.is_deepspeed_enabled:
         return f"zero{plugins.deepspeed_plugin.zero_stage}"
@@ -268,7 +276,7 @@ def wrapper_to_be(trainer) -> str:
 
 
 def wrapper_of(trainer) -> str:
-    """Say what a trainer has wrapped its model in, read from the model itself."""
+    """Return what a trainer has wrapped its model in, read from the model itself."""
     wrapped = trainer.model_wrapped
     if trainer.is_deepspeed_enabled:
         return f"zero{wrapped.zero_optimization_stage()}"

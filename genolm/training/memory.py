@@ -1,6 +1,7 @@
-"""What to do when a micro-batch does not fit: the same global batch in smaller parts, and how much memory it takes."""
+"""When a micro-batch does not fit in memory: the same global batch in smaller parts, and an estimate of the memory."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,17 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from genolm.config.files import write_text
-from genolm.training.signals import Ended, OutOfMemory, Refit
+from genolm.training.signals import BatchTooLarge, OutOfMemory, RunStopped
 
 FITTED = "fitted_batch.json"
 _KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is a device or the machine refusing memory."""
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or (isinstance(error, Exception) and should_reduce_batch_size(error))
+    """Return whether an error says that a device or the machine has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, Exception) and should_reduce_batch_size(error)
 
 
 def halved(per_device: int, accumulation: int) -> dict[str, int] | None:
@@ -32,16 +34,16 @@ def halved(per_device: int, accumulation: int) -> dict[str, int] | None:
 
 
 def fitted(run_dir: Path, per_device: int, accumulation: int) -> dict[str, int]:
-    """Return the settings that an earlier start found to fit, where they make the same global batch; else none."""
+    """Return the settings that an earlier start noted to fit, where they make the same global batch; else none."""
     path = run_dir / FITTED
     if not path.is_file():
         return {}
     try:
-        found = {key: int(json.loads(path.read_text())[key]) for key in _KEYS}
+        settings = {key: int(json.loads(path.read_text())[key]) for key in _KEYS}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path}: not what genolm writes; remove it") from None
-    size, times = found.values()
-    return found if 0 < size < per_device and size * times == per_device * accumulation else {}
+    size, times = settings.values()
+    return settings if 0 < size < per_device and size * times == per_device * accumulation else {}
 
 
 def gibibytes(num_bytes: float) -> str:
@@ -50,12 +52,12 @@ def gibibytes(num_bytes: float) -> str:
 
 
 def estimate(model: torch.nn.Module, batch: dict[str, torch.Tensor], per_device: int, autocast: bool) -> str:
-    """Say what weights and windows take, measured by running one window forward.
+    """Describe the memory of weights and windows, measured by a forward pass of one window.
 
-    Weights, gradients and Adam's two moments in float32 are 16 bytes a parameter; what a window takes is what its
-    forward pass keeps for the backward.
+    Weights, gradients and Adam's two moments in float32 are 16 bytes a parameter; a window takes what its forward pass
+    keeps for the backward.
     """
-    parameters = [p for p in model.parameters()]
+    parameters = list(model.parameters())
     fixed = 16 * sum(p.numel() for p in parameters)
     device = parameters[0].device
     clear_device_cache(garbage_collection=True)
@@ -64,7 +66,7 @@ def estimate(model: torch.nn.Module, batch: dict[str, torch.Tensor], per_device:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return f"weights, gradients and optimizer take about {gibibytes(fixed)}; not even one window fits beside them"
+        return f"weights, gradients and optimizer take about {gibibytes(fixed)}; not even one window fits in addition"
     total = f"about {gibibytes(fixed)} for weights, gradients and optimizer, and {gibibytes(window)} a window"
     text = f"{total}: {gibibytes(fixed + per_device * window)} for {per_device}"
     if device.type == "cuda":
@@ -84,17 +86,17 @@ def _kept_bytes(model: torch.nn.Module, ids: torch.Tensor, weights: set[int], au
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
-            held = model(input_ids=ids).logits.float().log_softmax(-1).sum()
+            output = model(input_ids=ids).logits.float().log_softmax(-1).sum()
     size = sum(kept.values())
-    del held
+    del output  # which holds what is counted
     return size
 
 
-def ended_by(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> Ended:
-    """Return what to raise for an error of memory: what to change, or that the next start takes less.
+def out_of_memory(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> RunStopped:
+    """Return what to raise for an error of memory: what to change, or that the next start takes a smaller batch.
 
     Args:
-        error: what was raised in training; anything but an error of memory is raised again.
+        error: raised in training; anything but an error of memory is raised again.
         trainer: as it was then.
         fit_batch: note a smaller micro-batch for the next start.
         run_dir: where.
@@ -103,26 +105,29 @@ def ended_by(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> Ended
         raise error
     arguments = trainer.args
     per_device = arguments.per_device_train_batch_size
-    told = f"out of memory with {per_device} windows at a time on a device"
+    text = f"out of memory with {per_device} windows at a time on a device"
     if arguments.world_size == 1 and trainer.last_batches:  # of many ranks, the others would have to take part
         trainer.model.zero_grad()
-        told += f"; {estimate(trainer.model, trainer.last_batches[0], per_device, bool(arguments.bf16))}"
+        text += f"; {estimate(trainer.model, trainer.last_batches[0], per_device, bool(arguments.bf16))}"
     smaller = halved(per_device, arguments.gradient_accumulation_steps)
     if smaller is None:
-        return OutOfMemory(f"{told}. Set a smaller data.window_bp or model, or training.activation_checkpointing=true")
+        return OutOfMemory(f"{text}. Set a smaller data.window_bp or model, or training.activation_checkpointing=true")
     settings = " ".join(f"training.{key}={value}" for key, value in smaller.items())
     if not fit_batch:
-        return OutOfMemory(f"{told}. The same global batch in smaller parts: {settings}, or fit_batch=true")
+        return OutOfMemory(f"{text}. The same global batch in smaller parts: {settings}, or fit_batch=true")
     write_text(run_dir / FITTED, json.dumps(smaller))
-    return Refit(f"{told}; starting again with {settings}")
+    return BatchTooLarge(f"{text}; starting again with {settings}")
 
 
 def peak_bytes() -> int:
-    """Return the most memory this process has held: of the GPU where there is one, else of the machine."""
+    """Return the peak memory of this process: of the GPU where there is one, else of the machine."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,7 +1,7 @@
-"""Whether a file of a checkpoint may be opened: pickles of tensors and plain values may, others could run code.
+"""Refuse to open files of a checkpoint that could run code: pickles of anything but tensors and plain values.
 
-Nothing is loaded to find out: torch lists the names in a pickle without following them, and refuses one whose
-instructions it does not know. Cost: reading the pickles, not the tensors beside them.
+Nothing is loaded: torch lists the names in a pickle without importing them, and refuses one whose instructions it does
+not support. Cost: reading the pickles, not the tensors beside them.
 """
 
 from pathlib import Path

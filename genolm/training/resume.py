@@ -1,21 +1,22 @@
-"""From which checkpoint a run goes on: the newest valid one, if recipe, data and global batch are what they were."""
+"""Choose the checkpoint to resume from: the newest valid one, if recipe, data and global batch are the same."""
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate.utils import broadcast_object_list
 
+from genolm.config.console import did_you_mean
 from genolm.config.yaml import SettingsError
-from genolm.training.checkpoint import newest_valid, steps, sweep
-from genolm.training.log import rewind_log
+from genolm.training.checkpoint import newest_valid, remove_leftovers, steps
+from genolm.training.launch import expected_wrapper
+from genolm.training.log import rewind_log, samples_per_step
+from genolm.training.trainer import WeightedTrainer
 from genolm.training.universal_checkpoint import convert
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 MAY_CHANGE = re.compile(r"(training|evaluation)\..*|deterministic")
 """Keys that `--allow-change` may name: the checkpoint still fits, and the run means what it meant."""
@@ -24,96 +25,77 @@ MAY_NOT = {"training.optim", "training.optim_args", "training.fp16"}
 ELSEWHERE = re.compile(
     r"training\.(per_device_train_batch_size|gradient_accumulation_steps)|data\.(fasta|sha256|rename_duplicates)(\..*)?"
 )
-"""Keys that are not compared: what they make is, the size of an update and the letters."""
+"""Keys that are not compared: what they make is, the size of an update and the sequence."""
 
 
-@dataclass(frozen=True)
-class Now:
-    """A run as it is started, to be held against what wrote a checkpoint.
+def resume_checkpoint(
+    trainer: WeightedTrainer, resume: str, allow_change: Sequence[str] = ()
+) -> tuple[Path | None, dict[str, Any]]:
+    """Return the checkpoint to resume from and its manifest; None and an empty one where the run starts.
 
-    Attributes:
-        recipe: dotted key → value, without keys that have no effect; the training block with all its defaults.
-        allowed: keys of `--allow-change`.
-        fingerprints: what was learnt from → its hash: genome, regions, tokenizer, dataset.
-        versions: package → version.
-        samples_per_step: windows of an update.
-        per_device: windows of a forward pass.
-        world_size: ranks.
-        wrapper: what the model is to be wrapped in.
-    """
-
-    recipe: dict[str, Any]
-    allowed: Sequence[str]
-    fingerprints: dict[str, str]
-    versions: dict[str, str | None]
-    samples_per_step: int
-    per_device: int
-    world_size: int
-    wrapper: str
-
-
-def choose(root: Path, log: Path, now: Now) -> tuple[Path | None, dict[str, Any]]:
-    """Return the checkpoint to go on from and its manifest; None and nothing where there are none.
-
-    What is passed over is told, and the log is cut to where the checkpoint was written.
+    Invalid checkpoints are skipped with a note, and the log is cut to where the checkpoint was written.
 
     Args:
-        root: the folder of the checkpoints.
-        log: the run's log.
-        now: the run.
+        trainer: as it is about to run.
+        resume: "auto", or "never" to refuse where there are checkpoints.
+        allow_change: keys that may differ from the recipe of the checkpoint.
 
     Raises:
-        SettingsError: it is of another recipe, batch, genome or wrapper; or there are some and none is valid.
+        SettingsError: the checkpoint is of another recipe, batch, genome or wrapper; or none is valid.
     """
-    sweep(root)
+    assert trainer.payload is not None
+    root, log, run = trainer.payload.root, trainer.payload.log, trainer.payload.manifest
+    if steps(root) and resume == "never":
+        raise SettingsError(f"resume is never, and {root} holds checkpoints; set another run_dir, or remove {root}")
+    remove_leftovers(root)
     folder, manifest, faults = newest_valid(root)
     for fault in faults:
-        print(f"passed over: {fault}", file=sys.stderr)
+        print(f"skipping invalid checkpoint: {fault}", file=sys.stderr)
     if folder is None:
         if steps(root):
             raise SettingsError(f"no checkpoint in {root} is valid; to start from nothing, remove {root}")
         rewind_log(log, 0)
         return None, {}
-    changed = check_recipe(manifest["flat_recipe"], now.recipe, now.allowed, folder)
+    changed = check_same_recipe(manifest["flat_recipe"], run["flat_recipe"], allow_change, folder)
     for change in changed:
         print(f"allowed: {change}", file=sys.stderr)
-    if manifest["step"] > now.recipe["training.max_steps"] > 0:
-        raise SettingsError(
-            f"{folder} is of step {manifest['step']:,}, beyond training.max_steps, {now.recipe['training.max_steps']:,}"
-        )
-    check_batch(manifest, now.samples_per_step, now.per_device, now.world_size, folder)
-    check_data(manifest, now.fingerprints, folder)
-    check_wrapper(manifest, now.wrapper, folder)
+    max_steps = run["flat_recipe"]["training.max_steps"]
+    if manifest["step"] > max_steps > 0:
+        raise SettingsError(f"{folder} is of step {manifest['step']:,}, beyond training.max_steps, {max_steps:,}")
+    check_batch(manifest, trainer.args, folder)
+    check_data(manifest, run["fingerprints"], folder)
+    wrapper, num_ranks = expected_wrapper(trainer), trainer.args.world_size
+    check_wrapper(manifest, wrapper, folder)
     for name, version in manifest["versions"].items():
-        if now.versions.get(name) != version:
-            print(f"note: written with {name} {version}, here is {now.versions.get(name)}", file=sys.stderr)
+        if run["versions"].get(name) != version:
+            print(f"note: written with {name} {version}, here is {run['versions'].get(name)}", file=sys.stderr)
     rewind_log(log, manifest["log_bytes"])
-    if now.wrapper.startswith("zero") and manifest["world_size"] != now.world_size:
-        print(f"converting {folder} of {manifest['world_size']} ranks for {now.world_size}", file=sys.stderr)
+    if wrapper.startswith("zero") and manifest["world_size"] != num_ranks:
+        print(f"converting {folder} of {manifest['world_size']} ranks for {num_ranks}", file=sys.stderr)
         folder = convert(folder)
     return folder, manifest | {"changed": changed}
 
 
-def on_all_ranks(function: Callable[[], Found], main: bool) -> Found:
+def on_all_ranks(function: Callable[[], Result], main: bool) -> Result:
     """Call a function on the main rank, and return its result, or raise its error, on all of them."""
-    found: list[Any] = [None]
+    outcome: list[Any] = [None]
     if main:
         try:
-            found = [function()]
+            outcome = [function()]
         except (ValueError, OSError) as error:
-            found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
-def check_recipe(before: dict[str, Any], now: dict[str, Any], allowed: Sequence[str], where: Path) -> list[str]:
+def check_same_recipe(before: dict[str, Any], now: dict[str, Any], allowed: Sequence[str], where: Path) -> list[str]:
     """Refuse a recipe under which a checkpoint would mean something else; return what was allowed to change.
 
     Args:
         before: dotted key → value of the recipe that wrote the checkpoint, without keys that have no effect.
-        now: the same of the recipe to go on with.
+        now: the same of the recipe to resume with.
         allowed: keys of `--allow-change`.
         where: the checkpoint, for the message.
 
@@ -129,36 +111,37 @@ def check_recipe(before: dict[str, Any], now: dict[str, Any], allowed: Sequence[
     }
     for key in allowed:
         if key not in now:
-            near = difflib.get_close_matches(key, now, n=1)
-            raise SettingsError(f"--allow-change {key}: no such key{f'; did you mean {near[0]}?' if near else ''}")
+            hint = did_you_mean(key, now, "recipe.yaml in the run folder lists them")
+            raise SettingsError(f"--allow-change {key}: no such key; {hint}")
         if key in MAY_NOT or not MAY_CHANGE.fullmatch(key):
             raise SettingsError(
                 f"--allow-change {key}: a checkpoint means nothing under another {key}; set another run_dir"
             )
-    refused = [text for key, text in changed.items() if key not in allowed]
+    refused = [key for key in changed if key not in allowed]
     if refused:
-        may = [key for key in changed if key not in allowed and MAY_CHANGE.fullmatch(key) and key not in MAY_NOT]
-        if len(may) == len(refused):
-            remedy = f"add {' '.join(f'--allow-change {key}' for key in may)}, change back, or set another run_dir"
+        if all(MAY_CHANGE.fullmatch(key) and key not in MAY_NOT for key in refused):
+            remedy = f"add {' '.join(f'--allow-change {key}' for key in refused)}, change back, or set another run_dir"
         else:
             remedy = "change back, or set another run_dir for a new run"
-        raise SettingsError(f"{where} is of another recipe: {'; '.join(refused)}. To go on, {remedy}")
+        differences = "; ".join(changed[key] for key in refused)
+        raise SettingsError(f"{where} is of another recipe: {differences}. To resume, {remedy}")
     return list(changed.values())
 
 
-def check_batch(manifest: dict[str, Any], samples_per_step: int, per_device: int, world_size: int, where: Path) -> None:
+def check_batch(manifest: dict[str, Any], arguments: Any, where: Path) -> None:
     """Refuse another global batch, and say which accumulation keeps it."""
-    before = manifest["samples_per_step"]
-    if before == samples_per_step:
+    before, now = manifest["samples_per_step"], samples_per_step(arguments)
+    if before == now:
         return
-    steps, rest = divmod(before, per_device * world_size)
-    if steps and not rest:
-        remedy = f"set training.gradient_accumulation_steps={steps}"
+    per_device, num_ranks = arguments.per_device_train_batch_size, arguments.world_size
+    accumulation, rest = divmod(before, per_device * num_ranks)
+    if accumulation and not rest:
+        remedy = f"Set training.gradient_accumulation_steps={accumulation}"
     else:
-        remedy = f"choose training.per_device_train_batch_size so that it times {world_size} divides {before}"
+        remedy = f"Choose training.per_device_train_batch_size so that it times {num_ranks} divides {before}"
     raise SettingsError(
-        f"{where}: its updates are of {before} windows; {per_device} a device on {world_size} ranks, accumulated as "
-        f"now, are {samples_per_step}. {remedy[0].upper()}{remedy[1:]}"
+        f"{where}: its updates are of {before} windows; {per_device} a device on {num_ranks} ranks, accumulated as "
+        f"now, are {now}. {remedy}"
     )
 
 
@@ -181,6 +164,6 @@ def check_wrapper(manifest: dict[str, Any], wrapper: str, where: Path) -> None:
     before = {"ddp": "none"}.get(manifest["wrapper"], manifest["wrapper"])
     if before != {"ddp": "none"}.get(wrapper, wrapper):
         raise SettingsError(
-            f"{where} was written under {manifest['wrapper']} and cannot go on under {wrapper}; use the profile it was "
-            "written with"
+            f"{where} was written under {manifest['wrapper']} and cannot resume under {wrapper}; use the profile that "
+            "wrote it"
         )

@@ -1,4 +1,4 @@
-"""The one subclass of transformers' Trainer: what was measured to be missing there, and nothing else.
+"""The training loop: a subclass of transformers' Trainer with what was measured to be missing there, nothing else.
 
 - The loss of an update is sum(weight · nats) / sum(weight) over *all* its tokens, whatever the number of ranks and
   accumulation steps: 8 × 1 = 1 × 8 = 2 ranks × 4. Trainer counts labels instead, and never sees weights.
@@ -8,57 +8,61 @@
 - Checkpoints are written aside, sealed and renamed (`genolm.training.checkpoint`).
 """
 
-import json
 import math
 import random
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object, save_fsdp_optimizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer
 
+from genolm.config.files import remove
 from genolm.data import rng
 from genolm.training.checkpoint import (
     CheckpointError,
+    CheckpointPayload,
     all_or_none,
+    checkpoint_files,
     digests,
-    files_of,
     prune,
-    remove,
     seal,
     step_folder,
     write_model,
 )
 from genolm.training.launch import (
-    Asked,
+    Parallelism,
+    check_parallelism,
     check_precision,
-    check_running,
     check_state_dict,
-    complete,
+    complete_profile,
     ends_in_one_group,
     wrapper_of,
 )
 from genolm.training.log import samples_per_step, sync_log
-from genolm.training.signals import NotFinite, Stopped, StopRequest, ignore_stop_signals
-from genolm.training.universal_checkpoint import part_step_counters
+from genolm.training.loop_callbacks import BeforeFirstStep
+from genolm.training.not_finite import raise_not_finite
+from genolm.training.optimizer import group_settings, restore_group_settings, split_groups_by_decay
+from genolm.training.signals import Stopped, StopRequest, ignore_stop_signals
+from genolm.training.universal_checkpoint import separate_step_counters
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny
 
 
 class SampleNumbers(Dataset):
-    """The dataset: item i is the number i. The collator knows the rest."""
+    """The Dataset of every run: item i is the sample number i, and the collator makes batches of sample numbers.
+
+    Which window, strand and mask a sample has is a function of the seed and its number (`genolm.data`), so that the
+    number of samples consumed is all that resuming the data needs, for any number of workers and ranks.
+    """
 
     def __init__(self, num_samples: int):
         self.num_samples = num_samples
@@ -70,33 +74,14 @@ class SampleNumbers(Dataset):
         return index
 
 
-@dataclass(frozen=True)
-class Saving:
-    """What a checkpoint holds beside the training state.
-
-    Attributes:
-        root: the folder of the checkpoints.
-        tokenizer: saved with the model.
-        about: model → `genolm.json`.
-        manifest: what resuming compares: recipe, its hash, data, versions.
-        log: the run's log, whose length the manifest notes.
-    """
-
-    root: Path
-    tokenizer: Any
-    about: Callable[[Any], dict[str, Any]]
-    manifest: dict[str, Any]
-    log: Path
-
-
 class WeightedTrainer(Trainer):
     """Trains on batches of `input_ids`, `labels`, `loss_weight`, and whatever else the model takes.
 
     Args:
         loss: logits, labels, weights → their weighted sum of losses and the total weight, as `genolm.models.loss` has.
-        saving: what goes into checkpoints; None where none are written.
-        stop: tells whether this rank was asked to stop.
-        asked: what the launcher was asked for; anything else is refused.
+        payload: what goes into checkpoints; None where none are written.
+        stop: whether this rank was asked to stop.
+        requested: what the launcher was asked for; anything else is refused.
         kwargs: as for transformers.Trainer.
 
     Attributes:
@@ -109,14 +94,14 @@ class WeightedTrainer(Trainer):
         self,
         *args,
         loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-        saving: Saving | None = None,
+        payload: CheckpointPayload | None = None,
         stop: StopRequest | None = None,
-        asked: Asked | None = None,
+        requested: Parallelism | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self.loss, self.saving, self.stop, self.stopped = loss, saving, stop or StopRequest(), False
-        self.asked = asked
+        self.loss, self.payload, self.stop, self.stopped = loss, payload, stop or StopRequest(), False
+        self.requested = requested
         if self.is_fsdp_enabled:
             check_state_dict(self.accelerator.state.fsdp_plugin)
         # We divide by the global weight ourselves, so Trainer must not divide by the accumulation steps again.
@@ -125,9 +110,9 @@ class WeightedTrainer(Trainer):
         self.last_batches: list[dict[str, torch.Tensor]] = []
         self._resumed: dict[str, Any] | None = None
         self._universal: Path | None = None
-        self._fresh_groups: list[dict[str, Any]] = []
-        self.add_callback(_OnceWrapped(self))
-        complete(self)
+        self._group_settings: list[dict[str, Any]] = []
+        self.add_callback(BeforeFirstStep(self._before_first_step))
+        complete_profile(self)
 
     # Data: sample numbers come in order; the shuffle is inside the corpus.
 
@@ -172,7 +157,7 @@ class WeightedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ):
-        """Return this batch's share of the update's loss, in nats per unit of weight."""
+        """Return this batch's part of the update's loss, in nats per unit of weight."""
         labels, weight = inputs["labels"], inputs["loss_weight"]
         outputs = model(**{k: v for k, v in inputs.items() if k not in ("labels", "loss_weight")})
         nats, total = self.loss(outputs.logits, labels, weight)
@@ -188,90 +173,55 @@ class WeightedTrainer(Trainer):
 
     def _get_grad_norm(self, model, grad_norm=None):
         norm = super()._get_grad_norm(model, grad_norm)
-        if not self.is_deepspeed_enabled:  # which has updated already, and asked before it did
-            self.agree(norm)
+        if not self.is_deepspeed_enabled:  # which has updated already, and checked before it did
+            self.check_finite_and_stop(norm)
         return norm
 
-    def agree(self, grad_norm: Any) -> None:
-        """Raise on all ranks if a loss or gradient of any is not finite; note a stop that any was asked for.
+    def check_finite_and_stop(self, grad_norm: Any) -> None:
+        """Raise on all ranks if a loss or gradient of any is not finite; stop all if any was asked to stop.
 
         Args:
             grad_norm: of all gradients, the same on all ranks.
         """
-        loss = self._loss_so_far()
+        loss = self.loss_since_log()
         finite = torch.isfinite(loss)
         norm = torch.as_tensor(getattr(grad_norm, "full_tensor", lambda: grad_norm)(), device=loss.device)
         if not self.args.fp16:  # whose scaler skips such updates by itself, and means to
             finite = finite & torch.isfinite(norm)
-        asked = torch.full_like(loss, float(self.stop.signal is not None))
-        flags = torch.stack([(~finite).to(asked.dtype), asked])
+        stop = torch.full_like(loss, float(self.stop.signal is not None))
+        flags = torch.stack([(~finite).to(stop.dtype), stop])
         if self.accelerator.num_processes > 1:
             flags = self.accelerator.reduce(flags, reduction="sum")
-        not_finite, stop = flags.tolist()  # type: ignore[union-attr]
-        if not_finite:
-            self._raise_not_finite(float(norm))
-        if stop:
+        num_not_finite, num_stop = flags.tolist()  # type: ignore[union-attr]
+        if num_not_finite:
+            raise_not_finite(self, float(norm))
+        if num_stop:
             self.stopped = self.control.should_save = self.control.should_training_stop = True
 
-    def _loss_so_far(self) -> torch.Tensor:
-        """Return this rank's share of the loss since the last line of the log."""
+    def loss_since_log(self) -> torch.Tensor:
+        """Return this rank's part of the loss since the last line of the log."""
         loss = cast(torch.Tensor, self._tr_loss)
-        # DeepSpeed asks from inside the last backward pass, whose loss Trainer has not added yet.
+        # DeepSpeed updates inside the last backward pass, whose loss Trainer has not added yet.
         return loss + self._last_loss if self.is_deepspeed_enabled else loss
 
-    def _agree_within_deepspeed(self) -> None:
-        """Ask before DeepSpeed's optimizer updates: it does so within the backward pass, out of Trainer's sight."""
+    def _check_within_deepspeed(self) -> None:
+        """Check before DeepSpeed's optimizer updates: it does so within the backward pass, out of Trainer's sight."""
         optimizer = cast(Any, self.deepspeed).optimizer
         update = optimizer.step
 
-        def agreed_update(*args, **kwargs):
-            self.agree(deepspeed_grad_norm(optimizer))
+        def checked_update(*args, **kwargs):
+            self.check_finite_and_stop(deepspeed_grad_norm(optimizer))
             return update(*args, **kwargs)
 
-        optimizer.step = agreed_update
+        optimizer.step = checked_update
 
     def raise_if_asked_to_stop(self) -> None:
         """Raise on all ranks if any was asked to stop; for use outside the training loop."""
-        asked = torch.tensor(float(self.stop.signal is not None), device=self.args.device)
+        stop = torch.tensor(float(self.stop.signal is not None), device=self.args.device)
         if self.accelerator.num_processes > 1:
-            asked = self.accelerator.reduce(asked, reduction="sum")
-        if asked:
+            stop = self.accelerator.reduce(stop, reduction="sum")
+        if stop:
             raise Stopped("while measuring; the model is saved: the same command, or `genolm evaluate`, measures it")
-
-    def _raise_not_finite(self, grad_norm: float) -> None:
-        """Write what reproduces the step, on every rank, and raise."""
-        step, size = self.state.global_step, samples_per_step(self.args)
-        losses = gather_object([str(float(self._loss_so_far()))])
-        samples = f"samples {step * size:,} to {(step + 1) * size - 1:,}"
-        message = f"step {step + 1} ({samples}): loss {', '.join(losses)}, gradient norm {grad_norm}"
-        if self.saving is not None:
-            folder = self.saving.root.parent / "not-finite" / f"step-{step + 1}"
-            try:
-                self._write_not_finite(folder, losses, grad_norm)
-                message += f"; the batch is in {folder}"
-            except Exception as error:  # what happened matters more than that it could not be kept
-                message += f"; the batch could not be written to {folder}: {error}"
-        self.accelerator.wait_for_everyone()
-        raise NotFinite(
-            f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm, from an "
-            "earlier checkpoint where the newest has gone astray already"
-        )
-
-    def _write_not_finite(self, folder: Path, losses: list[str], grad_norm: float) -> None:
-        """Write this rank's batches, and on the main rank what is known of the step."""
-        assert self.saving is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"{i}.{name}": value.contiguous().cpu()
-            for i, batch in enumerate(self.last_batches)
-            for name, value in batch.items()
-        }
-        save_file(tensors, folder / f"rank-{self.args.process_index}.safetensors")
-        if self.is_world_process_zero():
-            step, size = self.state.global_step, samples_per_step(self.args)
-            about = {"step": step + 1, "samples": [step * size, (step + 1) * size], "seed": self.args.seed}
-            about |= {"loss": losses, "grad_norm": str(grad_norm), "recipe": self.saving.manifest.get("recipe")}
-            (folder / "about.json").write_text(json.dumps(about, indent=1))
 
     # Checkpoints
 
@@ -280,31 +230,11 @@ class WeightedTrainer(Trainer):
             return super()._prepare_for_training(*args, **kwargs)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Return the optimizer, and remember what the recipe says of it: loading will say what the checkpoint's did.
-
-        A model may say, by `weight_decay_factors`, that some of its parameters decay more, less or not at all.
-        """
+        """Return the optimizer, and note the settings of its groups: a checkpoint replaces them by its own."""
         optimizer = super().create_optimizer(model)
-        factors = decay_factors(model or cast(torch.nn.Module, self.model))
-        for group in list(optimizer.param_groups):
-            for factor in sorted(set(factors.values()) if group["weight_decay"] else ()):
-                moved = [p for p in group["params"] if factors.get(p) == factor]
-                if moved:
-                    group["params"] = [p for p in group["params"] if factors.get(p) != factor]
-                    rest = {k: v for k, v in group.items() if k != "params"}
-                    optimizer.add_param_group(rest | {"params": moved, "weight_decay": factor * group["weight_decay"]})
-        self._fresh_groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        split_groups_by_decay(optimizer, model or cast(torch.nn.Module, self.model))
+        self._group_settings = group_settings(optimizer)
         return optimizer
-
-    def _renew_groups(self) -> None:
-        """Give the optimizer the recipe's learning rate, betas and weight decays, where they are no more what was."""
-        groups, schedule = cast(Any, self.optimizer).param_groups, cast(Any, self.lr_scheduler)
-        for group, fresh in zip(groups, self._fresh_groups, strict=True):
-            group.update(fresh)
-        if isinstance(schedule, LambdaLR):
-            schedule.base_lrs = [fresh["lr"] for fresh in self._fresh_groups]
-            for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-                group.update(initial_lr=base, lr=base * factor(schedule.last_epoch))
 
     def full_state(self) -> dict[str, Any] | None:
         """Return all weights on the main rank, None where its model holds them; every rank must call it."""
@@ -317,8 +247,8 @@ class WeightedTrainer(Trainer):
         return cast(PreTrainedModel, self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False))
 
     def _save_checkpoint(self, model, trial) -> None:
-        assert self.saving is not None, "checkpoints need to know what goes into them"
-        folder = step_folder(self.saving.root, self.state.global_step)
+        assert self.payload is not None, "a run without a payload writes no checkpoints"
+        folder = step_folder(self.payload.root, self.state.global_step)
         aside = folder.with_name(f"{folder.name}.partial")
         self.store_flos()
         losses = gather_object([float(self._tr_loss)])
@@ -333,18 +263,19 @@ class WeightedTrainer(Trainer):
             self._save_scaler(str(aside))
             if self.is_world_process_zero():
                 self.state.save_to_json(str(aside / "trainer_state.json"))
+                metadata = self.payload.metadata(self.whole_model())
                 write_model(
-                    aside, self.whole_model(), self.saving.tokenizer, self.saving.about(self.whole_model()), state
+                    aside, self.whole_model(), self.payload.tokenizer, metadata, state, self.payload.save_weights
                 )
         # No rank may meet the others within all_or_none, which does so itself.
         mine: dict[str, dict[str, Any]] = {}
         with all_or_none(aside):
-            mine = digests(aside, files_of(aside)[self.args.process_index :: self.args.world_size], sync=True)
+            mine = digests(aside, checkpoint_files(aside)[self.args.process_index :: self.args.world_size], sync=True)
         files = dict(gather_object(list(mine.items())))
         with all_or_none(aside):
             if self.is_world_process_zero():
                 seal(aside, folder, files, self._manifest(losses))
-                prune(self.saving.root, self.args.save_total_limit, self.state.global_step)
+                prune(self.payload.root, self.args.save_total_limit, self.state.global_step)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save their states; under FSDP2 without the weights, which Trainer would save as a pickle beside the model."""
@@ -359,30 +290,28 @@ class WeightedTrainer(Trainer):
         """Load weights; under FSDP2 from the safetensors, which the main rank reads and hands out."""
         if not self.is_fsdp_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        assert self.payload is not None
+        module, rename = cast(torch.nn.Module, model or self.model), self.payload.adapter_names
         state: dict[str, Any] = {}
-        adapter = Path(resume_from_checkpoint) / "adapter_model.safetensors"
         if self.is_world_process_zero():
-            for path in sorted(Path(resume_from_checkpoint).glob("model*.safetensors")):
+            for path in sorted(Path(resume_from_checkpoint).glob("*model*.safetensors")):
                 state |= load_file(path)
-            if adapter.is_file():  # nothing else is saved of a model that learns one
-                from genolm.models.lora import named_as_in_model
-
-                state = named_as_in_model(cast(torch.nn.Module, model or self.model), load_file(adapter))
+            state = rename(module, state) if rename else state
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-        found = set_model_state_dict(cast(torch.nn.Module, model or self.model), state, options=options)
-        if self.is_world_process_zero() and not adapter.is_file():
-            self._issue_warnings_after_load(found)
+        incompatible = set_model_state_dict(module, state, options=options)
+        if self.is_world_process_zero() and not rename:
+            self._issue_warnings_after_load(incompatible)
 
     def _manifest(self, losses: list[float]) -> dict[str, Any]:
-        assert self.saving is not None
+        assert self.payload is not None
         size = samples_per_step(self.args)
-        return self.saving.manifest | {
+        return self.payload.manifest | {
             "step": self.state.global_step,
             "samples": self.state.global_step * size,
             "samples_per_step": size,
             "world_size": self.args.world_size,
             "wrapper": wrapper_of(self),
-            "log_bytes": sync_log(self.saving.log),
+            "log_bytes": sync_log(self.payload.log),
             # What has been summed since the last line of the log, so that the next line is the same after a resume.
             "loss_sums": losses,
             "loss_total": self._total_loss_scalar,
@@ -404,51 +333,30 @@ class WeightedTrainer(Trainer):
         missing = [k for k in load_result.missing_keys if k not in parameters or id(parameters[k]) not in loaded]
         if missing or load_result.unexpected_keys:
             raise CheckpointError(
-                f"weights do not fit the model: missing {missing}, not known {load_result.unexpected_keys}"
+                f"weights do not fit the model: missing {missing}, unknown {load_result.unexpected_keys}"
             )
 
-    def once_wrapped(self) -> None:
-        """Hold the wrapper against what was asked for, and take up the sums where the checkpoint left them."""
-        check_running(self.asked, self.args.world_size, wrapper_of(self))
+    def _before_first_step(self) -> None:
+        """Compare the wrapper with the profile, and restore what Trainer does not: all is wrapped and loaded now."""
+        check_parallelism(self.requested, self.args.world_size, wrapper_of(self))
         check_precision(self)
         if self.is_deepspeed_enabled:
-            self._agree_within_deepspeed()
+            self._check_within_deepspeed()
         if self._universal is not None:
-            part_step_counters(cast(Any, self.deepspeed).optimizer.optimizer)
+            separate_step_counters(cast(Any, self.deepspeed).optimizer.optimizer)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 shutil.rmtree(self._universal, ignore_errors=True)
-        if self._universal is not None or (self._resumed is not None and self._resumed.get("changed")):
-            self._renew_groups()
-        if self._resumed is not None:
-            sums = self._resumed["loss_sums"]
-            rank = self.args.process_index
-            mine = sums[rank] if len(sums) == self.args.world_size else math.fsum(sums) / len(sums)
-            self._tr_loss += mine
-            self._total_loss_scalar = self._resumed["loss_total"]
-            self._globalstep_last_logged = self._resumed["last_logged"]
-            self._initial_global_step = 0
-
-
-class _OnceWrapped(TrainerCallback):
-    """Calls the trainer when model and optimizer are wrapped and loaded, before the first step."""
-
-    def __init__(self, trainer: WeightedTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.trainer.once_wrapped()
-
-
-def decay_factors(model: torch.nn.Module) -> dict[torch.nn.Parameter, float]:
-    """Return by what the weight decay of a parameter is multiplied, where the model says so of its name."""
-    patterns: dict[str, float] = getattr(model, "weight_decay_factors", dict)()
-    return {
-        parameter: factor
-        for name, parameter in model.named_parameters()
-        for pattern, factor in patterns.items()
-        if re.search(pattern, name)
-    }
+        if self._resumed is None:
+            return
+        if self._universal is not None or self._resumed.get("changed"):
+            restore_group_settings(self.optimizer, self.lr_scheduler, self._group_settings)
+        sums = self._resumed["loss_sums"]
+        same_ranks = len(sums) == self.args.world_size
+        self._tr_loss += sums[self.args.process_index] if same_ranks else math.fsum(sums) / len(sums)
+        self._total_loss_scalar = self._resumed["loss_total"]
+        self._globalstep_last_logged = self._resumed["last_logged"]
+        self._initial_global_step = 0
 
 
 def deepspeed_grad_norm(optimizer) -> float:

@@ -1,9 +1,9 @@
-"""DeepSpeed's checkpoints for another number of ranks, through its universal format.
+"""Convert a DeepSpeed checkpoint for another number of ranks, through its universal format.
 
     python -m genolm.training.universal_checkpoint CHECKPOINT FOLDER
 
-ZeRO's optimizer states are cut for as many ranks as wrote them. DeepSpeed's converter puts them together again, a file
-for each weight; an engine told to `load_universal` cuts them anew. Run in a process of its own: a rank has a group.
+ZeRO's optimizer states are sharded for the ranks that wrote them. DeepSpeed's converter merges them, a file for each
+weight; an engine with `load_universal` shards them anew. It runs in a process of its own: a rank has a process group.
 """
 
 import os
@@ -17,10 +17,10 @@ import torch
 
 
 def convert(checkpoint: Path) -> Path:
-    """Return a folder beside a ZeRO checkpoint, from which any number of ranks can go on.
+    """Write a folder beside a ZeRO checkpoint, from which any number of ranks can resume, and return it.
 
     Raises:
-        ValueError: DeepSpeed's converter failed; with its last words.
+        ValueError: DeepSpeed's converter failed; with its last message.
     """
     folder = checkpoint.with_name(f"{checkpoint.name}.universal")
     shutil.rmtree(folder, ignore_errors=True)
@@ -28,7 +28,7 @@ def convert(checkpoint: Path) -> Path:
     command = [sys.executable, "-m", "genolm.training.universal_checkpoint", str(checkpoint), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=env | {"DS_ACCELERATOR": "cpu"})
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{checkpoint}: DeepSpeed cannot convert it for another number of ranks: {last}")
     return folder
 
@@ -55,7 +55,7 @@ def to_universal(checkpoint: Path, folder: Path) -> None:
     )
 
 
-def part_step_counters(optimizer: torch.optim.Optimizer) -> None:
+def separate_step_counters(optimizer: torch.optim.Optimizer) -> None:
     """Give every part of the weights a step counter of its own.
 
     ZeRO-3 of DeepSpeed 0.19 loads one for all, which Adam then raises once for each. It also gives every group the

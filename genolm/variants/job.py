@@ -131,7 +131,7 @@ def zero_shot(
     # A rank that is done waits for those that are not.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
     parts = Parts(folder)
-    malloc.keep()
+    malloc.keep_freed_pages()
     with ExitStack() as held:
         if state.is_main_process:
             refuse_foreign(folder)

@@ -13,9 +13,9 @@ from motif_tables import motif_table
 
 from genolm.benchmarking import suite as suites
 from genolm.benchmarking.jobs import last_line
-from genolm.benchmarking.suite import changed, merged, read_suite, select
+from genolm.benchmarking.suite import changed, merge_blocks, read_suite, select
 from genolm.commands.benchmark import benchmark
-from genolm.finetuning.validate import check_recipe
+from genolm.finetuning.validate import check_finetune_recipe
 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "use_cpu": True}
 
@@ -45,7 +45,7 @@ def test_every_recipe_of_the_shipped_suites_is_one(project_dir, tmp_path, name):
     assert len({run.folder for run in runs}) == len(runs)
     for run in runs:
         if run.recipe.seed == 0:  # seeds differ in nothing that is checked
-            check_recipe(run.recipe)
+            check_finetune_recipe(run.recipe)
     local = f"tasks.{runs[0].task}.labels.table={{train: a.csv, test: b.csv}}"
     path = project_dir / "recipes" / "benchmarks" / f"{name}.yaml"
     assert read_suite(path, [local], tmp_path)[0].recipe.labels.table == {"train": "a.csv", "test": "b.csv"}
@@ -75,7 +75,7 @@ def test_recipes_are_put_together_from_defaults_task_and_method(tmp_path):
 def test_a_model_and_a_table_are_taken_whole():
     under = {"model": {"baseline": "danq", "width": 2}, "labels": {"table": {"train": "a"}, "task": "binary"}}
     over = {"model": {"baseline": "deepsea"}, "labels": {"table": {"test": "b"}}}
-    assert merged(under, over) == {
+    assert merge_blocks(under, over) == {
         "model": {"baseline": "deepsea"},
         "labels": {"table": {"test": "b"}, "task": "binary"},
     }

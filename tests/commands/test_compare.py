@@ -67,6 +67,24 @@ def test_a_page_of_every_kind(tmp_path, kind, capsys):
     assert found["finding"].split(";")[0][:30] in printed
 
 
+def test_the_page_shows_the_numbers_of_metrics_json(tmp_path):
+    found, page = run_compare(make_study(tmp_path / "runs", seeds=2, num_rows=60), tmp_path / "out")
+    (task,) = found["tasks"]
+    body = page[page.index("<tbody>") : page.index("</tbody>")]
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    roc = next(figure for figure in figures if "<h3>ROC</h3>" in figure)
+    table_rows = body.split("</tr>")[:-1]
+    for row, cells in zip(task["runs"], table_rows, strict=True):
+        values = {key: f"{row['metrics'][key]['value']:.3f}".replace("-", "−") for key in row["metrics"]}
+        for value in values.values():
+            assert f">{value}<small>" in cells
+        assert f">{row['name']}</span>" in cells
+        assert f">{row['name']}</text>" in figures[0] and f">{values['mcc']}</text>" in figures[0]
+        assert f">{row['name']}  {values['auroc']}</text>" in roc
+        if row["difference"]:
+            assert f"{row['difference']['mcc']['value']:+.3f}</text>".replace("-", "−") in figures[1]
+
+
 def test_several_tasks_stand_on_one_page(tmp_path):
     runs = make_study(tmp_path / "a", seeds=1, num_rows=80, task_name="promoters")
     runs += make_study(tmp_path / "b", "regression", seeds=1, num_rows=60, task_name="<b>activity</b>")

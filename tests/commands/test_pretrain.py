@@ -238,7 +238,7 @@ def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
         ("training.max_steps=0", "it must be at least 1"),
         ("training.gradient_accumulation_steps=0", "it must be at least 1"),
         ("training.save_strategy=epoch", "allowed: steps, no"),
-        ("training.ignore_data_skip=true", "cannot be set: a run goes on with the samples it has not seen"),
+        ("training.ignore_data_skip=true", "cannot be set: a run resumes with the samples it has not seen"),
         ("training.report_to=tensorboard", "transformers refuses|tensorboard"),
         ("training.optim=adamw_bnb_8bit", "training: "),
         ("training.log_level=bogus", "transformers refuses"),

@@ -19,11 +19,12 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from genolm.commands.pretrain import run
-from genolm.commands.publish import find_checkpoint, publish, without_paths
+from genolm.commands.publish import publish
 from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
 from genolm.reports.card import EXAMPLE
+from genolm.reports.hub_folder import find_checkpoint, without_paths
 
 REPO = "someone/tiny-dna"
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -288,12 +289,16 @@ def test_mistakes_are_one_line(causal_run, hub, tmp_path):
     (tmp_path / "empty").mkdir()
     mit, there = ("--license", "mit", "--out", tmp_path / "out"), {"HF_ENDPOINT": hub}
     cases = [
-        ((tmp_path / "absent", REPO), {}, "is no folder"),
+        ((tmp_path / "absent", REPO), {}, "is not a folder"),
         ((tmp_path / "empty", REPO), {}, "holds no checkpoint"),
         ((causal_run, "no-user"), {}, "USER/NAME"),
-        ((causal_run, "a/b/c"), {}, "no name for a repository"),
+        ((causal_run, "a/b/c"), {}, "not a name for a repository"),
         ((causal_run, REPO), {}, "add --license, such as apache-2.0, mit"),
-        ((causal_run, REPO, "--license", "apache2.0"), {}, "did you mean 'apache-2.0'"),
+        (
+            (causal_run, REPO, "--license", "an MIT one"),
+            {},
+            "licence 'an MIT one' is not an identifier",
+        ),
         ((causal_run, REPO, *mit), there | {"HF_TOKEN": "hf_bad"}, "hf auth login"),
         ((causal_run, "stranger/x", *mit), there, "may write to stranger"),
         ((causal_run, "broken/x", *mit), there, "the Hub refused broken/x: 400: "),

@@ -59,8 +59,20 @@ def smaller(recipe: PretrainRecipe, folder: Path) -> list[str]:
     return changes
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def marked() -> list:
+    """One recipe of each architecture, set of mixers and kind of tokenizer by default; the others nightly."""
+    kinds, params = set(), []
+    for path in PATHS:
+        recipe = load_settings(PretrainRecipe, path)
+        mixers = frozenset(recipe.model.get("mixers", []))
+        kind = (recipe.model["architecture"], mixers, load_spec(recipe.tokenizer).kind)
+        mark = pytest.mark.nightly if kind in kinds else pytest.mark.slow
+        kinds.add(kind)
+        params.append(pytest.param(path, marks=mark, id=path.stem))
+    return params
+
+
+@pytest.mark.parametrize("path", marked())
 def test_a_recipe_learns_and_its_checkpoint_opens(path, tmp_path):
     write_fasta(tmp_path / "g.fa", simulate(60_000, num_contigs=2).records)
     recipe = load_settings(PretrainRecipe, path)

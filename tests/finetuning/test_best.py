@@ -191,7 +191,7 @@ def test_a_signal_ends_with_75_and_the_run_goes_on(folder, name):
     stop = partial(injections.signal_at, int(signal.SIGTERM), 13, 0, "forward")
     options = {"command": "finetune"}
     assert runs.run(recipe, f"run_dir={run_dir}", before=stop, **options) == [75], runs.output(run_dir)
-    assert "the same command goes on from there" in runs.output(run_dir).replace("\n", " ")
+    assert "the same command resumes from there" in runs.output(run_dir).replace("\n", " ")
     assert not (run_dir / "metrics.json").exists()
     assert runs.run(recipe, f"run_dir={run_dir}", "seed=1", **options) == [2]
     assert "seed: 0 → 1" in runs.output(run_dir)

@@ -9,7 +9,7 @@ from labelled_runs import BERT, GENOLM, finetune, pretrain, write_recipe, write_
 
 from genolm.config.recipes import FinetuneRecipe
 from genolm.config.yaml import load_settings
-from genolm.finetuning.build import check_lengths, make_collator, make_model, num_outputs, open_rows
+from genolm.finetuning.build import build_collator, build_label_model, check_lengths, num_outputs, read_split_rows
 from genolm.labels.dataset import Task
 from genolm.models.label_folder import base_of, model_folder, open_labelled, weights_sha256
 from genolm.models.language_model import longest
@@ -31,7 +31,9 @@ def load(folder, tmp_path, *overrides, kind="binary", model="bert", **changes):
 
 
 def test_fractions_lie_within_each_other_and_splits_stay(folder, tmp_path):
-    parts = {f: open_rows(load(folder, tmp_path, f"labels.data_fraction={f}", method="lora")) for f in (0.25, 0.5, 1.0)}
+    parts = {
+        f: read_split_rows(load(folder, tmp_path, f"labels.data_fraction={f}", method="lora")) for f in (0.25, 0.5, 1.0)
+    }
     ids = {f: set(part.train.ids.tolist()) for f, part in parts.items()}
     assert ids[0.25] < ids[0.5] < ids[1.0] and len(ids[0.5]) == 16
     assert all(part.test.ids.tolist() == parts[1.0].test.ids.tolist() for part in parts.values())
@@ -43,16 +45,16 @@ def test_leaked_rows_are_told_stopped_at_or_dropped(folder, tmp_path):
     lines = [f"{x},{i % 2},{'test' if i > 3 else 'train'}" for i, x in enumerate(rows)]
     table.write_text("\n".join(["sequence,label,split", *lines, f"{rows[0]},0,test"]) + "\n")
     options = [f"labels.table={table}", "labels.split.valid=0"]
-    told = open_rows(load(folder, tmp_path, *options, method="lora"))
+    told = read_split_rows(load(folder, tmp_path, *options, method="lora"))
     assert len(told.train) == 4 and told.leakage
     with pytest.raises(ValueError, match="labels.leakage is error"):
-        open_rows(load(folder, tmp_path, *options, "labels.leakage=error", method="lora"))
-    dropped = open_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
+        read_split_rows(load(folder, tmp_path, *options, "labels.leakage=error", method="lora"))
+    dropped = read_split_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
     assert set(dropped.train.ids) < set(told.train.ids) and rows[0] not in dropped.train.sequences
     assert len(dropped.test) == len(told.test) == 3
     table.write_text("\n".join(["sequence,label,split", *lines, f"{rows[0]},0,test", f"{rows[2]},0,test"]) + "\n")
     with pytest.raises(ValueError, match="after leakage, are of one class"):
-        open_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
+        read_split_rows(load(folder, tmp_path, *options, "labels.leakage=drop", method="lora"))
 
 
 def test_outputs():
@@ -65,8 +67,8 @@ def test_the_longest_row_fits_the_model(folder, tmp_path):
     """A row of as many letters as are allowed goes through; one more is named by its line."""
     for model in ("bert", "esm"):
         recipe = load(folder, tmp_path, method="lora", model=model)
-        parts = open_rows(recipe)
-        made, _, encoder, _ = make_model(recipe, parts)
+        parts = read_split_rows(recipe)
+        made, _, encoder, _ = build_label_model(recipe, parts)
         assert encoder.max_tokens == longest(made.backbone.config)
         ends = len(encoder.encoder.prefix_ids) + len(encoder.encoder.suffix_ids)
         most = (encoder.max_tokens - ends) * encoder.encoder.k
@@ -76,7 +78,7 @@ def test_the_longest_row_fits_the_model(folder, tmp_path):
             row = type(part)(**(vars(part) | {"sequences": ["A" * (most + extra)]}))
             if fits:
                 check_lengths(encoder, row)
-                batch = make_collator(recipe, parts, encoder).rows(row.sequences)
+                batch = build_collator(recipe, parts, encoder).rows(row.sequences)
                 import torch
 
                 made(**{k: torch.from_numpy(v) for k, v in batch.items()})
@@ -89,20 +91,20 @@ def test_the_same_seed_makes_the_same_head(folder, tmp_path):
     made = []
     for seed in (0, 0, 1):
         recipe = load(folder, tmp_path, f"seed={seed}", method="lora")
-        made.append(make_model(recipe, open_rows(recipe))[0].head.weight.detach().numpy())
+        made.append(build_label_model(recipe, read_split_rows(recipe))[0].head.weight.detach().numpy())
     np.testing.assert_array_equal(made[0], made[1])
     assert (made[0] != made[2]).any()
 
 
 def test_targets_are_scaled_by_the_train_rows_alone(folder, tmp_path):
     recipe = load(folder, tmp_path, kind="regression", method="lora")
-    parts = open_rows(recipe)
-    collator = make_collator(recipe, parts, make_model(recipe, parts)[2])
+    parts = read_split_rows(recipe)
+    collator = build_collator(recipe, parts, build_label_model(recipe, parts)[2])
     np.testing.assert_allclose(collator.centre, np.nanmean(parts.train.labels, axis=0))
     np.testing.assert_allclose(collator.scale, np.nanstd(parts.train.labels, axis=0))
     parts.train.labels[:, 1] = np.nan
     with pytest.raises(ValueError, match="t1: not known in any train row"):
-        make_collator(recipe, parts, None)
+        build_collator(recipe, parts, None)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,9 @@ def test_targets_are_scaled_by_the_train_rows_alone(folder, tmp_path):
 )
 def test_what_does_not_go_together(folder, tmp_path, overrides, kind, message):
     recipe = load(folder, tmp_path, *overrides, kind=kind, method="lora")
-    parts = open_rows(recipe)
+    parts = read_split_rows(recipe)
     with pytest.raises(ValueError, match=message):
-        make_collator(recipe, parts, make_model(recipe, parts)[2])
+        build_collator(recipe, parts, build_label_model(recipe, parts)[2])
 
 
 def test_where_a_model_is(folder):

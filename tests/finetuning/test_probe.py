@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from genolm.config.recipes import FinetuneRecipe
 from genolm.config.yaml import load_settings
-from genolm.finetuning.build import make_collator, make_model, open_rows
-from genolm.finetuning.probe import STRENGTHS, embed, fit_head
+from genolm.finetuning.build import build_collator, build_label_model, read_split_rows
+from genolm.finetuning.probe import STRENGTHS, fit_head, pooled_vectors
 from genolm.labels.collate import for_rows
 from genolm.labels.dataset import Labelled, Task
 
@@ -103,10 +103,12 @@ def test_the_model_folder_predicts_what_scikit_learn_does(folder, tmp_path, kind
     path = write_recipe(tmp_path, kind, folder / "bert", write_table(tmp_path, kind), kind, method="probe")
     metrics = finetune(path, "training.bf16=false")
     recipe = load_settings(FinetuneRecipe, path, ["training.bf16=false"])
-    parts = open_rows(recipe)
-    model, _, encoder, _ = make_model(recipe, parts)
-    collator = make_collator(recipe, parts, encoder)
-    train, test = (embed(model, for_rows(collator, p), tmp_path / "cache", "key") for p in (parts.train, parts.test))
+    parts = read_split_rows(recipe)
+    model, _, encoder, _ = build_label_model(recipe, parts)
+    collator = build_collator(recipe, parts, encoder)
+    train, test = (
+        pooled_vectors(model, for_rows(collator, p), tmp_path / "cache", "key") for p in (parts.train, parts.test)
+    )
     mean, scale, labels = train.mean(0), train.std(0), parts.train.labels
     x, y, strength = (train - mean) / scale, (test - mean) / scale, metrics["strength"]
     assert strength in STRENGTHS

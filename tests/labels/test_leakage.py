@@ -8,7 +8,7 @@ from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.interval import Interval
 from genolm.labels.dataset import Labelled, Task, read_labels
 from genolm.labels.leakage import MIN_SHARED, THRESHOLD, choose_k, find_leakage
-from genolm.labels.near_duplicates import candidates, codes, kmer_sets
+from genolm.labels.near_duplicates import candidate_pairs, codes, kmer_sets
 
 PAIR = ("train", "test")
 
@@ -226,7 +226,7 @@ def test_very_short_rows_and_unknown_letters():
     assert leakage.shared[PAIR]["identical"].second.tolist() == [4]
     assert leakage.shared[PAIR]["reverse_complement"].second.tolist() == [3]
     assert not len(leakage.shared[PAIR]["near_duplicate"].second)
-    assert candidates(["A", "C"], np.array([0, 1])).shape == (0, 2)
+    assert candidate_pairs(["A", "C"], np.array([0, 1])).shape == (0, 2)
 
 
 def test_k_grows_with_the_sequences():

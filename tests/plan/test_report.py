@@ -14,7 +14,7 @@ from genolm.config.yaml import SettingsError
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.plan import trace as tracing
-from genolm.plan.gpus import gpus_meant, parse_gpus
+from genolm.plan.gpus import gpus_to_plan, parse_gpus
 from genolm.plan.memory_model import gathered_parameters, model_states
 from genolm.plan.report import smaller_batch, time_in_words
 from genolm.plan.trace import Tally, step_cost, trace
@@ -218,12 +218,12 @@ def test_unknown_gpus_are_one_error(text):
 
 def test_which_gpus_are_meant(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    asked = {text: gpus_meant(text) for text in ("", "4", "A100", "2xL4")}
+    asked = {text: gpus_to_plan(text) for text in ("", "4", "A100", "2xL4")}
     found = {text: (num, gpu.name) for text, (num, gpu) in asked.items()}
     assert found == {"": (8, "H100"), "4": (4, "H100"), "A100": (1, "A100"), "2xL4": (2, "L4")}
-    assert gpus_meant("L4", 16)[0] == 16
+    assert gpus_to_plan("L4", 16)[0] == 16
     with pytest.raises(SettingsError, match="starts 8"):
-        gpus_meant("2xL4", 8)
+        gpus_to_plan("2xL4", 8)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_the_gpu_of_this_machine_is_known(monkeypatch, name, gib, kind):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: about)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: True)
-    num, gpu = gpus_meant("")
+    num, gpu = gpus_to_plan("")
     assert (num, gpu.name, round(gpu.gib, 1)) == (4, name, gib)
     assert gpu.peak == (None if kind is None else next(one.peak for one in GPUS if one.name == kind))
 
@@ -331,7 +331,7 @@ def test_epochs_become_steps_as_in_the_run(recipe, tmp_path, capsys):
     out = planned(capsys, recipe, *epochs, "--gpus", "2xH100")
     assert "25 steps: 600 windows, 154 k tokens, about 3 epochs" in out  # 3 · 200 / (4 · 3 · 2)
     out = planned(capsys, recipe, "training.max_steps=-1", "--gpus", "2xH100")
-    assert "not known before a genome is" in out and "for each G tokens" in out
+    assert "unknown before there is a genome" in out and "for each G tokens" in out
 
 
 def test_byte_pairs_are_not_learnt_but_estimated(recipe, tmp_path, capsys):
@@ -351,7 +351,7 @@ def test_what_the_gpu_lacks_is_told(recipe, capsys):
 def test_what_cannot_be_traced_is_a_note(recipe, capsys, monkeypatch):
     monkeypatch.setattr(tracing, "MOST_CALLS", 10)
     out = planned(capsys, recipe)
-    assert "note       llama cannot be traced" in out and "not known" in out.splitlines()[-1]
+    assert "note       llama cannot be traced" in out and "unknown" in out.splitlines()[-1]
     assert re.search(r"│ zero3 +│ \d+ MiB", out)
 
 

@@ -16,7 +16,7 @@ EVIL = '</svg><script>"&$x$'
 def test_templates_belong_to_the_package(project_dir):
     folder = resources.files("genolm.reports") / "templates"
     names = {file.name for file in folder.iterdir()}
-    assert {"page.html.j2", "comparison.html.j2", "mutation.html.j2", "report.css"} <= names
+    assert {"page.html.j2", "comparison.html.j2", "mutation.html.j2", "card.md.j2", "report.css"} <= names
     assert all(file.read_text() for file in folder.iterdir())
     assert '"genolm.reports" = ["templates/*"]' in (project_dir / "pyproject.toml").read_text()
 

@@ -15,7 +15,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from genolm.config.yaml import SettingsError
-from genolm.training.launch import Asked, check_running, profile_path
+from genolm.training.launch import Parallelism, check_parallelism, profile_path
 
 WRAPPERS = ["ddp", "zero1", "zero2", "zero3", "zero3-offload", "fsdp2"]
 
@@ -80,8 +80,8 @@ def test_optimizer_states_are_not_read_under_another_wrapper(folder):
     stop = partial(injections.signal_at, int(signal.SIGTERM), 5, 0, "forward")
     assert runs.run(recipe, f"run_dir={run_dir}", *changes, before=stop, **zero) == [75, 75]
     for profile, ranks, message in (
-        ("cpu-ddp", 2, "was written under zero1 and cannot go on under ddp"),
-        ("cpu-zero2", 2, "was written under zero1 and cannot go on under zero2"),
+        ("cpu-ddp", 2, "was written under zero1 and cannot resume under ddp"),
+        ("cpu-zero2", 2, "was written under zero1 and cannot resume under zero2"),
     ):
         assert runs.run(recipe, f"run_dir={run_dir}", *changes, ranks=ranks, profile=profile) == [2] * ranks
         assert message in runs.output(run_dir)
@@ -112,7 +112,7 @@ def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper, number):
             process.kill()
     told = (folder / f"{wrapper}.txt").read_text()
     assert code == 75, told
-    assert "the same command goes on from there" in told and "Traceback" not in told
+    assert "the same command resumes from there" in told and "Traceback" not in told
     (saved,) = (run_dir / "checkpoints").iterdir()
     step = int(saved.name.removeprefix("step-"))
     log = (run_dir / "log.jsonl").read_bytes()
@@ -165,12 +165,12 @@ def test_ranks_that_do_not_see_one_folder_are_refused(folder, tmp_path):
 
 
 def test_what_runs_is_compared_with_what_was_asked():
-    check_running(None, 1, "none")
-    check_running(Asked(2, "zero2"), 2, "zero2")
-    check_running(Asked(2, "zero"), 2, "zero3")
+    check_parallelism(None, 1, "none")
+    check_parallelism(Parallelism(2, "zero2"), 2, "zero2")
+    check_parallelism(Parallelism(2, "zero"), 2, "zero3")
     for processes, wrapper in ((1, "zero2"), (2, "ddp"), (2, "zero3")):
         with pytest.raises(SettingsError, match=f"asks for 2 processes, zero2; what runs is {processes} .*, {wrapper}"):
-            check_running(Asked(2, "zero2"), processes, wrapper)
+            check_parallelism(Parallelism(2, "zero2"), processes, wrapper)
 
 
 def test_every_profile_ships_for_gpus_and_for_two_processes_of_a_cpu():

@@ -17,7 +17,16 @@ import yaml
 from transformers import AutoTokenizer
 
 import genolm
-from genolm.training.checkpoint import MANIFEST, CheckpointError, digests, files_of, newest_valid, seal, steps, verify
+from genolm.training.checkpoint import (
+    MANIFEST,
+    CheckpointError,
+    checkpoint_files,
+    digests,
+    newest_valid,
+    seal,
+    steps,
+    verify,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and named pipes of POSIX systems")
 
@@ -96,7 +105,7 @@ def resealed(folder, change=None, **about):
     manifest = json.loads((folder / MANIFEST).read_text())
     del manifest["manifest_sha256"]
     manifest |= about
-    files = digests(folder, files_of(folder))
+    files = digests(folder, checkpoint_files(folder))
     if change is not None:
         files = change(files)
     aside = folder.with_name(f"{folder.name}.partial")
@@ -175,7 +184,7 @@ def test_a_run_does_not_go_on_from_a_pickle(trained, place, name):
     dump({"state": Hostile(place.marker)}, place.step(40) / name, "zip")
     resealed(place.step(40))
     code, told = pretrain(trained, place)
-    assert code == 0 and f"passed over: {place.step(40) / name}: opening it could run code" in told
+    assert code == 0 and f"skipping invalid checkpoint: {place.step(40) / name}: opening it could run code" in told
     assert runs.weights(place.run) == runs.weights(trained[1])
     unfinished(place, 20, 40)
     for number in (20, 40):
@@ -296,7 +305,7 @@ def test_a_run_does_not_follow_the_names_of_a_manifest(trained, place):
     about = digests(place.outside, ["file"])["file"]
     resealed(place.step(40), lambda files: files | {"../../../outside/file": about})
     code, told = pretrain(trained, place)
-    assert code == 0 and "passed over" in told and "outside/file: missing" in told
+    assert code == 0 and "skipping invalid checkpoint" in told and "outside/file: missing" in told
     place.hold()
 
 
@@ -380,13 +389,13 @@ def test_links_and_special_files_in_a_checkpoint(trained, place, what):
         if what == "dangling":
             kept.unlink()
     code, told = pretrain(trained, place)
-    assert code == 0 and f"passed over: {path}: a link or a special file" in told
+    assert code == 0 and f"skipping invalid checkpoint: {path}: a link or a special file" in told
     assert runs.weights(place.run) == runs.weights(trained[1])
     place.hold()
 
 
 def test_a_checkpoint_that_is_itself_a_link(trained, place):
-    """It is passed over, then replaced by the run's own, and what it points to stays."""
+    """It is skipped, then replaced by the run's own, and what it points to stays."""
     shutil.move(place.step(40), place.outside / "step")
     unfinished(place, 20)
     place.step(40).symlink_to(place.outside / "step")
@@ -395,7 +404,7 @@ def test_a_checkpoint_that_is_itself_a_link(trained, place):
     (place.run / "checkpoint.partial").symlink_to(place.outside / "folder")
     before = place.look()
     code, told = pretrain(trained, place)
-    assert code == 0 and f"passed over: {place.step(40)}: a link" in told
+    assert code == 0 and f"skipping invalid checkpoint: {place.step(40)}: a link" in told
     left = {path.name: path.is_symlink() for path in (place.run / "checkpoints").iterdir()}
     assert left == {"step-20": False, "step-40": False}
     place.hold(before)

@@ -4,7 +4,9 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from functools import partial
 
 import injections
@@ -181,7 +183,9 @@ def fill(path, left):
     (path / "filler").write_bytes(b"x" * max(0, free - left))
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_a_disk_that_takes_no_more_keeps_the_previous_checkpoint(folder, small_disk, fault, number):
     from genolm.training.checkpoint import verify
@@ -215,3 +219,10 @@ def test_a_disk_that_takes_no_more_keeps_the_previous_checkpoint(folder, small_d
         (small_disk / "filler").unlink(missing_ok=True)
         assert runs.run(recipe, *saved, f"run_dir={run_dir}") == [0], runs.output(run_dir)
         assert runs.weights(run_dir) == runs.weights(base)
+
+
+def test_signals_can_be_imported_where_there_is_no_sigusr1():
+    """As on Windows."""
+    code = "import signal\ndel signal.SIGUSR1\nfrom genolm.training.signals import SIGNALS\nprint(*SIGNALS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(int(signal.SIGTERM))], done.stderr

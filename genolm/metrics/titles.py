@@ -1,0 +1,14 @@
+"""Titles of metrics, for tables and figures."""
+
+TITLES = {
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "mse": "MSE",
+}
