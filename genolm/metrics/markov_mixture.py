@@ -91,7 +91,8 @@ def fit_mixture(sequences: Sequence[np.ndarray], seed: int = 0) -> MarkovMixture
         parts.append(_inputs(ladder, codes, context, leave_one_out=True))
     network = _new_network(random)
     if parts:
-        _train(network, *_tensors(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), random)
+        log_p, features, codes = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        _train(network, *_tensors(log_p, features, codes), random=random)
     return MarkovMixture(ladder, network)
 
 
@@ -158,14 +159,17 @@ def _new_network(random: np.random.Generator) -> "torch.nn.Module":
     import torch
 
     num = len(MIXED_ORDERS)
-    inner, outer = (torch.nn.utils.skip_init(torch.nn.Linear, *size) for size in ((3 * num, HIDDEN), (HIDDEN, num)))
+    first = random.normal(0, 1 / np.sqrt(3 * num), (3 * num, HIDDEN)).astype(np.float32).T
+    network = torch.nn.Sequential(
+        torch.nn.utils.skip_init(torch.nn.Linear, 3 * num, HIDDEN),
+        torch.nn.Tanh(),
+        torch.nn.utils.skip_init(torch.nn.Linear, HIDDEN, num),
+    )
+    values = first, np.zeros(HIDDEN), np.zeros((num, HIDDEN)), np.full(num, 1 / num)
     with torch.no_grad():
-        first = random.normal(0, 1 / np.sqrt(3 * num), (3 * num, HIDDEN)).astype(np.float32)
-        inner.weight.copy_(torch.from_numpy(first.T))
-        outer.bias.fill_(1 / num)
-        inner.bias.zero_()
-        outer.weight.zero_()
-    return torch.nn.Sequential(inner, torch.nn.Tanh(), outer)
+        for parameter, value in zip(network.parameters(), values, strict=True):
+            parameter.copy_(torch.from_numpy(value))
+    return network
 
 
 def _nats(network, log_p, features, codes, reduction: str) -> "torch.Tensor":
@@ -176,7 +180,7 @@ def _nats(network, log_p, features, codes, reduction: str) -> "torch.Tensor":
     return torch.nn.functional.cross_entropy(mixed, codes, reduction=reduction)
 
 
-def _train(network, log_p, features, codes, random: np.random.Generator) -> None:
+def _train(network, log_p, features, codes, *, random: np.random.Generator) -> None:
     """Minimise the cross-entropy of the bases by Adam, its rate falling to 0 in a straight line."""
     import torch
 

@@ -97,7 +97,7 @@ def from_reference(
                 f"{fasta}: contigs {name_of[key]!r} and {name!r} are both {key!r}; keep one of them in the file"
             )
         name_of[key] = name
-        reasons[rows] = [_mismatch(sequence, variants, row) for row in rows]
+        reasons[rows] = [_mismatch(sequence, variants, int(row)) for row in rows]
         for row in rows[reasons[rows] == DIFFERS][:1]:
             example = example or (
                 f"at {variants.chrom[row]}:{variants.start[row] + 1} REF is {variants.ref[row][:20]}, "

@@ -78,10 +78,10 @@ def accuracy(counts: np.ndarray) -> np.ndarray:
 
 def mean(values: Sequence[np.ndarray] | np.ndarray, weights: Sequence[np.ndarray] | float = 1.0) -> np.ndarray:
     """Average (K, R) over K with weights (K, R), leaving out NaN; NaN where no weight is left."""
-    values = np.asarray(values)
-    weights = np.where(np.isnan(values), 0, weights)
-    total = weights.sum(axis=0)
-    return (np.nan_to_num(values) * weights).sum(axis=0) / np.where(total > 0, total, np.nan)
+    table = np.asarray(values)
+    kept = np.where(np.isnan(table), 0.0, np.asarray(weights))
+    total = kept.sum(axis=0)
+    return (np.nan_to_num(table) * kept).sum(axis=0) / np.where(total > 0, total, np.nan)
 
 
 def agreement(weights: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
