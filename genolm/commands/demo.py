@@ -1,6 +1,6 @@
-"""`genolm demo`: a genome of known entropy, a small model, and how close it came to the best there can be.
+"""`genolm demo`: train a small model on a simulated genome of known entropy.
 
-simulate → pretrain → bits per base beside the floor and the Markov models
+simulate → pretrain → bits per base compared with the floor and the Markov models
 """
 
 import json
@@ -40,9 +40,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     fasta: Annotated[str | None, typer.Option(help="Train on this genome instead of a simulated one.")] = None,
     steps: Annotated[int, typer.Option(help="Training steps.")] = TRAINING["max_steps"],
-    seed: Annotated[int, typer.Option(help="Of the genome and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the genome and of the training.")] = 0,
 ) -> None:
-    """Train a small causal model in about three minutes on a laptop's CPU, and see what it learnt.
+    """Train a small causal model in about three minutes on a CPU, and compare it with Markov models and the floor.
 
     Example: genolm demo --out runs/demo
     """
@@ -59,39 +59,38 @@ def demo(
         evaluation=EvaluationRecipe(every_steps=200, valid_bp=40_000, max_bp=200_000),
     )
     if fasta:
-        metrics = run(recipe)
-        floor = None
-    else:
-        from genolm.genome.simulate import simulate, write_bed, write_fasta
+        print_report(out, run(recipe), None)
+        return
+    from genolm.genome.simulate import simulate, write_bed, write_fasta
 
-        print(f"simulating {NUM_BASES:,} bp: codon-biased genes, motifs, repeats in lower case, on a Markov background")
-        genome = simulate(NUM_BASES, seed=seed)
-        write_fasta(out / "simulated.fa", genome.records)
-        write_bed(out / "features.bed", genome.features)
-        data = replace(
-            recipe.data,
-            fasta=str(out / "simulated.fa"),
-            **{name: SplitRecipe(contigs=[contig]) for name, contig in HELD_OUT.items()},
-        )
-        evaluation = replace(recipe.evaluation, regions=str(out / "features.bed"))
-        metrics = run(replace(recipe, data=data, evaluation=evaluation))
-        names = [name for name, _ in genome.records]
-        floor = float(genome.bits[names.index(HELD_OUT["test"])][: recipe.evaluation.max_bp].mean())
-    report(out, metrics, floor)
+    print(f"simulating {NUM_BASES:,} bp: codon-biased genes, motifs, repeats in lower case, on a Markov background")
+    genome = simulate(NUM_BASES, seed=seed)
+    write_fasta(out / "simulated.fa", genome.records)
+    write_bed(out / "features.bed", genome.features)
+    data = replace(
+        recipe.data,
+        fasta=str(out / "simulated.fa"),
+        **{name: SplitRecipe(contigs=[contig]) for name, contig in HELD_OUT.items()},
+    )
+    evaluation = replace(recipe.evaluation, regions=str(out / "features.bed"))
+    metrics = run(replace(recipe, data=data, evaluation=evaluation))
+    names = [name for name, _ in genome.records]
+    floor = float(genome.bits[names.index(HELD_OUT["test"])][: recipe.evaluation.max_bp].mean())
+    print_report(out, metrics, floor)
 
 
-def report(out: Path, metrics: dict, floor: float | None) -> None:
-    """Print the model's bits per base beside the best Markov model and the floor, and draw all three."""
+def print_report(out: Path, metrics: dict, floor: float | None) -> None:
+    """Print and draw the bits per base of the model, the best Markov model and the floor."""
     from genolm.reports.figures import loss_curve
 
-    found = metrics["test"]["bits_per_base"]
+    bits = metrics["test"]["bits_per_base"]
     order, best = min(metrics["markov"].items(), key=lambda row: row[1])
     print("\nbits per base on held-out sequence")
     print(f"  {f'best Markov model, order {order}':<34}{best:.4f}")
-    print(f"  {'this model':<34}{found:.4f}")
+    print(f"  {'this model':<34}{bits:.4f}")
     if floor is not None:
         print(f"  {'floor: no causal model is better':<34}{floor:.4f}")
-        print(f"{(best - found) / (best - floor):.0%} of the way from the Markov model to the floor")
+        print(f"{(best - bits) / (best - floor):.0%} of the way from the Markov model to the floor")
         (out / "floor.json").write_text(json.dumps({"bits_per_base": floor}))
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     loss_curve(rows, out / "loss.png", "causal", baselines=metrics["markov"], floor=floor)

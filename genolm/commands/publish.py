@@ -25,10 +25,16 @@ def publish(
 
     Example: genolm publish runs/first user/ecoli-lm --license apache-2.0 --dry-run
     """
-    from genolm.reports.hub_folder import COMMON_LICENSES, check_license, find_checkpoint, publish_folder, write_folder
+    from genolm.reports.hub_folder import (
+        COMMON_LICENSES,
+        check_license,
+        find_final_checkpoint,
+        publish_folder,
+        write_folder,
+    )
     from genolm.reports.hub_upload import check_repo_id, upload_folder
 
-    checkpoint = find_checkpoint(Path(run))
+    checkpoint = find_final_checkpoint(Path(run))
     check_repo_id(repo_id)
     folder = publish_folder(checkpoint, out)
     common = ", ".join(COMMON_LICENSES)

@@ -145,7 +145,7 @@ def _baseline(rows: list[dict[str, Any]], first: str, against: str | None, task:
     return against
 
 
-def verdict(row: dict[str, Any], metric: str) -> str:
+def baseline_verdict(row: dict[str, Any], metric: str) -> str:
     """Return `better`, `worse` or `same` than the baseline by the interval of the difference, or `unknown`."""
     low, high = row["difference"][metric]["low"], row["difference"][metric]["high"]
     if math.isnan(low) or math.isnan(high):
@@ -163,7 +163,10 @@ def task_finding(task: dict[str, Any]) -> str:
     if not others:
         value = rows[0]["metrics"][metric]
         return f"{baseline} reaches {number(value['value'], digits)} {title} ({span(value, digits)})."
-    by = {key: [row for row in others if verdict(row, metric) == key] for key in ("better", "same", "worse", "unknown")}
+    by = {
+        key: [row for row in others if baseline_verdict(row, metric) == key]
+        for key in ("better", "same", "worse", "unknown")
+    }
     parts = []
     if by["better"]:
         best, *rest = by["better"]  # runs are ordered, so the first is the best
@@ -189,7 +192,9 @@ def overall_finding(tasks: list[dict[str, Any]]) -> str:
     """Summarise in a sentence how many tasks the best run that is no baseline wins against the baseline."""
     if len(tasks) == 1:
         return tasks[0]["finding"]
-    compared = [(row, verdict(row, task["metric"])) for task in tasks for row in task["runs"] if row["difference"]]
+    compared = [
+        (row, baseline_verdict(row, task["metric"])) for task in tasks for row in task["runs"] if row["difference"]
+    ]
     compared = [pair for pair in compared if pair[0]["method"] != "baseline"] or compared
     if not compared:
         return f"{len(tasks)} tasks, one run each: nothing to compare."

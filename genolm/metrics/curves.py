@@ -38,7 +38,7 @@ def one_against_rest(kind: str, labels: np.ndarray, predictions: np.ndarray) -> 
 
     A binary task has one pair. Labels and predictions as in `prediction_metrics.metrics`; kinds with classes only.
     """
-    labels, predictions = flat(kind, labels, predictions)
+    labels, predictions = joined_bases(kind, labels, predictions)
     if kind == "binary":
         pairs = [(labels == 1, predictions)]
     elif kind == "multilabel":
@@ -70,7 +70,7 @@ def precision_recall(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def reliability(kind: str, labels: np.ndarray, predictions: np.ndarray) -> Reliability:
     """Bin probabilities; with several classes, the probability of the predicted class and whether it is right."""
-    labels, predictions = flat(kind, labels, predictions)
+    labels, predictions = joined_bases(kind, labels, predictions)
     if kind == "binary":
         probability, true = predictions, labels == 1
     elif kind == "multilabel":
@@ -87,7 +87,7 @@ def reliability(kind: str, labels: np.ndarray, predictions: np.ndarray) -> Relia
     return Reliability(predicted, observed, count, error)
 
 
-def flat(kind: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def joined_bases(kind: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Join the bases of all rows, without those of unknown class; other kinds are returned unchanged."""
     if kind not in ("per-base", "tracks"):
         return labels, predictions

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from genolm.metrics.curves import GRID, dense, flat, one_against_rest, precision_recall, reliability, roc
+from genolm.metrics.curves import GRID, dense, joined_bases, one_against_rest, precision_recall, reliability, roc
 from genolm.metrics.format import digits_of, number, span
 from genolm.metrics.runs import FinetunedRun
 from genolm.metrics.titles import TITLES
@@ -180,7 +180,7 @@ def calibration_panel(task: dict[str, Any], replicates: Replicates) -> Panel:
     figure, axes = _plot(below=40 * len(rows) + 4)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 4)))
     for place, row in enumerate(rows):
-        parts = [flat(run.kind, run.labels, run.predictions) for run in _runs_of(row, replicates)]
+        parts = [joined_bases(run.kind, run.labels, run.predictions) for run in _runs_of(row, replicates)]
         labels, predictions = (np.concatenate(values) for values in zip(*parts, strict=True))
         bins = reliability("multiclass" if kind == "per-base" else kind, labels, predictions)
         name, style = shorten(row["name"]), _style(tone[row["name"]])
@@ -219,7 +219,7 @@ def scatter_panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
         values = []
         for row in rows:
             run = _runs_of(row, replicates)[0]
-            labels, predictions = flat(run.kind, run.labels, run.predictions)
+            labels, predictions = joined_bases(run.kind, run.labels, run.predictions)
             labelled = ~np.isnan(labels[:, target])
             values.append((row, run, labels[labelled, target], predictions[labelled, target]))
         every = np.concatenate([column for _, _, *columns in values for column in columns])

@@ -8,13 +8,13 @@ from typing import Any
 
 from genolm.config.files import refuse_other, write_text
 from genolm.config.provenance import versions
-from genolm.metrics.comparison import compare_runs, verdict, without_nan
+from genolm.metrics.comparison import baseline_verdict, compare_runs, without_nan
 from genolm.metrics.format import amount, digits_of, duration, memory, number, span
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
 from genolm.metrics.runs import FinetunedRun, group_runs, read_run
 from genolm.metrics.titles import TITLES
 from genolm.reports.comparison_figures import Replicates, panels, tones
-from genolm.reports.page import Cell, Table, render
+from genolm.reports.page import Cell, HtmlTable, render
 
 WRITTEN = ("metrics.json", "index.html")
 _LEAKAGE = {
@@ -108,7 +108,7 @@ def _section(task: dict[str, Any], replicates: Replicates) -> dict[str, Any]:
     }
 
 
-def overview_table(tasks: Sequence[dict[str, Any]]) -> Table:
+def overview_table(tasks: Sequence[dict[str, Any]]) -> HtmlTable:
     """Return a table of runs by tasks: the primary metric of each, the best of a task in bold."""
     rows = []
     for name in dict.fromkeys(row["name"] for task in tasks for row in task["runs"]):
@@ -120,14 +120,14 @@ def overview_table(tasks: Sequence[dict[str, Any]]) -> Table:
                 continue
             cell = _value(task, row, task["metric"], best=row is task["runs"][0])
             if row["difference"]:
-                cells.append(Cell(cell.text, cell.note, verdict(row, task["metric"]), cell.best))
+                cells.append(Cell(cell.text, cell.note, baseline_verdict(row, task["metric"]), cell.best))
             else:
                 cells.append(Cell(cell.text, "compared with", best=cell.best))
         rows.append(cells)
-    return Table(["run", *(f"{task['task_name'] or 'unnamed'}\n{TITLES[task['metric']]}" for task in tasks)], rows)
+    return HtmlTable(["run", *(f"{task['task_name'] or 'unnamed'}\n{TITLES[task['metric']]}" for task in tasks)], rows)
 
 
-def results_table(task: dict[str, Any]) -> Table:
+def results_table(task: dict[str, Any]) -> HtmlTable:
     """Return the table of one task: metrics with intervals, differences to the baseline, and costs."""
     metric, rows = task["metric"], []
     keys = [metric, *(key for key in task["runs"][0]["metrics"] if key != metric and "/" not in key)]
@@ -136,14 +136,14 @@ def results_table(task: dict[str, Any]) -> Table:
         cost = amount(row["parameters"]["trained"]), duration(row["seconds"]["train"]), memory(row["peak_memory_bytes"])
         rows.append([_name(task, row), values[0], _difference(task, row), *values[1:], *map(Cell, cost)])
     heads = ["run", TITLES[metric], f"difference to\n{task['baseline']}", *(TITLES[key] for key in keys[1:])]
-    return Table([*heads, "parameters\ntrained", "training\ntime", "peak\nmemory"], rows)
+    return HtmlTable([*heads, "parameters\ntrained", "training\ntime", "peak\nmemory"], rows)
 
 
-def _targets_table(task: dict[str, Any]) -> Table | None:
+def _targets_table(task: dict[str, Any]) -> HtmlTable | None:
     """Return the primary metric of each target, where there are several."""
     keys = [key for key in task["runs"][0]["metrics"] if "/" in key and key.split("/")[0] == task["metric"]]
     rows = [[_name(task, row), *(_value(task, row, key) for key in keys)] for row in task["runs"]]
-    return Table(["run", *(key.split("/", 1)[1] for key in keys)], rows) if keys else None
+    return HtmlTable(["run", *(key.split("/", 1)[1] for key in keys)], rows) if keys else None
 
 
 def _name(task: dict[str, Any], row: dict[str, Any]) -> Cell:
@@ -173,19 +173,19 @@ def _difference(task: dict[str, Any], row: dict[str, Any]) -> Cell:
     metric = task["metric"]
     interval, digits = row["difference"][metric], digits_of(task["runs"], metric)
     text = number(interval["value"], digits, signed=True)
-    return Cell(text, span(interval, digits, signed=True), verdict(row, metric))
+    return Cell(text, span(interval, digits, signed=True), baseline_verdict(row, metric))
 
 
-def _leakage_tables(replicates: Replicates) -> list[tuple[str, Table | None]]:
+def _leakage_tables(replicates: Replicates) -> list[tuple[str, HtmlTable | None]]:
     """Return (names, counts of similar rows in two splits) of runs that agree in them; no names where all agree."""
-    tables: dict[str, tuple[Table | None, list[str]]] = {}
+    tables: dict[str, tuple[HtmlTable | None, list[str]]] = {}
     for run in (run for seeds in replicates.values() for run in seeds):
         table = _leakage_table(run)
         tables.setdefault(repr(table), (table, []))[1].append(run.name)
     return [(", ".join(dict.fromkeys(names)) if len(tables) > 1 else "", table) for table, names in tables.values()]
 
 
-def _leakage_table(run: FinetunedRun) -> Table | None:
+def _leakage_table(run: FinetunedRun) -> HtmlTable | None:
     leakage = run.metadata.get("leakage")
     pairs = leakage.items() if isinstance(leakage, dict) else ()
     pairs = [(pair.split("/"), counts) for pair, counts in pairs if pair.count("/") == 1 and isinstance(counts, dict)]
@@ -195,4 +195,4 @@ def _leakage_table(run: FinetunedRun) -> Table | None:
         values = [counts.get("of"), counts.get("any"), *ways, counts.get("contradicting")]
         texts = [f"{value:,}" if type(value) is int else "–" for value in values]
         rows.append([Cell(text) for text in (f"{second} rows similar to {first} rows", *texts)])
-    return Table(["", "rows", "similar", *_LEAKAGE.values(), "with another label"], rows) if rows else None
+    return HtmlTable(["", "rows", "similar", *_LEAKAGE.values(), "with another label"], rows) if rows else None

@@ -28,7 +28,7 @@ _DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".gz", ".zst")
 _SECRETS = ("token", "key", "signature", "sig", "credential", "password")
 
 
-def find_checkpoint(run: Path) -> Path:
+def find_final_checkpoint(run: Path) -> Path:
     """Return the checkpoint folder of a run, or the folder itself if it is one.
 
     Raises:
@@ -89,7 +89,7 @@ def write_folder(checkpoint: Path, folder: Path, repo_id: str, license: str, exp
     """Write the folder as a whole, without machine paths and pickles.
 
     Args:
-        checkpoint: of `find_checkpoint`.
+        checkpoint: of `find_final_checkpoint`.
         folder: of `publish_folder`.
         repo_id: `user/name`.
         license: of `check_license`.

@@ -33,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table of a page; a newline in a head is a line break."""
 
     heads: Sequence[str]

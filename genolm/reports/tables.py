@@ -1,5 +1,6 @@
-"""Measures as tables on the terminal."""
+"""Metrics as tables on the terminal."""
 
+import math
 from typing import Any
 
 from rich import box
@@ -12,7 +13,7 @@ from genolm.metrics.titles import TITLES
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:
-    """Print runs from best to worst: metrics, the difference to the baseline with its interval; then what each cost."""
+    """Print runs from best to worst: metrics, the difference to the baseline with its interval, and costs."""
     console = Console(highlight=False)
     for task in comparison["tasks"]:
         if task["task_name"]:
@@ -21,69 +22,65 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         keys = [metric, *(key for key in rows[0]["metrics"] if key != metric and "/" not in key)]
         digits = {key: digits_of(rows, key) for key in keys}
         heads = [TITLES[key] for key in keys]
-        measured = _plain("run", heads[0], f"less {escape(task['baseline'])}", *heads[1:])
-        cost = _plain("run", "parameters trained", "training time", "peak memory")
+        measured = _plain("run", heads[0], f"minus {escape(task['baseline'])}", *heads[1:])
+        costs = _plain("run", "parameters trained", "training time", "peak memory")
         for row in rows:
-            seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
-            about = seeds if row["data_fraction"] == 1 else f"{seeds}, {100 * row['data_fraction']:g} %"
-            first, found = _two_lines(row["metrics"][metric], digits[metric]), row["difference"]
-            difference = _two_lines(found[metric], digits[metric], signed=True) if found else "–"
-            rest = [number(row["metrics"][key]["value"], digits[key]) for key in keys[1:]]
-            measured.add_row(f"{escape(row['name'])}\n[dim]{about}[/dim]", first, difference, *rest)
-            spent = duration(row["seconds"]["train"]), memory(row["peak_memory_bytes"])
-            cost.add_row(escape(row["name"]), amount(row["parameters"]["trained"]), *spent)
-        console.print(measured, cost)
+            note = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) > 1)}"
+            note += "" if row["data_fraction"] == 1 else f", {100 * row['data_fraction']:g} %"
+            first, difference = _two_lines(row["metrics"][metric], digits[metric]), row["difference"]
+            difference = _two_lines(difference[metric], digits[metric], signed=True) if difference else "–"
+            others = [number(row["metrics"][key]["value"], digits[key]) for key in keys[1:]]
+            measured.add_row(f"{escape(row['name'])}\n[dim]{note}[/dim]", first, difference, *others)
+            cost = duration(row["seconds"]["train"]), memory(row["peak_memory_bytes"])
+            costs.add_row(escape(row["name"]), amount(row["parameters"]["trained"]), *cost)
+        console.print(measured, costs)
         if len(comparison["tasks"]) > 1:
             console.print(task["finding"], markup=False)
     console.print(comparison["finding"], markup=False)
 
 
 def print_labelled(metrics: dict[str, Any]) -> None:
-    """Print the metrics of one fine-tuned model on its test rows, with intervals, beside those on its valid rows."""
+    """Print the metrics of a fine-tuned model on its test rows, with intervals, and on its valid rows."""
     test, valid = metrics.get("test", {}), metrics.get("valid", {})
     table = _plain(escape(metrics["name"]), "test", "95 % interval", "valid")
     for name in test or valid:
-        found, chosen = test.get(name), valid.get(name)
-        ends = "–" if found is None or found["low"] != found["low"] else f"{found['low']:.4f} … {found['high']:.4f}"
-        shown = [
-            "–" if value is None or value != value else f"{value:.4f}" for value in (found and found["value"], chosen)
-        ]
-        table.add_row(TITLES.get(name, name), shown[0], ends, shown[1])
+        interval = test.get(name, {"value": None, "low": None, "high": None})
+        ends = f"{_four_digits(interval['low'])} … {_four_digits(interval['high'])}"
+        ends = "–" if ends == "– … –" else ends
+        table.add_row(TITLES.get(name, name), _four_digits(interval["value"]), ends, _four_digits(valid.get(name)))
     Console(highlight=False).print(table)
 
 
-def print_variants(found: dict[str, Any]) -> None:
-    """Print scores of variants and the baselines from best to worst, then rows left out, and what it says."""
-    rows, counts = found["scores"], found["rows"]
+def print_variants(evaluation: dict[str, Any]) -> None:
+    """Print variant scores and baselines from best to worst, the rows that were left out, and the finding."""
+    rows, counts = evaluation["scores"], evaluation["rows"]
     several = counts["chromosomes"] > 1
     keys = [key for key in rows[0]["metrics"] if several or key != "auprc_by_chrom"]
     titles = TITLES | {"auprc_by_chrom": "AUPRC by chrom"}
 
     def order(row: dict[str, Any]) -> tuple[bool, float]:
         value = row["metrics"][keys[0]]["value"]
-        return row["baseline"], float("inf") if value != value else -value
+        return row["baseline"], math.inf if math.isnan(value) else -value
 
-    compared = ["less best baseline"] if any(row["difference"] for row in rows) else []
+    compared = ["minus best baseline"] if any(row["difference"] for row in rows) else []
     table = _plain("score", titles[keys[0]], *compared, *(titles[key] for key in keys[1:]))
     table.columns[0].overflow = "fold"  # names that begin alike must not be cut where they differ
     for row in sorted(rows, key=order):
         name = f"{escape(row['name'])}\n[dim]{'baseline' if row['baseline'] else ''}[/dim]"
         cells = [_two_lines(row["metrics"][key], 3) for key in keys]
         difference = row["difference"].get(keys[0])
-        less = [_two_lines(difference, 3, signed=True) if difference else "–"] if compared else []
-        table.add_row(name, cells[0], *less, *cells[1:])
+        gap = [_two_lines(difference, 3, signed=True) if difference else "–"] if compared else []
+        table.add_row(name, cells[0], *gap, *cells[1:])
     console = Console(highlight=False)
     console.print(table)
     classes = f": {counts['positive']:,} positive, {counts['negative']:,} negative" if "positive" in counts else ""
-    console.print(f"{counts['used']:,} of {counts['read']:,} rows used{classes}", markup=False, soft_wrap=True)
+    lines = [f"{counts['used']:,} of {counts['read']:,} rows used{classes}"]
     for reason, count in sorted(counts["left_out"].items(), key=lambda pair: -pair[1]):
         by_score = reason.removeprefix("no ") in {row["name"] for row in rows}
-        hint = "; --scores without it keeps them" if by_score else ""
-        console.print(f"  {count:,} left out: {reason}{hint}", markup=False, soft_wrap=True)
+        lines.append(f"  {count:,} left out: {reason}{'; --scores without it keeps them' if by_score else ''}")
     if several and counts.get("chromosomes_of_one_class"):
-        named = ", ".join(counts["chromosomes_of_one_class"])
-        console.print(f"not in AUPRC by chrom, having one class only: {named}", markup=False, soft_wrap=True)
-    console.print(found["finding"], markup=False, soft_wrap=True)
+        lines.append(f"not in AUPRC by chrom, having one class only: {', '.join(counts['chromosomes_of_one_class'])}")
+    console.print("\n".join([*lines, evaluation["finding"]]), markup=False, soft_wrap=True)
 
 
 def _plain(*heads: str) -> Table:
@@ -93,5 +90,9 @@ def _plain(*heads: str) -> Table:
     return table
 
 
-def _two_lines(found: dict[str, float], digits: int, *, signed: bool = False) -> str:
-    return f"{number(found['value'], digits, signed=signed)}\n[dim]{span(found, digits, signed=signed)}[/dim]"
+def _two_lines(interval: dict[str, float], digits: int, *, signed: bool = False) -> str:
+    return f"{number(interval['value'], digits, signed=signed)}\n[dim]{span(interval, digits, signed=signed)}[/dim]"
+
+
+def _four_digits(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

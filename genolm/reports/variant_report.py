@@ -1,4 +1,4 @@
-"""Labelled variants, their scores and the baselines, as files: metrics.json and curves.png (or scatter.png)."""
+"""Evaluation of labelled variants as files: metrics.json, and curves.png or scatter.png."""
 
 import json
 import re
@@ -23,15 +23,15 @@ from genolm.metrics.variant_tracks import track_values
 from genolm.reports.variant_figure import variant_curves, variant_scatter
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")
-_SIZE = re.compile(r"distance|influence|(?<![a-z])l2(?![a-z0-9])", re.IGNORECASE)
 HIGHER_IS = ("negative", "positive")
-TITLES = {
+VARIANT_TITLES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "auprc_by_chrom": "AUPRC by chromosome",
     "spearman": "Spearman",
     "pearson": "Pearson",
 }
+_SIZE_OF_CHANGE = re.compile(r"distance|influence|(?<![a-z])l2(?![a-z0-9])", re.IGNORECASE)
 
 
 def write_variant_evaluation(
@@ -55,67 +55,55 @@ def write_variant_evaluation(
     on_note: Callable[[str], object] = lambda note: None,
     show: bool = False,
 ) -> dict[str, Any]:
-    """Judge scores of labelled variants beside the baselines, on the same rows, and write what was found.
+    """Measure how well scores and baselines separate labelled variants, on the same rows, and write the result.
 
     Args:
-        path: table of variants, one row an ALT.
+        path: table of variants, one row for each ALT.
         label: its column of labels.
-        out: folder for metrics.json and a picture; made if need be.
+        out: folder for metrics.json and a figure; created if it does not exist.
         other: table to join, as in `variant_table.read_variants`.
-        scores: columns; `+name` where a greater value speaks for label 1, `-name` for label 0. Without a sign it is a
-            size of change, against what `higher_is` says, if its name has distance, l2 or influence in it; else a
-            log-likelihood ratio. None: all genolm_ scores.
-        higher_is: the label that a higher log-likelihood ratio speaks for. negative: label 1, or a greater number,
-            means deleterious.
+        scores: columns; `+name` if a greater value means label 1, `-name` if label 0. Without a sign, a name with
+            distance, l2 or influence in it is a size of change, opposite to `higher_is`; any other a log-likelihood
+            ratio. None: all genolm_ scores.
+        higher_is: label that a higher log-likelihood ratio means. negative: label 1, or a greater number, is
+            deleterious.
         positive: words that are label 1.
         negative: words that are label 0; none: all others.
-        group: column of rows to draw together.
+        group: column of rows that the bootstrap draws together.
         fasta: the reference, for the Markov and GC baselines.
         aliases: contig name in the table → in the reference, where these differ.
-        tracks: conservation tracks, a greater value being more conserved.
-        train_fasta: letters that Markov models count; none: the reference.
-        markov_orders: of these.
-        num_replicates: of the bootstrap.
-        seed: of its draws.
+        tracks: conservation tracks, where a greater value is more conserved.
+        train_fasta: sequences that Markov models are fitted on; none: the reference.
+        markov_orders: their orders.
+        num_replicates: bootstrap replicates.
+        seed: seed of the bootstrap.
         on_note: called with each note for the user.
-        show: a bar on stderr while the bootstrap goes on.
+        show: show a progress bar of the bootstrap on stderr.
 
     Returns:
-        What metrics.json holds.
+        Contents of metrics.json.
 
     Raises:
-        ValueError: anything that cannot be read or judged, in one sentence.
+        ValueError: an input cannot be read or evaluated, in one sentence.
     """
-    if higher_is not in HIGHER_IS:
-        raise ValueError(f"--higher-is is {higher_is!r}; allowed: {', '.join(HIGHER_IS)}")
-    for option, value in (("--train-fasta", train_fasta), ("--aliases", aliases)):
-        if value and not fasta:
-            raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
-    if num_replicates < 1:
-        raise ValueError(f"--replicates is {num_replicates}; give at least 1")
-    names = [Path(track).stem for track in tracks]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise ValueError(f"{count} tracks are named {name!r} by their files; give each file its own name")
+    _check_options(higher_is, fasta, aliases, tracks, train_fasta, num_replicates)
     refuse_other(out, WRITTEN, "variant evaluation")
-    columns, signs = _signs(scores)
-    read = read_variants(path, label, other=other, scores=columns, positive=positive, negative=negative, group=group)
-    for note in read.notes:
+    columns, signs = _signed_columns(scores)
+    table = read_variants(path, label, other=other, scores=columns, positive=positive, negative=negative, group=group)
+    for note in table.notes:
         on_note(note)
-    if not read.scores:
+    if not table.scores:
         on_note("no column of scores is named or begins with genolm_: baselines only")
-    used, baselines = _add_baselines(read, fasta, aliases, tracks, names, train_fasta, markov_orders, on_note)
-    refuse_constant_labels(used, f"{path}: {label!r}")
-    indels = sum(len(ref) != len(alt) for ref, alt in zip(used.ref, used.alt, strict=True))
-    if used.scores and 0 < indels < len(used):
-        on_note(
-            f"{indels:,} of {len(used):,} rows are insertions or deletions, whose log-likelihood ratios are on another "
-            "scale than those of substitutions; judge them apart, by …_Z"
-        )
-    candidates = _candidates(used, signs, baselines, higher_is)
+    values, reasons = _baseline_values(table, fasta, aliases, tracks, train_fasta, markov_orders, on_note)
+    variants = table.keep(reasons)
+    baselines = {name: column[reasons == ""] for name, column in values.items()}
+    refuse_constant_labels(variants, f"{path}: {label!r}")
+    _note_indels(variants, on_note)
+    candidates = _candidates(variants, signs, baselines, higher_is)
     bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
-    rows = compare_scores(used.kind, used.labels, _chromosomes(used), candidates, used.groups, **bootstrap)
-    found = {
+    chromosomes = np.array([canonical(name) for name in variants.chrom], dtype=object)
+    rows = compare_scores(variants.kind, variants.labels, chromosomes, candidates, variants.groups, **bootstrap)
+    evaluation = {
         "made_by": "genolm evaluate-variants",
         "versions": versions(),
         "inputs": {
@@ -125,45 +113,58 @@ def write_variant_evaluation(
             "train_fasta": [str(part) for part in train_fasta],
             "tracks": [str(track) for track in tracks],
         },
-        "label": {"column": label, "kind": used.kind, "positive": list(positive), "negative": list(negative)},
+        "label": {"column": label, "kind": variants.kind, "positive": list(positive), "negative": list(negative)},
         "higher_is": higher_is,
-        "bootstrap": _bootstrap(used, group, num_replicates, seed),
-        "rows": _counts(used),
+        "bootstrap": _bootstrap_settings(variants, group, num_replicates, seed),
+        "rows": _row_counts(variants, chromosomes),
         "scores": rows,
     }
-    found["finding"] = finding(found)
+    evaluation["finding"] = variant_finding(evaluation)
     out.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)
-    if used.kind == "binary":
-        variant_curves(used.labels, candidates, rows, out / "curves.png")
+    if variants.kind == "binary":
+        variant_curves(variants.labels, candidates, rows, out / "curves.png")
     else:
-        variant_scatter(used.labels, candidates, rows, out / "scatter.png", label)
-    write_text(out / "metrics.json", json.dumps(without_nan(found), indent=1))
-    return found
+        variant_scatter(variants.labels, candidates, rows, out / "scatter.png", label)
+    write_text(out / "metrics.json", json.dumps(without_nan(evaluation), indent=1))
+    return evaluation
 
 
-def finding(found: dict[str, Any]) -> str:
-    """Say in a sentence how the best score stands to the best baseline."""
-    key = "auroc" if found["label"]["kind"] == "binary" else "spearman"
-    known = [row for row in found["scores"] if row["metrics"][key]["value"] == row["metrics"][key]["value"]]
-    if not known:
-        return f"No score has a {TITLES[key]}: all are constant."
-    best = max(known, key=lambda row: (not row["baseline"], row["metrics"][key]["value"]))
-    value = best["metrics"][key]
-    told = f"{best['name']}: {TITLES[key]} {number(value['value'])} ({span(value)})"
-    difference = best["difference"].get(key)
-    if best["baseline"] or difference is None:
-        return f"{told}, the best baseline." if best["baseline"] else f"{told}."
-    less = f"{number(difference['value'], signed=True)} ({span(difference, signed=True)})"
-    verdict = (
-        "better than" if difference["low"] > 0 else "worse than" if difference["high"] < 0 else "not told apart from"
-    )
-    return f"{told}, {verdict} the best baseline, {difference['against']}: {less}."
+def variant_finding(evaluation: dict[str, Any]) -> str:
+    """Compare the best score with the best baseline in a sentence."""
+    key = "auroc" if evaluation["label"]["kind"] == "binary" else "spearman"
+    defined = [row for row in evaluation["scores"] if not np.isnan(row["metrics"][key]["value"])]
+    if not defined:
+        return f"No score has a {VARIANT_TITLES[key]}: all are constant."
+    best = max(defined, key=lambda row: (not row["baseline"], row["metrics"][key]["value"]))
+    value, difference = best["metrics"][key], best["difference"].get(key)
+    sentence = f"{best['name']}: {VARIANT_TITLES[key]} {number(value['value'])} ({span(value)})"
+    if best["baseline"]:
+        return f"{sentence}, the best baseline."
+    if difference is None:
+        return f"{sentence}."
+    low, high = difference["low"], difference["high"]
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "indistinguishable from"
+    gap = f"{number(difference['value'], signed=True)} ({span(difference, signed=True)})"
+    return f"{sentence}, {verdict} the best baseline, {difference['against']}: {gap}."
 
 
-def _signs(scores: Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
-    """Return the columns asked for, and the sign of those that were given one."""
+def _check_options(higher_is, fasta, aliases, tracks, train_fasta, num_replicates) -> None:
+    if higher_is not in HIGHER_IS:
+        raise ValueError(f"--higher-is is {higher_is!r}; allowed: {', '.join(HIGHER_IS)}")
+    for option, value in (("--train-fasta", train_fasta), ("--aliases", aliases)):
+        if value and not fasta:
+            raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
+    if num_replicates < 1:
+        raise ValueError(f"--replicates is {num_replicates}; give at least 1")
+    for name, count in Counter(Path(track).stem for track in tracks).items():
+        if count > 1:
+            raise ValueError(f"{count} tracks are named {name!r} by their files; give each file its own name")
+
+
+def _signed_columns(scores: Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
+    """Return the requested columns, and the sign of those that have one."""
     if scores is None:
         return None, {}
     if not all(name.lstrip("+-") for name in scores):
@@ -172,59 +173,66 @@ def _signs(scores: Sequence[str] | None) -> tuple[list[str] | None, dict[str, in
     return [name[1:] if name[0] in "+-" else name for name in scores], signs
 
 
-def _add_baselines(
+def _baseline_values(
     variants: Variants,
     fasta: str | Path | None,
     aliases: Mapping[str, str] | None,
     tracks: Sequence[str | Path],
-    names: Sequence[str],
     train_fasta: Sequence[str | Path],
     markov_orders: Sequence[int],
     on_note: Callable[[str], object],
-) -> tuple[Variants, dict[str, np.ndarray]]:
-    """Return the variants that every baseline has a value for, and baseline → shape (n,)."""
-    found = {"transversion": transversions(variants.ref, variants.alt)}
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return baseline → values (n,), and why each row lacks one (n,), "" where it has all."""
+    values = {"transversion": transversions(variants.ref, variants.alt)}
     reasons = np.full(len(variants), "", dtype=object)
     if fasta is not None:
         ladder = fit_markov(train_fasta or [fasta], markov_orders) if markov_orders else None
         if ladder and not train_fasta:
             on_note("the Markov models were trained on --fasta itself and have seen every REF; see --train-fasta")
-        read, reasons = from_reference(variants, fasta, ladder, aliases)
-        found |= read
-    for track, name in zip(tracks, names, strict=True):
-        if name in found:
+        reference_values, reasons = from_reference(variants, fasta, ladder, aliases)
+        values |= reference_values
+    lengths = np.array([len(ref) for ref in variants.ref], dtype=np.int64)
+    for track in tracks:
+        name = Path(track).stem
+        if name in values:
             raise ValueError(f"{track}: a track cannot be named {name!r}, which a baseline is; rename the file")
-        length = np.array([len(ref) for ref in variants.ref], dtype=np.int64)
-        found[name] = track_values(track, variants.chrom, variants.start, length)
-        if np.isnan(found[name]).all():
+        values[name] = track_values(track, variants.chrom, variants.start, lengths)
+        if np.isnan(values[name]).all():
             raise ValueError(f"{track}: has no value at any of {len(variants):,} variants; another assembly?")
-    for name, values in found.items():
-        reasons = np.where((reasons == "") & np.isnan(values), f"no {name}", reasons)
-    kept = reasons == ""
-    return variants.keep(reasons), {name: values[kept] for name, values in found.items()}
+    for name, column in values.items():
+        reasons = np.where((reasons == "") & np.isnan(column), f"no {name}", reasons)
+    return values, reasons
+
+
+def _note_indels(variants: Variants, on_note: Callable[[str], object]) -> None:
+    indels = sum(len(ref) != len(alt) for ref, alt in zip(variants.ref, variants.alt, strict=True))
+    if variants.scores and 0 < indels < len(variants):
+        on_note(
+            f"{indels:,} of {len(variants):,} rows are insertions or deletions, whose log-likelihood ratios are on "
+            "another scale than those of substitutions; evaluate them separately, by …_Z"
+        )
 
 
 def _candidates(
     variants: Variants, signs: dict[str, int], baselines: dict[str, np.ndarray], higher_is: str
 ) -> list[Candidate]:
-    """Orient every score: see `write_variant_evaluation`."""
+    """Orient every score and baseline so that a greater value means label 1."""
     ratio = 1 if higher_is == "positive" else -1
-    found = []
+    candidates = []
     for name, values in variants.scores.items():
-        sign = signs.get(name, -ratio if _SIZE.search(name) else ratio)
-        found.append(Candidate(name, sign * values, _direction(sign)))
+        sign = signs.get(name, -ratio if _SIZE_OF_CHANGE.search(name) else ratio)
+        candidates.append(Candidate(name, sign * values, _direction(sign)))
         if name not in signs and values.min() < 0 < values.max():
-            # A change of either direction may be the effect: its size speaks against what a higher ratio speaks for.
-            found.append(Candidate(f"|{name}|", -ratio * np.abs(values), _direction(-ratio)))
+            # A change in either direction may be the effect: its size means the opposite of a higher ratio.
+            candidates.append(Candidate(f"|{name}|", -ratio * np.abs(values), _direction(-ratio)))
     for name, values in baselines.items():
         shown = f"{name} (baseline)" if name in variants.scores else name
+        sign = ratio if name.startswith("markov-") else -ratio
+        note = ""
         if name == "gc":
-            sign = _best_sign(variants, values)
-            found.append(Candidate(shown, sign * values, f"{_direction(sign)}, chosen on these rows", baseline=True))
-        else:
-            sign = ratio if name.startswith("markov-") else -ratio
-            found.append(Candidate(shown, sign * values, _direction(sign), baseline=True))
-    return found
+            sign, note = _best_sign(variants, values), ", chosen on these rows"
+        candidates.append(Candidate(shown, sign * values, _direction(sign) + note, baseline=True))
+    return candidates
 
 
 def _direction(sign: int) -> str:
@@ -232,28 +240,24 @@ def _direction(sign: int) -> str:
 
 
 def _best_sign(variants: Variants, values: np.ndarray) -> int:
-    """Return the sign that agrees with the labels of these rows: a baseline is given the better direction."""
+    """Return the sign that agrees with the labels of these rows: a baseline gets the better direction."""
     orders = weighted.tied_order(variants.labels), weighted.tied_order(values)
     return -1 if weighted.spearman(np.ones((1, len(values))), *orders)[0] < 0 else 1
 
 
-def _chromosomes(variants: Variants) -> np.ndarray:
-    return np.array([canonical(name) for name in variants.chrom], dtype=object)
+def _bootstrap_settings(variants: Variants, group: str | None, num_replicates: int, seed: int) -> dict[str, Any]:
+    num_units = len(variants) if variants.groups is None else int(variants.groups.max()) + 1
+    units = {"of": "rows" if group is None else f"groups of {group}", "units": num_units}
+    return units | {"replicates": num_replicates, "seed": seed, "confidence": CONFIDENCE}
 
 
-def _bootstrap(variants: Variants, group: str | None, num_replicates: int, seed: int) -> dict[str, Any]:
-    num = len(variants) if variants.groups is None else int(variants.groups.max()) + 1
-    drawn = {"of": "rows" if group is None else f"groups of {group}", "units": num}
-    return drawn | {"replicates": num_replicates, "seed": seed, "confidence": CONFIDENCE}
-
-
-def _counts(variants: Variants) -> dict[str, Any]:
-    """Count rows read, used and left out; of two classes, those of each and the chromosomes that hold one only."""
-    found: dict[str, Any] = {"read": variants.num_read, "used": len(variants), "left_out": variants.left_out}
-    names = _chromosomes(variants)
-    found["chromosomes"] = len(set(names))
+def _row_counts(variants: Variants, chromosomes: np.ndarray) -> dict[str, Any]:
+    """Count rows read, used and left out; with two classes also each class, and list chromosomes with only one."""
+    counts: dict[str, Any] = {"read": variants.num_read, "used": len(variants), "left_out": variants.left_out}
+    counts["chromosomes"] = len(set(chromosomes))
     if variants.kind == "binary":
-        found |= {"positive": int(variants.labels.sum()), "negative": int((1 - variants.labels).sum())}
-        one = [name for name in dict.fromkeys(names) if len(set(variants.labels[names == name])) == 1]
-        found["chromosomes_of_one_class"] = one
-    return found
+        counts |= {"positive": int(variants.labels.sum()), "negative": int((1 - variants.labels).sum())}
+        names = dict.fromkeys(chromosomes)
+        one = [name for name in names if len(set(variants.labels[chromosomes == name])) == 1]
+        counts["chromosomes_of_one_class"] = one
+    return counts

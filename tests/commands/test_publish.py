@@ -24,7 +24,7 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
 from genolm.reports.card import EXAMPLE
-from genolm.reports.hub_folder import find_checkpoint, without_paths
+from genolm.reports.hub_folder import find_final_checkpoint, without_paths
 
 REPO = "someone/tiny-dna"
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -383,7 +383,7 @@ def test_nothing_is_sent_but_what_is_listed(copied):
 def test_a_checkpoint_copied_in_part_is_refused(copied):
     (copied / "checkpoint" / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="lacks tokenizer.json"):
-        find_checkpoint(copied)
+        find_final_checkpoint(copied)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genolm.metrics.curves import GRID, dense, flat, one_against_rest, precision_recall, reliability, roc
+from genolm.metrics.curves import GRID, dense, joined_bases, one_against_rest, precision_recall, reliability, roc
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -57,7 +57,7 @@ def test_bases_are_joined_and_unknown_ones_left_out():
     labels[:] = [np.array([0, -100]), np.array([1])]
     predictions = np.empty(2, dtype=object)
     predictions[:] = [np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([[0.2, 0.8]])]
-    known, p = flat("per-base", labels, predictions)
+    known, p = joined_bases("per-base", labels, predictions)
     assert (known.tolist(), p.tolist()) == ([0, 1], [[0.9, 0.1], [0.2, 0.8]])
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from jinja2 import UndefinedError
 
-from genolm.reports.page import Cell, Table, render
+from genolm.reports.page import Cell, HtmlTable, render
 from genolm.reports.svg import INK, PALETTE, TONES, add_axes, figure_svg, new_figure
 
 EVIL = '</svg><script>"&$x$'
@@ -59,7 +59,7 @@ def test_text_and_tooltips_are_escaped_and_dollars_are_dollars():
 
 
 def test_cells_are_escaped():
-    table = Table([EVIL], [[Cell(EVIL, note=EVIL, tone="t0", best=True)]])
+    table = HtmlTable([EVIL], [[Cell(EVIL, note=EVIL, tone="t0", best=True)]])
     page = render(
         "comparison.html.j2", title=EVIL, over=EVIL, headline=EVIL, overview=table, tasks=[], confidence="95",
         replicates="1,000", runs=[], versions={}, packages=str,
