@@ -32,8 +32,8 @@ from transformers.utils import logging
 
 from genolm.data.collate import MaskedCollator, Masking
 from genolm.data.corpus import Corpus
+from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -90,7 +90,7 @@ def way(name: str, store, fasta: Path):
     """Return what makes a batch of sample numbers: input_ids and labels, each (B, L)."""
     tokenizer = build_tokenizer(load_spec(SPECS[name]))
     encoder = make_encoder(tokenizer)
-    corpus = Corpus(store, whole(store), encoder, WINDOW_BP)
+    corpus = Corpus(store, Regions.whole(store), encoder, WINDOW_BP)
     if name.startswith("genolm"):
         return MaskedCollator(corpus, Masking(encoder))
     mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)

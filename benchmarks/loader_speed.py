@@ -16,8 +16,8 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
+from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
@@ -29,7 +29,7 @@ RECIPES = Path(__file__).parents[1] / "recipes" / "quickstart"
 
 def collator(store, spec: str, kind: str, window_bp: int):
     encoder = make_encoder(build_tokenizer(load_spec(spec)))
-    corpus = Corpus(store, whole(store), encoder, window_bp, pack=kind == "causal")
+    corpus = Corpus(store, Regions.whole(store), encoder, window_bp, pack=kind == "causal")
     return CausalCollator(corpus) if kind == "causal" else MaskedCollator(corpus, Masking(encoder))
 
 

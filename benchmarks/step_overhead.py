@@ -18,8 +18,8 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
+from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
@@ -104,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
         store = prepare({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
-        corpus = Corpus(store, whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
+        corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
         collate = CausalCollator(corpus)
         for _ in range(asked.rounds):
             for name in times:

@@ -112,8 +112,8 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
 
     from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
+    from genolm.genome.regions import Regions
     from genolm.genome.simulate import simulate, write_fasta
-    from genolm.genome.splits import whole
     from genolm.genome.store import prepare
     from genolm.models.build import build_model
     from genolm.models.loss import weighted_token_loss
@@ -150,7 +150,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
         store = prepare({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
         encoder = make_encoder(tokenizer)
-        corpus = Corpus(store, whole(store), encoder, window)
+        corpus = Corpus(store, Regions.whole(store), encoder, window)
         causal = objective == "causal"
         collate = CausalCollator(corpus) if causal else MaskedCollator(corpus, Masking(encoder))
         ours = name.startswith("genolm")

@@ -17,8 +17,8 @@ from genolm.config.recipes import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
+from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.splits import whole
 from genolm.genome.store import prepare
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
@@ -57,7 +57,7 @@ def main() -> None:
         write_fasta(place / "g.fa", simulate(2_000_000).records)
         store = prepare({"g": [place / "g.fa"]}, place / "store")
         tokenizer = build_tokenizer(load_spec("char"))
-        corpus = Corpus(store, whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
+        corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
 
         def steps(deterministic: bool) -> tuple[list[float], list[float]]:
             set_deterministic(deterministic)

@@ -133,9 +133,9 @@ def check_kind(kind: str, length: int, infill: str | None, no_prompt: bool) -> N
 
 def cleaned(prompt: str) -> str:
     """Return a prompt in upper-case A, C, G, T and N."""
-    from genolm.genome.letters import clean
+    from genolm.genome.alphabet import clean_sequences
 
-    return clean([prompt], lambda _: "--prompt")[0][0] if prompt else ""
+    return clean_sequences([prompt], lambda _: "--prompt")[0][0] if prompt else ""
 
 
 def widest(model, encoder) -> int | None:
@@ -166,14 +166,12 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
     N around them are filled too, and not written unless what lies around is. Where the model takes any length, there
     are as many letters on either side as the stretch has, and 512 at least.
     """
-    from genolm.genome.alphabet import to_text
-    from genolm.genome.fasta import check_file, read_fasta
+    from genolm.genome.alphabet import clean_sequences, to_text
+    from genolm.genome.fasta import read_fasta
     from genolm.genome.interval import read_bed
-    from genolm.genome.letters import clean
 
     intervals = read_bed(bed)
     wanted = {interval.contig for interval in intervals}
-    check_file(Path(fasta))
     contigs: dict[str, list[str]] = {}
     for block in read_fasta(fasta):
         if block.name in wanted:
@@ -195,7 +193,7 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
         start = max(0, min(interval.start - (room - len(interval)) // 2, len(contig) - room))
         letters = contig[start : start + room]
         first, last = interval.start - start, interval.end - start
-        shown, _ = clean([letters], lambda _, where=where: where)
+        shown, _ = clean_sequences([letters], lambda _, where=where: where)
         found.append(Asked(where, shown[0][:first] + "N" * len(interval) + shown[0][last:], first, last))
     return found
 

@@ -16,8 +16,8 @@ def tokenizer(
 
     Example: genolm tokenizer bpe4096 --fasta yeast.fa.gz --out tokenizers/yeast-bpe
     """
+    from genolm.genome.regions import Regions
     from genolm.genome.sources import by_genome, prepare_genomes
-    from genolm.genome.splits import whole
     from genolm.tokenizers import bpe
     from genolm.tokenizers.build import build_tokenizer, load_spec
 
@@ -28,7 +28,7 @@ def tokenizer(
             raise ValueError(f"{spec} is learnt from genomes; add --fasta FILE")
         with tempfile.TemporaryDirectory() as folder:
             store = prepare_genomes(by_genome(fasta), Path(folder) / "genome")
-            sample = list(bpe.train_sample(store, list(whole(store)), asked.sample_bp))
+            sample = list(bpe.train_sample(store, list(Regions.whole(store)), asked.sample_bp))
     elif fasta:
         raise ValueError(f"{spec} learns nothing from genomes; leave --fasta out, or take a bpe spec")
     built = build_tokenizer(asked, sample or None)

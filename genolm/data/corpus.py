@@ -14,7 +14,7 @@ import numpy as np
 
 from genolm.data import rng
 from genolm.genome.alphabet import BASE_INDEX, COMPLEMENT, IS_SOFT_MASKED, reverse_complement, translate
-from genolm.genome.splits import Regions
+from genolm.genome.regions import Regions
 from genolm.genome.store import Store
 from genolm.tokenizers.encode import Encoder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from genolm.genome.alphabet import reverse_complement, to_text
-from genolm.genome.fasta import FastaError, check_file, read_fasta
+from genolm.genome.fasta import read_fasta
 from genolm.genome.interval import Interval
 
 
@@ -25,7 +25,7 @@ def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: C
         n texts.
 
     Raises:
-        FastaError: a file that cannot be read, a contig that is in none of them, or an interval that ends beyond its
+        ValueError: a file that cannot be read, a contig that is in none of them, or an interval that ends beyond its
             contig.
     """
     waiting: dict[str, list[int]] = {}
@@ -33,7 +33,6 @@ def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: C
         waiting.setdefault(interval.contig, []).append(row)
     found, names = [""] * len(intervals), []
     for path in paths:
-        check_file(Path(path))
         name, held = "", []
         for block in read_fasta(path):
             if block.opens:
@@ -49,7 +48,7 @@ def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: C
         other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
         hint = f"; there it is named {other!r}" if other in names else ""
         files = ", ".join(str(path) for path in paths)
-        raise FastaError(f"{where(row)}: no contig {contig!r} in {files}, which has {shown}{hint}")
+        raise ValueError(f"{where(row)}: no contig {contig!r} in {files}, which has {shown}{hint}")
     return found
 
 
@@ -59,7 +58,7 @@ def _cut(path: str | Path, held: list[np.ndarray], intervals, rows: Sequence[int
     for row in rows:
         interval = intervals[row]
         if interval.end > len(contig):
-            raise FastaError(
+            raise ValueError(
                 f"{where(row)}: {interval.contig}:{interval.start}-{interval.end} (0-based, half-open) ends beyond "
                 f"{interval.contig}, which has {len(contig):,} bp in {path}; is this the right assembly?"
             )

@@ -3,10 +3,7 @@
 Cost: one `bytes.translate` for each block, about 1 GB/s plain; decompression dominates the rest. Memory: a few blocks.
 """
 
-import gzip
-import io
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,33 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from genolm.genome.alphabet import IUPAC, POLICY, REFUSED
+from genolm.genome.sniff import BOM, BROKEN, check_file, first_bytes, is_truncated_bgzip, open_decompressed
 
-_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _SPACE = b"\n \t\v\f"
 _TABLE = POLICY.tobytes()
-_BOM = b"\xef\xbb\xbf"
 _LONGEST_HEADER = 1 << 20
-_UTF16 = "UTF-16 text; save it as ASCII or UTF-8"
-_REPACK = "unpack it, or compress with gzip or bgzip"
-_FOREIGN = {
-    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff", b"\0>", b">\0"), _UTF16),
-    b"PK": f"a zip archive; {_REPACK}",
-    b"BZh": f"bzip2; {_REPACK}",
-    b"\xfd7": f"xz; {_REPACK}",
-    b"\x28\xb5": f"zstandard; {_REPACK}",
-    b"\x1f\x8b": "gzip within gzip; unpack it once",
-    b"CRAM": "CRAM, not FASTA",
-    b"BAM": "BAM, not FASTA",
-    b"BCF": "BCF, not FASTA",
-    **dict.fromkeys((b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43"), "2bit; convert it with twoBitToFa"),
-    b"@": "FASTQ or SAM, it seems; convert it to FASTA",
-    b"##": "VCF or GFF, it seems, not FASTA",
-    b"LOCUS": "GenBank, it seems; convert it to FASTA",
-    b"ID   ": "EMBL, it seems; convert it to FASTA",
-    b"<": "HTML or XML, it seems, perhaps the error page of a download; download it again",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
-    b";": "a comment, which FASTA no longer has; remove the lines that start with ';'",
-}
+_ADVICE = {"2bit": "convert it with twoBitToFa"}
+_ADVICE |= dict.fromkeys(("FASTQ", "SAM", "BAM", "CRAM", "GenBank", "EMBL"), "convert it to FASTA")
 _HINTS = {
     b"EFIJLOPQZ*efijlopqz": "this looks like protein",
     b"0123456789": "these may be line numbers of GenBank, or qualities; keep the letters alone",
@@ -49,10 +26,6 @@ _HINTS = {
     b"@+": "this looks like FASTQ; convert it to FASTA",
     b"\0": "zero bytes: a damaged file, or UTF-16 text",
 }
-
-
-class FastaError(ValueError):
-    """A file that is not the FASTA of a genome; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +53,17 @@ def resolve(source: str | Path, sha256: str | None = None, progress: bool = True
     Downloads are kept in the folder that GENOLM_CACHE names, by default in the user's cache.
 
     Raises:
-        FastaError: the file is absent, a URL has no sha256, or the download fails or does not match it.
+        ValueError: the file is absent, a URL has no sha256, or the download fails or does not match it.
     """
     if "://" not in str(source):
         try:
             path = Path(source).expanduser()
         except RuntimeError:
-            raise FastaError(f"{source}: no such file; nobody of that name has a home folder here") from None
-        check_file(path)
+            raise ValueError(f"{source}: no such file; nobody of that name has a home folder here") from None
+        check_file(path, "FASTA file")
         return path
     if sha256 is None:
-        raise FastaError(f"{source}: a URL needs its sha256 in data.sha256, so that every run trains on the same bytes")
+        raise ValueError(f"{source}: a URL needs its sha256 in data.sha256, so that every run trains on the same bytes")
     import pooch
 
     folder = os.environ.get("GENOLM_CACHE") or pooch.os_cache("genolm")
@@ -100,22 +73,8 @@ def resolve(source: str | Path, sha256: str | None = None, progress: bool = True
             progressbar=progress,
         )  # fmt: skip
     except Exception as error:
-        raise FastaError(f"{source}: could not be downloaded: {error}") from error
+        raise ValueError(f"{source}: could not be downloaded: {error}") from error
     return Path(found)
-
-
-def check_file(path: Path) -> None:
-    """Refuse a file that is absent, and what cannot be read twice: once for its letters, once for its sha256.
-
-    Raises:
-        FastaError: there is no such file, or it is a folder, a pipe or a device.
-    """
-    if path.is_dir():
-        raise FastaError(f"{path}: this is a folder; name the FASTA file in it")
-    if not path.exists():
-        raise FastaError(f"{path}: no such file; check data.fasta and the folder the command is run in")
-    if not path.is_file():
-        raise FastaError(f"{path}: this is a pipe or a device; write it to a file first, because it is read twice")
 
 
 def _cache_name(url: str, sha256: str) -> str:
@@ -123,56 +82,33 @@ def _cache_name(url: str, sha256: str) -> str:
     return f"{sha256[:16]}-{url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def _is_gzip(path: Path, raw: io.BufferedIOBase) -> bool:
-    """Say whether a file is compressed; refuse one that is empty, or bgzip and cut off."""
-    size = path.stat().st_size
-    if not size:
-        raise FastaError(f"{path}: the file is empty")
-    start = raw.read(16)
-    zipped = start[:2] == b"\x1f\x8b"
-    if zipped and start[12:14] == b"BC" and start[3] & 4:
-        raw.seek(max(0, size - len(_BGZF_EOF)))
-        if raw.read() != _BGZF_EOF:
-            raise FastaError(f"{path}: bgzip without its end-of-file block; the file is truncated, copy it again")
-    raw.seek(0)
-    return zipped
-
-
-def _begin(path: Path, file: io.BufferedIOBase) -> None:
-    """Refuse text, decompressed where it was not plain, that is another kind of file; pass over a byte order mark."""
-    start = file.read(512)
-    file.seek(len(_BOM) if start.startswith(_BOM) else 0)
-    if start[257:262] == b"ustar":
-        raise FastaError(f"{path}:1: this is a tar archive; unpack it")
-    for magic, what in _FOREIGN.items():
-        if start.removeprefix(_BOM).startswith(magic):
-            raise FastaError(f"{path}:1: this is {what}")
-
-
 def _chunks(path: Path, block_bytes: int) -> Iterator[bytes]:
     """Yield the decompressed text with every line end a newline; a final one is added if missing."""
-    check_file(path)
-    held, last = b"", b""
+    check_file(path, "FASTA file")
+    carriage_return, last = b"", b""
     try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if _is_gzip(path, raw) else raw as file:
-            _begin(path, file)
-            while True:
-                data = held + file.read(block_bytes)
-                if len(data) == len(held):
-                    break
+        if is_truncated_bgzip(path):
+            raise ValueError(f"{path}: bgzip without its end-of-file block; the file is truncated, copy it again")
+        if not first_bytes(path, "a FASTA file", ("FASTA",), _ADVICE):
+            raise ValueError(f"{path}: the file is empty")
+        with open_decompressed(path) as file:
+            if file.read(len(BOM)) != BOM:
+                file.seek(0)
+            while read := file.read(block_bytes):
+                data = carriage_return + read
                 # A carriage return at the end may be half of a line end.
-                held = b"\r" if data.endswith(b"\r") else b""
-                data = data[: len(data) - len(held)]
+                carriage_return = b"\r" if data.endswith(b"\r") else b""
+                data = data.removesuffix(b"\r")
                 if b"\r" in data:
                     data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
                 if data:
                     last = data[-1:]
                     yield data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FastaError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from error
+    except BROKEN as error:
+        raise ValueError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from error
     except OSError as error:
-        raise FastaError(f"{path}: could not be read: {error}") from error
-    if last not in (b"", b"\n") or held:
+        raise ValueError(f"{path}: could not be read: {error}") from error
+    if last not in (b"", b"\n") or carriage_return:
         yield b"\n"
 
 
@@ -188,7 +124,7 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
         For each record an opening block without letters, then its letters in blocks.
 
     Raises:
-        FastaError: anything that would lose or invent a base: text before the first `>`, a record without letters or
+        ValueError: anything that would lose or invent a base: text before the first `>`, a record without letters or
             a printable name, a repeated name, a letter that is no IUPAC nucleotide, a truncated archive.
     """
     path = Path(path)
@@ -204,7 +140,7 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
             if at_line_start and data[at : at + 1] == b">":
                 stop = data.find(b"\n", at)
                 if (len(data) if stop < 0 else stop) - at > _LONGEST_HEADER:
-                    raise FastaError(f"{path}:{line}: a header of over {_LONGEST_HEADER:,} bytes; are line ends lost?")
+                    raise ValueError(f"{path}:{line}: a header of over {_LONGEST_HEADER:,} bytes; are line ends lost?")
                 if stop < 0:
                     pending = data[at:]  # the header goes on in the next chunk
                     break
@@ -227,13 +163,13 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
             at += len(piece)
             at_line_start = piece.endswith(b"\n")
     if name is None:
-        raise FastaError(f"{path}:1: no record; a FASTA record starts with a line '>name'")
+        raise ValueError(f"{path}:1: no record; a FASTA record starts with a line '>name'")
     _check_filled(path, name, header_line, length)
 
 
 def _check_filled(path: Path, name: str | None, line: int, length: int) -> None:
     if name is not None and not length:
-        raise FastaError(
+        raise ValueError(
             f"{path}:{line}: record {name!r} has no sequence; the file may be cut off, or remove the record"
         )
 
@@ -242,20 +178,20 @@ def _header(path: Path, text: bytes, line: int, seen: dict[str, int], copies: di
     """Return a record's name; refuse an empty one, refuse or number a repeated one."""
     words = text.split(maxsplit=1)
     if not words or text[:1].isspace():
-        raise FastaError(f"{path}:{line}: a header without a name; write '>name' with no space between")
+        raise ValueError(f"{path}:{line}: a header without a name; write '>name' with no space between")
     try:
         name = words[0].decode("utf-8")
     except UnicodeDecodeError:
-        raise FastaError(f"{path}:{line}: the name {words[0]!r} is not UTF-8 text") from None
+        raise ValueError(f"{path}:{line}: the name {words[0]!r} is not UTF-8 text") from None
     if not name.isprintable():
-        raise FastaError(f"{path}:{line}: the name {name!a} holds what cannot be printed; the file may be damaged")
+        raise ValueError(f"{path}:{line}: the name {name!a} holds what cannot be printed; the file may be damaged")
     if name in seen and copies is not None:
         first, copy = name, copies.get(name, 2)
         while f"{first}#{copy}" in seen:
             copy += 1
         name, copies[first] = f"{first}#{copy}", copy + 1
     if name in seen:
-        raise FastaError(
+        raise ValueError(
             f"{path}:{line}: record {name!r} is already on line {seen[name]}; names must differ "
             "(--rename-duplicates or data.rename_duplicates=true numbers them)"
         )
@@ -263,11 +199,12 @@ def _header(path: Path, text: bytes, line: int, seen: dict[str, int], copies: di
     return name
 
 
-def _not_fasta(path: Path, piece: bytes, line: int) -> FastaError:
+def _not_fasta(path: Path, piece: bytes, line: int) -> ValueError:
     before = len(piece) - len(piece.lstrip())
     line += piece.count(b"\n", 0, before)
     start = piece[piece.rfind(b"\n", 0, before) + 1 :].split(b"\n")[0][:40]
-    return FastaError(f"{path}:{line}: expected '>name', got {start!r}; is this a FASTA file?")
+    hint = "remove the lines that start with ';'" if start.startswith(b";") else "is this a FASTA file?"
+    return ValueError(f"{path}:{line}: expected '>name', got {start!r}; {hint}")
 
 
 def _letters(path: Path, name: str, header_line: int, piece: bytes, line: int) -> Block:
@@ -281,10 +218,10 @@ def _letters(path: Path, name: str, header_line: int, piece: bytes, line: int) -
     return Block(name, np.frombuffer(kept, dtype=np.uint8), False, counts, header_line)
 
 
-def _bad_letter(path: Path, name: str, piece: bytes, line: int, letter: bytes) -> FastaError:
+def _bad_letter(path: Path, name: str, piece: bytes, line: int, letter: bytes) -> ValueError:
     line += piece.count(b"\n", 0, piece.index(letter))
     hint = next((hint for marks, hint in _HINTS.items() if letter in marks), "the file may be damaged or not FASTA")
-    return FastaError(
+    return ValueError(
         f"{path}:{line}: {repr(letter)[1:]} in record {name!r} is no nucleotide; allowed are "
         f"{IUPAC.decode()}, U, X, '-' and '.' in either case; {hint}"
     )

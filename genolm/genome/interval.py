@@ -1,26 +1,32 @@
-"""Stretches of contigs from BED and GFF files, all 0-based half-open."""
+"""Intervals of contigs, 0-based half-open everywhere: from BED and GFF files, and typed as `chrom:start-end`."""
 
-import gzip
-import zlib
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from genolm.genome.sniff import first_bytes, read_lines
+
+CONTIG_END = 1 << 60
+"""`end` of an interval that reaches to the end of its contig, whose length is not known where it is typed."""
+
+_REGION = re.compile(r"(.+?):([\d,]+)(-?)([\d,]*)")
+
 
 class IntervalError(ValueError):
-    """A line that is no interval; the message names file and line."""
+    """Coordinates or a strand that make no interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A stretch of a contig, 0-based half-open: `Interval("chr1", 0, 3)` is its first three bases.
+    """A part of a contig, 0-based half-open: `Interval("chr1", 0, 3)` is its first three bases, `chr1:1-3` typed.
 
     Attributes:
         contig: name of the contig.
         start: first base.
-        end: one past the last base, above `start`.
+        end: one past the last base, above `start`; `CONTIG_END` for an interval to the end of the contig.
         strand: `+`, `-`, or `.` for neither.
-        name: BED's name column, or GFF's feature type.
+        name: name column of a BED file, or feature type of a GFF file.
     """
 
     contig: str
@@ -38,12 +44,41 @@ class Interval:
     def __len__(self) -> int:
         return self.end - self.start
 
+    @property
+    def region(self) -> str:
+        """The interval as a user types it, 1-based and closed: `chr1:1-3`."""
+        return f"{self.contig}:{self.start + 1}-{'' if self.end == CONTIG_END else self.end}"
 
-def read_intervals(path: str | Path) -> list[Interval]:
-    """Read a BED or GFF file, told apart by its name: .bed, .gff, .gff3 or .gtf, and .gz or .bgz of each.
+
+def parse_region(region: str, contigs: Container[str] = ()) -> Interval:
+    """Convert a region as a user types it, 1-based and closed, to an interval.
+
+    `chr1:1-3` is `Interval("chr1", 0, 3)`; `chr1:5` one base; `chr1:5-` and `chr1` end at `CONTIG_END`.
+
+    Args:
+        region: the text; commas within numbers are ignored.
+        contigs: names of contigs that may contain colons.
 
     Raises:
-        IntervalError: another name, no such file, or a bad line, named by number.
+        ValueError: it has none of these forms, or start is below 1 or above end.
+    """
+    if region in contigs or ":" not in region:
+        return Interval(region, 0, CONTIG_END)
+    match = _REGION.fullmatch(region)
+    if match is None or (match[4] and not match[3]):
+        raise ValueError(f"region {region!r}; it must be chrom:start-end, 1-based, both ends included")
+    start = int(match[2].replace(",", "") or 0)
+    end = int(match[4].replace(",", "") or 0) if match[4] else (CONTIG_END if match[3] else start)
+    if not 1 <= start <= end:
+        raise ValueError(f"region {region!r}: 1 <= start <= end must hold")
+    return Interval(match[1], start - 1, end)
+
+
+def read_intervals(path: str | Path) -> list[Interval]:
+    """Read a BED or GFF file, chosen by its name: .bed, .gff, .gff3 or .gtf, each also .gz or .bgz.
+
+    Raises:
+        ValueError: another name, no such file, or a bad line, named by number.
     """
     path = Path(path)
     suffix = Path(path.name.removesuffix(".gz").removesuffix(".bgz")).suffix.lower()
@@ -51,36 +86,48 @@ def read_intervals(path: str | Path) -> list[Interval]:
         return read_bed(path)
     if suffix in (".gff", ".gff3", ".gtf"):
         return read_gff(path)
-    raise IntervalError(f"{path}: cannot tell what this is; the name must end in .bed, .gff, .gff3 or .gtf (or + .gz)")
+    raise ValueError(f"{path}: unknown format; the name must end in .bed, .gff, .gff3 or .gtf (or + .gz)")
 
 
 def read_bed(path: str | Path) -> list[Interval]:
-    """Read a BED file: contig, start, end, and where given name and strand, parted by tabs or spaces."""
-    found = []
-    for number, line in _lines(Path(path)):
+    """Read a BED file: contig, start, end, and where present name and strand."""
+    intervals = []
+    for number, columns in bed_rows(path):
+        name = columns[3] if len(columns) > 3 else ""
+        strand = columns[5] if len(columns) > 5 else ""
+        intervals.append(_interval(path, number, columns[0], columns[1], columns[2], strand or "+", name, 0))
+    return intervals
+
+
+def bed_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and columns, three or more and all of them text, of every record of a BED file.
+
+    Columns are separated by tabs, or by spaces in a line without tabs.
+
+    Raises:
+        ValueError: no such file, another format, or a line of fewer columns.
+    """
+    for number, line in _data_lines(Path(path)):
         if line.split(None, 1)[0] in ("track", "browser"):
             continue
         columns = line.split("\t") if "\t" in line else line.split()
         if len(columns) < 3:
-            raise IntervalError(f"{path}:{number}: BED needs contig, start and end, got {line[:60]!r}")
-        name = columns[3] if len(columns) > 3 else ""
-        strand = columns[5] if len(columns) > 5 else "+"
-        found.append(_interval(path, number, columns[0], columns[1], columns[2], strand or "+", name, 0))
-    return found
+            raise ValueError(f"{path}:{number}: BED needs contig, start and end, got {line[:60]!r}")
+        yield number, columns
 
 
 def read_gff(path: str | Path) -> list[Interval]:
-    """Read a GFF3 or GTF file; its 1-based closed coordinates become 0-based half-open, its type becomes the name."""
-    found = []
-    for number, line in _lines(Path(path)):
+    """Read a GFF3 or GTF file, 1-based and closed, as intervals named by their feature type."""
+    intervals = []
+    for number, line in _data_lines(Path(path)):
         if line.startswith(">"):
             break  # GFF3 may carry its FASTA after the features
         columns = line.split("\t")
         if len(columns) < 8:
-            raise IntervalError(f"{path}:{number}: GFF has nine columns parted by tabs, got {line[:60]!r}")
-        strand = columns[6] if columns[6] in "+-" else "."
-        found.append(_interval(path, number, columns[0], columns[3], columns[4], strand, columns[2], 1))
-    return found
+            raise ValueError(f"{path}:{number}: GFF has nine columns separated by tabs, got {line[:60]!r}")
+        strand = columns[6] if columns[6] in ("+", "-") else "."
+        intervals.append(_interval(path, number, columns[0], columns[3], columns[4], strand, columns[2], 1))
+    return intervals
 
 
 def _interval(path, number: int, contig: str, start: str, end: str, strand: str, name: str, base: int) -> Interval:
@@ -91,18 +138,11 @@ def _interval(path, number: int, contig: str, start: str, end: str, strand: str,
         raise IntervalError(f"{path}:{number}: {reason}") from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines that are neither empty nor comments; stop at GFF's `##FASTA`."""
-    if not path.is_file():
-        raise IntervalError(f"{path}: no such file")
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    try:
-        with gzip.open(path, "rt") if packed else path.open() as file:
-            for number, line in enumerate(file, 1):
-                if line.startswith("##FASTA"):
-                    return
-                if line.strip() and not line.startswith("#"):
-                    yield number, line.rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise IntervalError(f"{path}: could not be read: {error}") from error
+def _data_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines that are neither blank nor comments; stop at GFF's `##FASTA`."""
+    first_bytes(path, "a BED or GFF file", accepted=("GFF",))
+    for number, line in read_lines(path):
+        if line.startswith("##FASTA"):
+            return
+        if line.strip() and not line.startswith("#"):
+            yield number, line

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from genolm.genome.alphabet import to_text
-from genolm.genome.fasta import check_file, read_fasta
-from genolm.genome.letters import clean
+from genolm.genome.alphabet import clean_sequences, to_text
+from genolm.genome.fasta import read_fasta
 
 FASTA = tuple(f"{name}{packed}" for name in (".fa", ".fasta", ".fna") for packed in ("", ".gz", ".bgz"))
 """How the names of FASTA files end."""
@@ -19,7 +18,6 @@ def read_records(path: str | Path) -> tuple[list[str], list[str], list[str]]:
     Raises:
         ValueError: a file that cannot be read, or a letter that is no nucleotide, named by its line.
     """
-    check_file(Path(path))
     names: list[str] = []
     source: list[str] = []
     held: list[list[str]] = []
@@ -30,5 +28,5 @@ def read_records(path: str | Path) -> tuple[list[str], list[str], list[str]]:
             held.append([])
         else:
             held[-1].append(to_text(block.letters))
-    letters, _ = clean(["".join(parts) for parts in held], lambda row: source[row])
+    letters, _ = clean_sequences(["".join(parts) for parts in held], lambda row: source[row])
     return names, letters, source

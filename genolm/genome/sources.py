@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from genolm.genome.fasta import FastaError, resolve
+from genolm.genome.fasta import resolve
 from genolm.genome.store import Store, prepare
 
 Fasta = str | Sequence[str] | Mapping[str, str | Sequence[str]]
@@ -18,7 +18,7 @@ def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
         name, equals, path = source.partition("=")
         given = equals and "/" not in name and ":" not in name
         if given and not (name and path):
-            raise FastaError(f"{source!r} names no {'file' if name else 'genome'}; write NAME=FILE, or the file alone")
+            raise ValueError(f"{source!r} names no {'file' if name else 'genome'}; write NAME=FILE, or the file alone")
         if given:
             genomes.setdefault(name, []).append(path)
         else:
@@ -30,7 +30,7 @@ def _add_unnamed(genomes: dict[str, list[str]], source: str) -> None:
     """Add a file as a genome of its own; two files of one name would be taken for one genome, or replace each other."""
     name = genome_name(source)
     if name in genomes:
-        raise FastaError(
+        raise ValueError(
             f"{genomes[name][0]} and {source} would both be genome {name!r}; name them: NAME=FILE on the command line, "
             "data.fasta: {NAME: FILE} in a recipe"
         )
@@ -62,7 +62,7 @@ def prepare_genomes(
         rename_duplicates: number the records of a file that share a name.
 
     Raises:
-        FastaError: a file cannot be read right, or is not what its hash says.
+        ValueError: a file cannot be read right, or is not what its hash says.
     """
     if isinstance(fasta, str):
         fasta = [fasta]

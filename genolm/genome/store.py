@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genolm.genome.alphabet import COMPLEMENT, IS_SOFT_MASKED, POLICY, reverse_complement
-from genolm.genome.fasta import FastaError, check_file, read_fasta
+from genolm.genome.fasta import read_fasta
+from genolm.genome.sniff import check_file
 
 BATCH_BITS = 24
 BATCH = 1 << BATCH_BITS
@@ -70,6 +71,31 @@ class Store:
         """All contigs, in the order of the inputs."""
         columns = (self._table[name].to_pylist() for name in ("genome", "contig", "length", "offset"))
         return [Contig(*row) for row in zip(*columns, strict=True)]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        """`name` and `genome/name` → indices of contigs."""
+        table: dict[str, list[int]] = {}
+        for i, contig in enumerate(self.contigs):
+            table.setdefault(contig.name, []).append(i)
+            table.setdefault(f"{contig.genome}/{contig.name}", []).append(i)
+        return table
+
+    def contig_index(self, name: str) -> int:
+        """Return the index of a contig given as `name` or `genome/name`.
+
+        Raises:
+            ValueError: no such contig, or several; the message lists some.
+        """
+        matches = self._by_name.get(name, [])
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            some = ", ".join(f"{self.contigs[i].genome}/{name}" for i in matches[:4])
+            raise ValueError(f"contig {name!r} is in {len(matches)} genomes; write one of {some}")
+        some = ", ".join(contig.name for contig in self.contigs[:8])
+        more = f", … ({len(self.contigs)} in all)" if len(self.contigs) > 8 else ""
+        raise ValueError(f"no contig is named {name!r}; the genomes have {some}{more}. Names end at the first space.")
 
     @property
     def num_bases(self) -> int:
@@ -139,13 +165,13 @@ def prepare(
         rename_duplicates: number the records of a file that share a name, instead of refusing them.
 
     Raises:
-        FastaError: a file cannot be read right, or two files of a genome share a contig name.
+        ValueError: a file cannot be read right, or two files of a genome share a contig name.
         ValueError: the folder holds something else.
     """
     out = Path(out)
     sources = [_source(name, Path(path)) for name, paths in genomes.items() for path in paths]
     if not sources:
-        raise FastaError("no FASTA file was given")
+        raise ValueError("no FASTA file was given")
     if _unchanged(out, sources):
         return Store(out)
     _check_replaceable(out)
@@ -186,8 +212,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _source(genome: str, path: Path) -> dict:
     if not genome or not genome.isprintable():
-        raise FastaError(f"{genome!a} cannot name the genome of {str(path)!a}; name it: NAME=FILE")
-    check_file(path)
+        raise ValueError(f"{genome!a} cannot name the genome of {str(path)!a}; name it: NAME=FILE")
+    check_file(path, "FASTA file")
     stat = path.stat()
     return {"genome": genome, "path": str(path.resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
@@ -229,7 +255,7 @@ def _write(folder: Path, sources: list[dict], on_progress, rename: bool) -> None
                 if block.opens:
                     key = (source["genome"], block.name)
                     if key in seen:
-                        raise FastaError(
+                        raise ValueError(
                             f"{path}:{block.line}: contig {block.name!r} of genome {key[0]!r} is also in {seen[key]}"
                         )
                     seen[key] = path.name

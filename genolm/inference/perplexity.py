@@ -15,7 +15,7 @@ from genolm.config.console import progress_bar
 from genolm.data.collate import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
-from genolm.genome.splits import Regions, head, inside, regions_of, tile
+from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store
 from genolm.inference.token_nll import Scored, fit_windows, score_windows
 from genolm.metrics.bits import bits_table
@@ -63,7 +63,7 @@ def score_regions(
     context = 0
     if masking is None:
         context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
-    windows = fit_windows(encoder, store, tile(regions, window_bp, context), window_tokens)
+    windows = fit_windows(encoder, store, regions.tile(window_bp, context), window_tokens)
     num_batches = -(-len(windows) // batch_size)
     options |= dict(masking=masking, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
     batches, total = score_windows(model, encoder, store, windows, **options), -(-num_batches // num_ranks)
@@ -128,7 +128,7 @@ def measure_splits(
     models, and their mixture if requested, are fitted on `train`. The other arguments are those of `measure_bits`.
     """
     name = "test" if len(regions["test"]) else "valid"
-    held_out = head(regions[name], max_bp)
+    held_out = regions[name].head(max_bp)
     if not len(held_out):
         return {}
     metrics: dict[str, Any] = {name: measure_bits(model, encoder, store, held_out, **options)}
@@ -153,8 +153,8 @@ def region_classes(store: Store, contig: np.ndarray, position: np.ndarray, annot
         by_name: dict[str, list] = {}
         for interval in read_intervals(Path(annotation)):
             by_name.setdefault(interval.name or "annotated", []).append(interval)
-        annotated = {name: regions_of(store, intervals) for name, intervals in by_name.items()}
-        classes |= {name: inside(regions, contig, position) for name, regions in annotated.items()}
+        annotated = {name: Regions.from_intervals(store, intervals) for name, intervals in by_name.items()}
+        classes |= {name: regions.contain(contig, position) for name, regions in annotated.items()}
     return {name: mask for name, mask in classes.items() if mask.any()}
 
 

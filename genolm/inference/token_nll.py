@@ -58,7 +58,7 @@ def score_windows(
         model: a causal or masked language model; its mode and device are left as they are.
         encoder: letters → ids.
         store: the genomes.
-        windows: (N, 4) int64 as `genolm.genome.splits.tile` gives.
+        windows: (N, 4) int64 as `Regions.tile` returns.
         masking: hides tokens of a masked model, by (seed, window number); None for a causal model.
         seed: of the masks.
         soft_masked_weight: 0 leaves lower-case bases out.
@@ -119,7 +119,7 @@ def fit_windows(
     Args:
         encoder: letters → ids.
         store: the genomes.
-        windows: (N, 4) int64 as `genolm.genome.splits.tile` gives.
+        windows: (N, 4) int64 as `Regions.tile` returns.
         max_tokens: tokens of a row in training, special tokens included.
         batch_size: windows to encode at once.
 

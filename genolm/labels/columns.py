@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from genolm.genome.alphabet import clean_sequences
 from genolm.genome.extract import extract
 from genolm.genome.interval import Interval, IntervalError
-from genolm.genome.letters import clean
 from genolm.labels.table import HUB_NAME, SUFFIXES, LabelTable, read_hub, read_table, suffix
 
 SPLITS = ("train", "valid", "test")
@@ -98,7 +98,7 @@ def read_rows(
         assert fasta is not None and rows.intervals is not None
         paths = [fasta] if isinstance(fasta, str | Path) else fasta
         rows = replace(rows, sequences=extract(paths, rows.intervals, lambda row: str(rows.source[row])))
-    sequences, said = clean(rows.sequences, lambda row: str(rows.source[row]))
+    sequences, said = clean_sequences(rows.sequences, lambda row: str(rows.source[row]))
     return replace(rows, sequences=sequences, notes=(*notes, *said))
 
 

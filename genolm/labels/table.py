@@ -15,21 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genolm.genome.sniff import foreign_format
+
 SUFFIXES = (".csv", ".tsv", ".txt", ".bed", ".jsonl", ".parquet")
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
 _COMMENTS = re.compile(r"(?:##[^\n]*(?:\n|$)|[ \t]*\r?\n)*")
-_FOREIGN = {
-    b"PK": "a zip archive or an Excel file; save the sheet as CSV",
-    b"BZh": "bzip2; unpack it, or compress with gzip",
-    b"\xfd7zXZ": "xz; unpack it, or compress with gzip",
-    b"\x28\xb5\x2f\xfd": "zstandard; unpack it, or compress with gzip",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
-    b">": "FASTA; a table with labels is needed, its FASTA goes into labels.fasta",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run git lfs pull",
-    b"<": "HTML or XML, perhaps the error page of a download; download it again",
-}
+_ACCEPTED = ("FASTQ", "GFF", "VCF", "GenBank", "EMBL")
+"""Formats that begin as a table or its comments may."""
+_ADVICE = {"FASTA": "a table with labels is needed, its FASTA goes into labels.fasta"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +102,8 @@ def _text(path: Path) -> str:
             raise ValueError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from None
     if not data.strip():
         raise ValueError(f"{path}: the file is empty")
-    for magic, what in _FOREIGN.items():
-        if data.startswith(magic):
-            raise ValueError(f"{path}:1: this is {what}")
+    if foreign := foreign_format(data[:512], "a table with labels", _ACCEPTED, _ADVICE):
+        raise ValueError(f"{path}: this is {foreign}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

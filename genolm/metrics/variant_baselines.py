@@ -17,7 +17,7 @@ import numpy as np
 from genolm.genome.alleles import trim
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
 from genolm.genome.chromosomes import canonical
-from genolm.genome.fasta import check_file, read_fasta
+from genolm.genome.fasta import read_fasta
 from genolm.metrics.markov import MarkovLadder, fit
 from genolm.metrics.variant_table import Variants
 
@@ -35,7 +35,6 @@ def contigs(path: str | Path, rename: bool = False) -> Iterator[tuple[str, np.nd
         path: the FASTA.
         rename: let records share a name.
     """
-    check_file(Path(path))
     name, parts = "", []
     for block in read_fasta(path, rename=rename):
         if not block.opens:

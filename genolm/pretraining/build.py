@@ -16,8 +16,9 @@ from genolm.config.yaml import SettingsError
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
 from genolm.data.stream import Sequences, StreamCorpus, write_first
+from genolm.genome.regions import Regions
 from genolm.genome.sources import prepare_genomes
-from genolm.genome.splits import Regions, Split, available, of_genome, split
+from genolm.genome.splits import SplitRule, available_regions, split_genomes
 from genolm.genome.store import Store
 from genolm.models.build import build_model
 from genolm.tokenizers.bpe import train_sample
@@ -58,9 +59,13 @@ def open_genomes(recipe: PretrainRecipe, quiet: bool = False) -> tuple[Store, di
 def split_regions(data: DataRecipe, store: Store) -> dict[str, Regions]:
     """Return the regions of `train`, `valid` and `test`."""
     if data.dataset:
-        return {"train": of_genome(store, "train"), "valid": Regions.of([]), "test": of_genome(store, "test")}
-    valid, test = (Split.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
-    return split(store, valid, test, available(store, data.include, data.exclude))
+        return {
+            "train": Regions.whole(store, "train"),
+            "valid": Regions.from_rows([]),
+            "test": Regions.whole(store, "test"),
+        }
+    valid, test = (SplitRule.read(rule.contigs, rule.fraction, rule.regions) for rule in (data.valid, data.test))
+    return split_genomes(store, valid, test, available_regions(store, data.include, data.exclude))
 
 
 def sampled_genomes(recipe: PretrainRecipe) -> dict[str, list[str]]:

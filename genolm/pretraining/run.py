@@ -17,7 +17,6 @@ from genolm.config.files import write_text
 from genolm.config.provenance import versions, write_provenance
 from genolm.config.recipes import PretrainRecipe, flat, recipe_hash, to_dict
 from genolm.config.yaml import SettingsError
-from genolm.genome.splits import head
 from genolm.inference.perplexity import measure_bits, measure_splits
 from genolm.models.build import config_class_of
 from genolm.models.loss import weighted_token_loss
@@ -168,7 +167,7 @@ def measure_valid_bits(
     recipe: PretrainRecipe, data: PretrainingData, arguments: TrainingArguments
 ) -> Callable[[Any], dict[str, float]] | None:
     """Return model → bits per base of a part of the validation regions, by name; None where there are none."""
-    part = head(data.regions["valid"], recipe.evaluation.valid_bp)
+    part = data.regions["valid"].head(recipe.evaluation.valid_bp)
     if not len(part):
         return None
     options = options_of_rank(recipe, data, arguments)

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from genolm.genome.interval import read_intervals
+from genolm.genome.interval import CONTIG_END, Interval, parse_region, read_intervals
 from genolm.genome.store import Store
 from genolm.variants.alleles import Contigs
-from genolm.variants.vcf import Region, parse_region
 
 
 class Span(NamedTuple):
@@ -36,25 +35,24 @@ def spans_of(store: Store, contigs: Contigs, regions: Sequence[str] = (), path: 
     names = [contig.name for contig in store.contigs]
     found = [_located(store, contigs, parse_region(text, names), f"--region {text}") for text in regions]
     for interval in read_intervals(path) if path else ():
-        region = Region(interval.contig, interval.start + 1, interval.end)
-        found.append(_located(store, contigs, region, f"{path}: {region.chrom}:{region.start}-{region.end} (1-based)"))
+        found.append(_located(store, contigs, interval, f"{path}: {interval.region} (1-based)"))
     if not found:
         raise ValueError(f"{path}: no regions in it" if path else "no region was given")
     return list(dict.fromkeys(found))
 
 
-def _located(store: Store, contigs: Contigs, region: Region, where: str) -> Span:
-    number = contigs.number(region.chrom)
+def _located(store: Store, contigs: Contigs, region: Interval, where: str) -> Span:
+    number = contigs.number(region.contig)
     if number is None:
         names = ", ".join(contig.name for contig in store.contigs[:5]) + (", …" if len(store.contigs) > 5 else "")
-        raise ValueError(f"{where}: the FASTA has no contig {region.chrom!r}; it has {names}")
+        raise ValueError(f"{where}: the FASTA has no contig {region.contig!r}; it has {names}")
     length = int(store.lengths[number])
-    end = length if region.end is None else region.end
-    if not region.start <= end <= length:
+    end = length if region.end == CONTIG_END else region.end
+    if not region.start < end <= length:
         raise ValueError(
             f"{where} ends beyond {store.contigs[number].name}, which has {length:,} bp; is this the right assembly?"
         )
-    return Span(number, region.start - 1, end)
+    return Span(number, region.start, end)
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:

@@ -9,19 +9,24 @@ Cost: about 2 us a record without samples. Memory: one line.
 import contextlib
 import csv
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from genolm.genome.alleles import VARIANT_COLUMNS
-from genolm.genome.sniff import first_bytes, is_zipped, lacks_end, lines_of, quiet, truncated
+from genolm.genome.interval import CONTIG_END, parse_region
+from genolm.genome.sniff import first_bytes, is_gzip, is_truncated_bgzip, quiet, read_lines, truncated
 
 VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
+_ADVICE = {
+    "FASTA": "the genome goes into --fasta",
+    "Parquet": "save it as TSV with columns chrom, pos, ref, alt",
+    "GFF": "variants are needed, not features",
+} | dict.fromkeys(("BAM", "CRAM", "SAM", "FASTQ"), "variants are needed, not reads")
 _LARGEST = 1 << 60
 _END = re.compile(r"(?:^|;)END=(\d+)")
 _CONTIG = re.compile(r"##contig=<(?:[^\"]*?,)?ID=([^,>]+)")
 _REF = re.compile("[ACGTUNRYSWKMBDHV.*]+", re.IGNORECASE)
-_REGION = re.compile(r"(.+?):([\d,]+)(-?)([\d,]*)")
 
 
 class Record(NamedTuple):
@@ -49,14 +54,6 @@ class Record(NamedTuple):
     fields: list[str]
 
 
-class Region(NamedTuple):
-    """A stretch of a contig as users write it: 1-based, both ends in it; `end` None reaches to the end."""
-
-    chrom: str
-    start: int
-    end: int | None
-
-
 class Records:
     """Variants of a file. Every iteration reads the file anew.
 
@@ -80,10 +77,15 @@ class Records:
         self.notes: list[str] = []
         self.kind = "vcf"
         self._header_ends = 0
-        self._zipped = is_zipped(self.path)
-        if first_bytes(self.path).startswith(b"BCF\2"):
+        start = first_bytes(self.path, "a VCF, a BCF or a table of variants", ("VCF", "BCF"), _ADVICE)
+        if not start.strip():
+            raise ValueError(f"{self.path}: the file is empty; an empty VCF has at least its #CHROM line")
+        self._zipped = is_gzip(self.path)
+        if start.startswith(b"BCF\2"):
             self.kind = "bcf"
             self._open_bcf()
+        elif b"\0" in start:
+            raise ValueError(f"{self.path}: not text, and not BCF; a VCF, a BCF or a table of variants is needed")
         else:
             self._open_text()
         if drop_samples:
@@ -112,11 +114,11 @@ class Records:
     # --- what the file is
 
     def _open_text(self) -> None:
-        if self._zipped and lacks_end(self.path):
-            last = max((number for number, _ in lines_of(self.path)), default=0)
+        if self._zipped and is_truncated_bgzip(self.path):
+            last = max((number for number, _ in read_lines(self.path, "surrogateescape")), default=0)
             raise truncated(self.path, last, "bgzip without its end-of-file block")
         first = None
-        for number, line in lines_of(self.path):
+        for number, line in read_lines(self.path, "surrogateescape"):
             if not line.startswith("#"):
                 first = line
                 break
@@ -193,7 +195,7 @@ class Records:
         table = self.kind == "table"
         number, repeated = 0, 0
         names = self.header[-1] if table else None
-        for line_number, line in lines_of(self.path):
+        for line_number, line in read_lines(self.path, "surrogateescape"):
             if line[0] == "#":
                 repeated += line_number > self._header_ends
                 continue
@@ -230,8 +232,7 @@ class Records:
     def _inside(self, records: Iterator[Record]) -> Iterator[Record]:
         """Yield the records that touch the region with REF, or up to INFO/END, numbered anew."""
         assert self.region is not None
-        chrom, start, end = self.region
-        number, others = 0, dict.fromkeys(self.declared)
+        chrom, number, others = self.region.contig, 0, dict.fromkeys(self.declared)
         seen = chrom in others
         for record in records:
             if record.chrom != chrom:
@@ -239,13 +240,13 @@ class Records:
                     others[record.chrom] = None
                 continue
             seen = True
-            if record.pos is None or (end is not None and record.pos > end):
+            if record.pos is None or record.pos > self.region.end:
                 continue
             last = record.pos + max(len(record.ref), 1) - 1
-            if last < start and self.kind != "table" and len(record.fields) > 7:
+            if last <= self.region.start and self.kind != "table" and len(record.fields) > 7:
                 found = _END.search(record.fields[7])
                 last = int(found[1]) if found else last
-            if last >= start:
+            if last > self.region.start:
                 yield record._replace(number=number)
                 number += 1
         if not seen:
@@ -269,14 +270,14 @@ class Records:
         import pysam
 
         assert self.region is not None
-        chrom, start, end = self.region
+        chrom, start, end = self.region.contig, self.region.start, self.region.end
         try:
             # Latin-1 keeps every byte; what the bytes mean is decided as where the whole file is read.
             with quiet():
                 opened = pysam.TabixFile(str(self.path), index=str(index), encoding="latin-1")
             with opened as file:
                 contigs = file.contigs
-                lines = file.fetch(chrom, start - 1, end) if chrom in contigs else iter(())
+                lines = file.fetch(chrom, start, None if end == CONTIG_END else end) if chrom in contigs else iter(())
                 found = self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
                 if chrom in contigs or chrom in self.declared:
                     yield from found
@@ -288,7 +289,7 @@ class Records:
     # --- BCF
 
     def _open_bcf(self) -> None:
-        if self._zipped and lacks_end(self.path):
+        if self._zipped and is_truncated_bgzip(self.path):
             with quiet(), self._bcf(ignore_truncation=True) as file:
                 last = self._count_bcf(file)
             raise ValueError(f"{self.path}: truncated after record {last} (bgzip without its end-of-file block)")
@@ -322,8 +323,9 @@ class Records:
 
     def _from_bcf(self) -> Iterator[Record]:
         with self._bcf() as file:
-            if self.region is not None and file.index is not None and self.region.chrom in file.header.contigs:
-                lines = file.fetch(self.region.chrom, self.region.start - 1, self.region.end)
+            if self.region is not None and file.index is not None and self.region.contig in file.header.contigs:
+                end = None if self.region.end == CONTIG_END else self.region.end
+                lines = file.fetch(self.region.contig, self.region.start, end)
             else:
                 lines = iter(file)
             records = self._of_bcf(lines)
@@ -345,28 +347,6 @@ class Records:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
             yield self._of_vcf(number, None, line)
             number += 1
-
-
-def parse_region(region: str, names: Container[str] = ()) -> Region:
-    """Read `chrom`, `chrom:place`, `chrom:start-` or `chrom:start-end`.
-
-    Args:
-        region: as a user writes it.
-        names: of contigs, which may have colons in them.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    match = _REGION.fullmatch(region)
-    if region in names or ":" not in region:
-        return Region(region, 1, None)
-    start = int(match[2].replace(",", "") or 0) if match else 0
-    if match is None or (match[4] and not match[3]):
-        raise ValueError(f"region {region!r}; it must be chrom:start-end, 1-based, both ends in it")
-    end = int(match[4].replace(",", "") or 0) if match[4] else (None if match[3] else start)
-    if start < 1 or (end is not None and end < start):
-        raise ValueError(f"region {region!r}: 1 <= start <= end must hold")
-    return Region(match[1], start, end)
 
 
 def open_records(path: str | Path, region: str | None = None, drop_samples: bool = False) -> Records:

@@ -132,7 +132,7 @@ def test_stretches_of_a_bed_are_drawn_anew(folder, generate, tmp_path):
     [
         ("char", ["--prompt", "ACGT"], "--length is missing"),
         ("char", ["--prompt", "ACNGT", "--length", 5], "prompt generated has N; a causal model"),
-        ("char", ["--prompt", "ACZGT", "--length", 5], "--prompt: 'Z' at letter 3 of the sequence is no nucleotide"),
+        ("char", ["--prompt", "ACZGT", "--length", 5], "--prompt: 'Z' at position 3 of the sequence is no nucleotide"),
         ("char", ["--prompt", "A", "--prompts", "x.fa", "--length", 5], "give one of --prompt, --prompts and --infill"),
         ("char", ["--infill", "x.bed", "--fasta", "x.fa"], "--infill is for masked models"),
         ("char", ["--infill", "x.bed"], "--infill and --fasta go together"),

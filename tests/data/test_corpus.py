@@ -4,7 +4,7 @@ import pytest
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
 from genolm.data.corpus import Corpus
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
-from genolm.genome.splits import Regions, whole
+from genolm.genome.regions import Regions
 from genolm.genome.store import prepare
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -29,7 +29,7 @@ def store(tmp_path_factory):
 
 def corpus(store, spec="char", **options):
     encoder = make_encoder(build_tokenizer(load_spec(spec)))
-    return Corpus(store, whole(store), encoder, **{"window_bp": 96, "seed": SEED, **options})
+    return Corpus(store, Regions.whole(store), encoder, **{"window_bp": 96, "seed": SEED, **options})
 
 
 def test_a_batch_does_not_depend_on_its_neighbours(store):
@@ -174,11 +174,11 @@ def test_a_large_genome_drowns_small_ones_only_if_asked_to(tmp_path, options, sh
 
 
 def test_bed_regions_in_and_out(store, tmp_path):
-    from genolm.genome.splits import available
+    from genolm.genome.splits import available_regions
 
     (tmp_path / "in.bed").write_text("one\t100\t1000\ntwo\t0\t300\n")
     (tmp_path / "out.bed").write_text("one\t500\t600\n")
-    regions = available(store, tmp_path / "in.bed", tmp_path / "out.bed")
+    regions = available_regions(store, tmp_path / "in.bed", tmp_path / "out.bed")
     assert list(regions) == [(0, 100, 500), (0, 600, 1000), (1, 0, 300)]
     encoder = make_encoder(build_tokenizer(load_spec("char")))
     c = Corpus(store, regions, encoder, 96, seed=SEED)
@@ -190,4 +190,4 @@ def test_bed_regions_in_and_out(store, tmp_path):
 def test_no_region_is_an_error(store):
     encoder = make_encoder(build_tokenizer(load_spec("char")))
     with pytest.raises(ValueError, match="no region"):
-        Corpus(store, Regions.of([]), encoder, 96)
+        Corpus(store, Regions.from_rows([]), encoder, 96)

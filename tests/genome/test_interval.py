@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from genolm.genome.alphabet import reverse_complement, to_text
-from genolm.genome.interval import Interval, IntervalError, read_bed, read_gff, read_intervals
+from genolm.genome.interval import CONTIG_END, Interval, bed_rows, parse_region, read_bed, read_gff, read_intervals
 from genolm.genome.store import prepare
 
 GFF = """##gff-version 3
@@ -51,19 +51,19 @@ def test_gff_counts_from_one_and_includes_its_end(tmp_path):
         ("x.gff", "##gff-version 3\n\n#note\nchr1\tx\tgene\t9\t8\t.\t+\t.\n", r"x\.gff:4: chr1:8-8 is no interval"),
         ("x.gtf", "chr1\tx\tgene\t1\t2.5\t.\t+\t.\tID=1\n", r"x\.gtf:1: '1' and '2.5' must be whole numbers"),
         ("x.bed", "chr1\t0\t5\tn\t0\tx\n", r"x\.bed:1: strand 'x' of chr1:0-5; allowed: \+ - \."),
-        ("x.txt", "", "cannot tell what this is; the name must end in .bed, .gff, .gff3 or .gtf"),
-        ("bed", "", "cannot tell what this is"),
+        ("x.txt", "", "unknown format; the name must end in .bed, .gff, .gff3 or .gtf"),
+        ("bed", "", "unknown format"),
         ("x.bed.gz", "not gzip", "BED needs"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(IntervalError, match=message):
+    with pytest.raises(ValueError, match=message):
         read_intervals(tmp_path / name)
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(IntervalError, match="no such file"):
+    with pytest.raises(ValueError, match="no such file"):
         read_intervals(tmp_path / "none.bed")
 
 
@@ -89,10 +89,19 @@ def test_a_bed_of_nothing_but_comments_is_empty(tmp_path):
     assert read_bed(tmp_path / "x.bed") == []
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", gzip.compress(b"chr1\t0\t5\n" * 999, mtime=0)[:-12]])
-def test_what_cannot_be_decoded_names_the_file(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "this is UTF-16 text"),
+        (b">chr1\nACGT\n", "this is FASTA; a BED or GFF file is needed"),
+        (b"chr1\t0\t5\nchr\xe9\t0\t5\n", "not UTF-8 after line"),
+        (b"chr1\t0\t5\n\0\0\0", "2: zero bytes; the file is damaged"),
+        (gzip.compress(b"chr1\t0\t5\n" * 999, mtime=0)[:-12], "broken or truncated"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path, content, message):
     (tmp_path / "x.bed").write_bytes(content)
-    with pytest.raises(IntervalError, match=r"x\.bed: could not be read"):
+    with pytest.raises(ValueError, match=rf"x\.bed:.*{message}"):
         read_intervals(tmp_path / "x.bed")
 
 
@@ -100,7 +109,7 @@ def test_damaged_gzip_names_the_file(tmp_path):
     packed = bytearray(gzip.compress(b"chr1\t0\t5\n" * 999))
     packed[10] = 0x07  # the first block after gzip's ten bytes claims to be of the reserved kind
     (tmp_path / "x.bed.gz").write_bytes(packed)
-    with pytest.raises(IntervalError, match=r"x\.bed\.gz: could not be read"):
+    with pytest.raises(ValueError, match=r"x\.bed\.gz: broken or truncated gzip"):
         read_intervals(tmp_path / "x.bed.gz")
 
 
@@ -126,3 +135,34 @@ def test_yeast_genes_begin_with_a_start_codon_and_end_with_a_stop(data_dir, tmp_
         letters = store.fetch(index[cds.contig], cds.start, cds.end)
         coding = to_text(letters if cds.strand == "+" else reverse_complement(letters)).upper()
         assert len(coding) % 3 == 0 and coding[:3] == "ATG" and coding[-3:] in ("TAA", "TAG", "TGA"), cds
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("chr1:1-3", Interval("chr1", 0, 3)),
+        ("chr1:41,196,312-41,196,431", Interval("chr1", 41_196_311, 41_196_431)),
+        ("chr1:5", Interval("chr1", 4, 5)),
+        ("chr1:5-", Interval("chr1", 4, CONTIG_END)),
+        ("chr1", Interval("chr1", 0, CONTIG_END)),
+        ("HLA:A*01:5-9", Interval("HLA:A*01", 4, 9)),
+        ("HLA:01", Interval("HLA:01", 0, CONTIG_END)),
+    ],
+)
+def test_a_typed_region_is_one_based_and_closed(region, expected):
+    assert parse_region(region, ["HLA:01"]) == expected
+    assert parse_region(expected.region, ["HLA:01"]) == expected
+
+
+@pytest.mark.parametrize("region", ["chr1:", "chr1:0-3", "chr1:5-4", "chr1:a-b", "chr1:-5", "chr1:,-", ":1-2"])
+def test_a_region_that_is_none_is_refused(region):
+    with pytest.raises(ValueError, match="region '"):
+        parse_region(region)
+
+
+def test_bed_rows_keep_line_numbers_and_all_columns(tmp_path):
+    (tmp_path / "x.bed").write_text("# note\nchr1\t0\t5\tn\t7\t.\textra\n\nchr1 7 9\n")
+    assert list(bed_rows(tmp_path / "x.bed")) == [
+        (2, ["chr1", "0", "5", "n", "7", ".", "extra"]),
+        (4, ["chr1", "7", "9"]),
+    ]

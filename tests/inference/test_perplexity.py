@@ -8,7 +8,7 @@ import torch
 
 from genolm.data.collate import hide_all
 from genolm.genome.alphabet import reverse_complement, to_text
-from genolm.genome.splits import Regions
+from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store, prepare
 from genolm.inference.perplexity import measure_bits
 from genolm.models.build import build_model
@@ -43,7 +43,7 @@ def test_the_other_strand_is_the_genome_written_the_other_way_round(stores):
     for contig, length in enumerate(one.lengths.tolist()):
         for start, end in ((0, length), (3, 50), (length - 1, length), (7, 7)):
             assert np.array_equal(other.fetch(contig, start, end), two.fetch(contig, start, end))
-    regions = Regions.of([(0, 10, 200), (1, 0, 340)])
+    regions = Regions.from_rows([(0, 10, 200), (1, 0, 340)])
     there = regions.on_other_strand(one)
     assert list(there) == [(0, 301, 491), (1, 0, 340)]
     assert list(there.on_other_strand(one)) == list(regions)
@@ -61,7 +61,7 @@ def test_both_strands_are_the_mean_of_the_genome_and_its_reverse_complement(stor
     model = build_model(architecture, tokenizer, objective, 60)
     options = OPTIONS | {"masking": hide_all(encoder, 0.3) if objective == "masked" else None}
     key = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
-    held_out = Regions.of([(0, 40, 420), (1, 0, 340)])
+    held_out = Regions.from_rows([(0, 40, 420), (1, 0, 340)])
     there = held_out.on_other_strand(one)
     alone = [measure_bits(model, encoder, *where, **options) for where in ((one, held_out), (two, there))]
     both = measure_bits(model, encoder, one, held_out, both_strands=True, **options)

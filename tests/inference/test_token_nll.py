@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genolm.data.collate import Masking
-from genolm.genome.splits import Regions, tile, whole
+from genolm.genome.regions import Regions
 from genolm.genome.store import prepare
 from genolm.inference.token_nll import fit_windows, score_windows
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -55,7 +55,7 @@ def test_a_causal_score_is_the_sum_over_letters_whatever_the_windows(store):
             if t < 70:
                 expected[1, t] = expected[0, t]
     for window, context in ((64, 0), (64, 32), (300, 0), (17, 5)):
-        windows = tile(whole(store), window, context)
+        windows = Regions.whole(store).tile(window, context)
         found = gathered(list(score_windows(model, encoder, store, windows, batch_size=3)))
         # Without context the first letter of each window has nothing before it, and is not scored.
         unscored = {(c, s) for c, s, _, scored in windows.tolist() if s == scored}
@@ -69,7 +69,7 @@ def test_a_causal_score_is_the_sum_over_letters_whatever_the_windows(store):
 @pytest.mark.parametrize("name", ["kmer3", "bpe512"])
 def test_bases_of_longer_tokens_sum_to_the_bases(store, name):
     encoder = encoder_of(name)
-    windows = tile(Regions.of([(1, 0, 70)]), 32, 15)
+    windows = Regions.from_rows([(1, 0, 70)]).tile(32, 15)
     found = gathered(list(score_windows(Bigram(encoder.vocab_size), encoder, store, windows)))
     first = encoder.num_bases[
         encoder.encode_batch(np.frombuffer(SEQUENCE[:32].encode(), dtype=np.uint8)[None]).ids[0, 0]
@@ -81,7 +81,7 @@ def test_a_token_that_reaches_into_the_context_counts_for_its_share(store):
     encoder = encoder_of("kmer3")
     model = Bigram(encoder.vocab_size)
     model.table.data[:] = 0  # every token costs ln V
-    windows = tile(Regions.of([(1, 0, 70)]), 30, 10)  # windows begin at 0, 20, 40: their 3-mers lie across bounds
+    windows = Regions.from_rows([(1, 0, 70)]).tile(30, 10)  # windows begin at 0, 20, 40: their 3-mers lie across bounds
     found = gathered(list(score_windows(model, encoder, store, windows)))
     np.testing.assert_allclose(found["nats"] / found["bases"], np.log(encoder.vocab_size) / 3, rtol=1e-5)
     assert (found["bases"] < 1).any() or (found["bases"] == 2).any()
@@ -91,7 +91,7 @@ def test_a_token_that_reaches_into_the_context_counts_for_its_share(store):
 @pytest.mark.parametrize("context", [0, 20])
 def test_windows_are_cut_until_their_tokens_fit(store, name, context):
     encoder = encoder_of(name)
-    windows = tile(whole(store), 60, context)
+    windows = Regions.whole(store).tile(60, context)
     fitting = fit_windows(encoder, store, windows, 14)
     for contig, start, end, scored in fitting.tolist():
         assert start <= scored < end
@@ -99,22 +99,22 @@ def test_windows_are_cut_until_their_tokens_fit(store, name, context):
         assert encoder.encode_batch(row).ids.shape[1] <= 14
     parts = [(c, scored, e) for c, _, e, scored in fitting.tolist()]
     assert parts == sorted(parts)
-    assert list(Regions.of(parts)) == list(whole(store))
-    assert sum(e - s for _, s, e in parts) == whole(store).num_bases
+    assert list(Regions.from_rows(parts)) == list(Regions.whole(store))
+    assert sum(e - s for _, s, e in parts) == Regions.whole(store).num_bases
     same = fit_windows(encoder, store, windows, 60)
     assert (same == windows).all()
 
 
 def test_overlapping_kmers_add_one_base_each(store):
     encoder = encoder_of("kmer3-overlapping")
-    windows = tile(Regions.of([(1, 0, 70)]), 70, 0)
+    windows = Regions.from_rows([(1, 0, 70)]).tile(70, 0)
     found = gathered(list(score_windows(Bigram(encoder.vocab_size), encoder, store, windows)))
     assert found["bases"].sum() == 68  # 68 k-mers: the first is scored too, [CLS] stands before it
 
 
 def test_soft_masked_bases_can_be_left_out(store):
     encoder = encoder_of("char")
-    windows = tile(Regions.of([(0, 0, len(SEQUENCE))]), 250, 0)
+    windows = Regions.from_rows([(0, 0, len(SEQUENCE))]).tile(250, 0)
     model = Bigram(encoder.vocab_size)
     every, upper = (
         gathered(list(score_windows(model, encoder, store, windows, soft_masked_weight=w)))["position"] for w in (1, 0)
@@ -126,7 +126,7 @@ def test_a_masked_score_counts_hidden_bases_only(store):
     encoder = encoder_of("char")
     masking = Masking(encoder, rate=0.3)
     model = Bigram(encoder.vocab_size)
-    windows = tile(Regions.of([(0, 0, 150)]), 50, 0)
+    windows = Regions.from_rows([(0, 0, 150)]).tile(50, 0)
     found = gathered(list(score_windows(model, encoder, store, windows, masking=masking, seed=4)))
     ids = encoder.encode_batch(np.frombuffer(SEQUENCE[:150].encode(), dtype=np.uint8).reshape(3, 50)).ids
     shown, places = masking(4, np.arange(3), ids)
@@ -138,5 +138,5 @@ def test_a_masked_score_counts_hidden_bases_only(store):
 def test_the_model_is_left_as_it_was(store):
     encoder = encoder_of("char")
     model = Bigram(encoder.vocab_size).train()
-    list(score_windows(model, encoder, store, tile(whole(store), 64, 0)))
+    list(score_windows(model, encoder, store, Regions.whole(store).tile(64, 0)))
     assert model.training

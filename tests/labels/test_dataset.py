@@ -129,7 +129,7 @@ def test_intervals_are_read_from_fasta(write, name, content, columns):
     assert labelled.intervals is not None
     assert [(x.contig, x.start, x.end) for x in labelled.intervals] == [("c2", 0, 4), ("c1", 1, 6), ("c1", 8, 10)]
     assert sorted(path.name for path in fasta.parent.iterdir()) == sorted([name, "g.fa.gz"])
-    assert "IUPAC codes read as N: 1 letter" in labelled.notes
+    assert "IUPAC codes read as N: 1 base" in labelled.notes
 
 
 def test_a_bed_of_four_columns_and_two_fasta_files(write):
@@ -237,12 +237,11 @@ def test_classes_set_the_order_and_asked_tasks_hold(write):
         ("sequence,sequence,label\nAC,AC,1\n", {}, "a.csv:1: column 'sequence' is there twice"),
         ("chrom,start,end,label\nc,0,3,1\n", {}, "set labels.fasta"),
         (H + "AC,1\n\n,0\n", {}, "a.csv:4: the sequence is empty"),
-        (H + "AC,1\nAXC,0\n", {}, "a.csv:3: 'X' at letter 2 of the sequence is no nucleotide"),
-        (H + "AC,1\nA-C,0\n", {}, "gaps are no bases"),
-        (H + "AC,1\nMKV*,0\n", {}, "'*' at letter 4 of the sequence is no nucleotide"),
+        (H + "AC,1\nAZC,0\n", {}, "a.csv:3: 'Z' at position 2 of the sequence is no nucleotide"),
+        (H + "AC,1\nMKV*,0\n", {}, "'*' at position 4 of the sequence is no nucleotide"),
         (H + "AC,1\nACG CGT,0\n", {}, "are these k-mers?"),
-        (H + "AC,1\nAЖ,0\n", {}, "'Ж' at letter 2"),
-        ('sequence,label\nAC,1\n"AC\nGT",0\n', {}, r"a.csv:3: '\n' at letter 3"),
+        (H + "AC,1\nAЖ,0\n", {}, "'Ж' at position 2"),
+        ('sequence,label\nAC,1\n"AC\nGT",0\n', {}, r"a.csv:3: '\n' at position 3"),
         (H + "AC,1\nAC,\n", {}, "a.csv:3: the label is missing"),
         (H + "AC,1\nAC,0\nGG,2\n", {"classes": ["0", "1"]}, "a.csv:4: label '2' is not among the classes 0, 1"),
         (H + "AC,1\nAC,0\nGG,2\n", {"task": "binary"}, "labels.task is binary, but there are 3 classes"),
@@ -256,8 +255,8 @@ def test_classes_set_the_order_and_asked_tasks_hold(write):
         ('sequence,label\nAC,1\n"AC,1\nAC,0\n', {}, 'a.csv:3: a quote (") is never closed'),
         ('sequence,label\nAC,1\n"AC"G,1\n', {}, "a.csv:3: bad quoting"),
         (b"sequence,label\nAC,1\nAC,\xe9t\xe9\n", {}, "a.csv:3: byte 0xe9 is not UTF-8"),
-        ((H + "AC,1\n").encode("utf-16"), {}, "a.csv:1: this is UTF-16 text"),
-        (b"PK\x03\x04zip", {}, "a.csv:1: this is a zip archive or an Excel file"),
+        ((H + "AC,1\n").encode("utf-16"), {}, "a.csv: this is UTF-16 text"),
+        (b"PK\x03\x04zip", {}, "a.csv: this is a zip archive or an Excel file"),
         (b"\x1f\x8b\x08\x00broken", {}, "broken or truncated gzip"),
         (b" \n", {}, "a.csv: the file is empty"),
         (H, {}, "a.csv: the table has no rows"),
@@ -305,7 +304,7 @@ def test_a_bad_file_is_one_clear_error(write, tmp_path):
 def test_letters_are_made_bases_and_counted(write):
     labelled = read_labels(write("a.csv", "sequence,label\nACGU,0\nuRyN,1\n"))
     assert labelled.sequences == ["ACGT", "TNNN"]
-    assert labelled.notes[:2] == ("IUPAC codes read as N: 2 letters", "U read as T: 2 letters")
+    assert labelled.notes[:2] == ("IUPAC codes read as N: 2 bases", "U read as T: 2 bases")
 
 
 def test_a_sequence_longer_than_the_csv_modules_limit(write):

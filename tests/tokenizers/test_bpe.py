@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
-from genolm.genome.splits import Regions, whole
+from genolm.genome.regions import Regions
 from genolm.genome.store import prepare
 from genolm.tokenizers import bpe
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer, load_spec
@@ -18,23 +18,23 @@ def store_of(folder, records):
 def test_the_sample_is_every_nth_chunk_on_alternating_strands(tmp_path):
     sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), 8 * bpe.CHUNK_BP))
     store = store_of(tmp_path, [("one", sequence)])
-    found = list(bpe.train_sample(store, list(whole(store)), 4 * bpe.CHUNK_BP))
+    found = list(bpe.train_sample(store, list(Regions.whole(store)), 4 * bpe.CHUNK_BP))
     chunks = [sequence[i : i + bpe.CHUNK_BP] for i in range(0, len(sequence), bpe.CHUNK_BP)]
     assert found[::2] == [chunks[0], chunks[4]]
     assert found[1::2] == [to_text(reverse_complement(to_array(chunks[i]))) for i in (2, 6)]
-    everything = list(bpe.train_sample(store, list(whole(store)), 10**9))
+    everything = list(bpe.train_sample(store, list(Regions.whole(store)), 10**9))
     assert sum(map(len, everything)) == len(sequence)
 
 
 def test_only_the_training_regions_are_learnt_from(tmp_path):
     store = store_of(tmp_path, [("one", "ACGT" * 300), ("two", "GGCC" * 300)])
-    found = "".join(bpe.train_sample(store, list(Regions.of([(0, 0, 1200)])), 10**9))
+    found = "".join(bpe.train_sample(store, list(Regions.from_rows([(0, 0, 1200)])), 10**9))
     assert "GGCC" not in found and len(found) == 1200
 
 
 def test_other_letters_cut_and_case_folds(tmp_path):
     store = store_of(tmp_path, [("one", "ACGTNNacgtRACGTT")])
-    assert list(bpe.train_sample(store, list(whole(store)), 10**9)) == ["ACGT", "ACGT", "ACGTT"]
+    assert list(bpe.train_sample(store, list(Regions.whole(store)), 10**9)) == ["ACGT", "ACGT", "ACGTT"]
 
 
 def test_merges_are_what_a_hand_count_gives():
@@ -66,7 +66,7 @@ def test_one_unbroken_contig_of_5_mb_is_learnt_from_and_encoded(tmp_path):
     sequence = "".join(np.random.default_rng(2).choice(list("ACGT"), 5_000_000))
     store = store_of(tmp_path, [("one", sequence)])
     began = time.perf_counter()
-    tokenizer = build_tokenizer(load_spec("bpe4096"), bpe.train_sample(store, list(whole(store))))
+    tokenizer = build_tokenizer(load_spec("bpe4096"), bpe.train_sample(store, list(Regions.whole(store))))
     assert time.perf_counter() - began < 100
     assert len(tokenizer) == 4096
     ids = tokenizer(sequence)["input_ids"]

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Training
 
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
-from genolm.genome.splits import whole
+from genolm.genome.regions import Regions
 from genolm.genome.store import prepare
 from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -32,7 +32,7 @@ def corpus(tmp_path_factory):
     (folder / "g.fa").write_text(f">one\n{sequence}\n>two\n{sequence[:37]}\n>three\n{sequence[:20]}\n")
     store = prepare({"g": [folder / "g.fa"]}, folder / "store")
     encoder = make_encoder(build_tokenizer(load_spec("char")))
-    return Corpus(store, whole(store), encoder, 64, seed=5, soft_masked_weight=0.3, pack=True)
+    return Corpus(store, Regions.whole(store), encoder, 64, seed=5, soft_masked_weight=0.3, pack=True)
 
 
 def small_model():
