@@ -127,7 +127,7 @@ def spooled(folder: Path, main: bool) -> Path:
 
 def sha256(path: Path) -> str:
     """Return the sha256 of a file that is there."""
-    from genolm.genome.store import file_sha256
+    from genolm.config.files import file_sha256
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -141,7 +141,7 @@ def score_stretches(parts, survey, records, contigs, store, language, max_allele
 
     from genolm.variants.alleles import STATUSES
     from genolm.variants.likelihood import score_alleles
-    from genolm.variants.result_shards import length_of, resolved
+    from genolm.variants.result_shards import length_of, resolve_record, stretches
 
     mine = range(state.process_index, len(survey.scored), state.num_processes)
     left = {stretch for stretch in mine if not parts.path(stretch).is_file()}
@@ -155,10 +155,10 @@ def score_stretches(parts, survey, records, contigs, store, language, max_allele
         mininterval=0.5 if sys.stderr.isatty() else 30,
     )
     with bar:
-        for number, stretch in enumerate(resolved(records, contigs, store, max_allele) if left else ()):
+        for number, stretch in enumerate(stretches(records) if left else ()):
             if number not in left:
                 continue
-            alts = [alt for _, of_record in stretch for alt in of_record]
+            alts = [alt for record in stretch for alt in resolve_record(record, contigs, store, max_allele)]
             alleles = [allele for _, allele in alts if allele is not None]
             found = score_alleles(language.model, language.encoder, store, alleles, on_done=bar.update, **options)
             chosen = np.array([allele is not None for _, allele in alts], dtype=bool)
@@ -214,6 +214,7 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
     from genolm.variants.alleles import STATUSES
     from genolm.variants.indel_background import z_scores
     from genolm.variants.likelihood import columns_of
+    from genolm.variants.vcf_lines import HeaderSurvey
     from genolm.variants.write_vcf import write_records
 
     columns = columns_of(estimators)
@@ -240,7 +241,7 @@ def finish(out: Path, parts, survey, records, language, estimators, background: 
 
     header = info_lines(language, columns, calibrated, genolm.__version__)
     exclude = "ref_mismatch" if check_ref == "exclude" else None
-    written = write_records(out, records, results(), header, exclude)
+    written = write_records(out, records, results(), header, exclude, HeaderSurvey(**survey.header))
     score_histogram(kept[columns[0]], columns[0], out.with_name(f"{out.name}.png"))
     summary = {
         "records": written.num_records,

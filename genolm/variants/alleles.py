@@ -14,7 +14,7 @@ import numpy as np
 
 from genolm.genome.alleles import trim
 from genolm.genome.alphabet import to_array
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.variants.contigs import Contigs
 
 STATUSES = (
@@ -73,13 +73,8 @@ class Allele:
         return "insertion" if not self.ref else "deletion" if not self.alt else "delins"
 
 
-def spdi(allele: Allele, store: Store) -> str:
-    """Return `contig:start:ref:alt`, start 0-based, the contig as the FASTA names it: equal for equal variants."""
-    return f"{store.contigs[allele.contig].name}:{allele.start}:{allele.ref}:{allele.alt}"
-
-
 def resolve(
-    contigs: Contigs, store: Store, name: str, pos: int | None, ref: str, alt: str, max_allele: int
+    contigs: Contigs, store: Reference, name: str, pos: int | None, ref: str, alt: str, max_allele: int
 ) -> tuple[str, Allele | None]:
     """Turn one ALT of a record into the allele that is scored.
 
@@ -149,7 +144,7 @@ def _status_without_bases(ref: str, alt: str) -> str:
     return "malformed"
 
 
-def left_shift(store: Store, contig: int, start: int, unit: str) -> int:
+def left_shift(store: Reference, contig: int, start: int, unit: str) -> int:
     """Count by how many bases letters that are put in, or taken out, before or at `start` can move left.
 
     Moving by one is possible where the base before is the last letter of the unit, which is turned by one with it. So
@@ -187,7 +182,7 @@ class ReferenceCheck:
         self.counts: dict[str, int] = {}
         self._first: dict[str, str] = {}
 
-    def meet(self, where: str, contigs: Contigs, store: Store, name: str, pos: int, ref: str) -> None:
+    def meet(self, where: str, contigs: Contigs, store: Reference, name: str, pos: int, ref: str) -> None:
         """Count a record whose status is ref_mismatch; `where` is its file and line.
 
         Raises:
@@ -210,7 +205,7 @@ class ReferenceCheck:
         ]
 
 
-def mismatch(where: str, contigs: Contigs, store: Store, name: str, pos: int, ref: str) -> str:
+def mismatch(where: str, contigs: Contigs, store: Reference, name: str, pos: int, ref: str) -> str:
     """Say that REF is not what the FASTA has: place, both, and the likely cause."""
     contig = contigs.number(name)
     assert contig is not None

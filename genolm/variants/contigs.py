@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from genolm.genome.chromosomes import chromosome
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 
 
 class Contigs:
@@ -20,7 +20,7 @@ class Contigs:
         missing: names that the FASTA does not have.
     """
 
-    def __init__(self, store: Store, aliases: Mapping[str, str] | None = None):
+    def __init__(self, store: Reference, aliases: Mapping[str, str] | None = None):
         """Name the contigs of a store.
 
         Args:

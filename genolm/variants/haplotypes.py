@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from genolm.genome.alphabet import reverse_complement, to_array
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.variants.alleles import Allele
 
 
@@ -48,7 +48,7 @@ class Windows:
 
 
 def windows_of(
-    store: Store, alleles: Sequence[Allele], window_bp: int, shift: int = 0, step: int = 1
+    store: Reference, alleles: Sequence[Allele], window_bp: int, shift: int = 0, step: int = 1
 ) -> tuple[Windows, Windows, np.ndarray]:
     """Cut the windows of alleles out of a genome.
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from genolm.genome.alphabet import BASE_INDEX, to_text
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.variants.alleles import Allele
 
 TRIES = 1000
 
 
-def draw(store: Store, length: int, number: int, seed: int) -> list[Allele]:
+def draw(store: Reference, length: int, number: int, seed: int) -> list[Allele]:
     """Draw indels of one length.
 
     Args:

@@ -14,12 +14,11 @@ import torch
 from accelerate import PartialState
 
 from genolm.config.files import folder_lock
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference, files_in_common, open_reference
 from genolm.models.language_model import LanguageModel, open_language_model
 from genolm.training import malloc
 from genolm.training.signals import end_alone, lost_ranks
 from genolm.variants.likelihood import check_estimators
-from genolm.variants.reference import open_genome
 from genolm.variants.regions import Span
 from genolm.variants.result_shards import Parts
 from genolm.variants.saturation import score_pieces
@@ -40,7 +39,7 @@ class ZeroShot:
 
     state: Any
     parts: Parts
-    store: Store
+    store: Reference
     language: LanguageModel
     bf16: bool
     batch_size: int
@@ -104,13 +103,12 @@ class ZeroShot:
             print(f"note: the model was trained on {', '.join(seen)}, {held}", file=sys.stderr)
 
 
-def trained_on(model: str, store: Store) -> list[str]:
-    """Return which files of a reference, told by their bytes, a run of `genolm pretrain` was given too; [] else."""
+def trained_on(model: str, reference: Reference) -> list[str]:
+    """Return the files of a reference that a run of `genolm pretrain` was trained on, compared by their bytes."""
     for run in (Path(model), Path(model).parent):
         manifest = run / "genome" / "manifest.json"
         if manifest.is_file():
-            given = {one["sha256"] for one in json.loads(manifest.read_text())["inputs"]}
-            return [one["name"] for one in store.manifest["inputs"] if one["sha256"] in given]
+            return files_in_common(reference, json.loads(manifest.read_text())["inputs"])
     return []
 
 
@@ -139,7 +137,7 @@ def zero_shot(
             held.enter_context(folder_lock(folder))
         try:
             with state.main_process_first():
-                store = open_genome(fasta, folder / "genome")
+                store = open_reference(fasta, folder / "genome")
             language = open_language_model(model, **options)
             language.model.to(state.device)
             yield ZeroShot(state, parts, store, language, bf16, batch_size)

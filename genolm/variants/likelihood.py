@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.tokenizers.encode import Encoder
 from genolm.variants.alleles import Allele
 from genolm.variants.haplotypes import windows_of
@@ -79,7 +79,7 @@ def check_estimators(estimators: Sequence[str], encoder: Encoder, causal: bool) 
 def score_alleles(
     model: torch.nn.Module,
     encoder: Encoder,
-    store: Store,
+    store: Reference,
     alleles: Sequence[Allele],
     *,
     causal: bool,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genolm.genome.interval import CONTIG_END, Interval, parse_region, read_intervals
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.variants.alleles import Contigs
 
 
@@ -17,7 +17,7 @@ class Span(NamedTuple):
     end: int
 
 
-def spans_of(store: Store, contigs: Contigs, regions: Sequence[str] = (), path: Path | None = None) -> list[Span]:
+def spans_of(store: Reference, contigs: Contigs, regions: Sequence[str] = (), path: Path | None = None) -> list[Span]:
     """Find regions in a genome.
 
     Args:
@@ -41,7 +41,7 @@ def spans_of(store: Store, contigs: Contigs, regions: Sequence[str] = (), path: 
     return list(dict.fromkeys(found))
 
 
-def _located(store: Store, contigs: Contigs, region: Interval, where: str) -> Span:
+def _located(store: Reference, contigs: Contigs, region: Interval, where: str) -> Span:
     number = contigs.number(region.contig)
     if number is None:
         names = ", ".join(contig.name for contig in store.contigs[:5]) + (", …" if len(store.contigs) > 5 else "")

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.training import malloc
 from genolm.variants.alleles import Allele, ReferenceCheck, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.vcf import Record, Records
+from genolm.variants.vcf_lines import HeaderSurvey
 
 STRETCH = 512
 """Records whose results share a file; they also share the rows of tokens that they have in common."""
@@ -28,7 +29,8 @@ STRETCH = 512
 ENDED = '"ended"'
 """What `job.json` holds once nothing of the job is wanted any more."""
 
-Resolved = tuple[Record, list[tuple[str, Allele | None]]]
+ResolvedAlts = list[tuple[str, Allele | None]]
+"""Status and allele of each ALT of a record."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Survey:
         lengths: signed lengths of the insertions and deletions among them.
         notes: what a user should know.
         used: name of a contig in the VCF → in the FASTA, where they differ.
+        header: fields of a `HeaderSurvey`: what the header of the output must say.
     """
 
     num_records: int = 0
@@ -50,15 +53,19 @@ class Survey:
     lengths: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     used: dict[str, str] = field(default_factory=dict)
+    header: dict[str, Any] = field(default_factory=dict)
 
 
-def resolved(records: Records, contigs: Contigs, store: Store, max_allele: int) -> Iterator[list[Resolved]]:
-    """Yield stretches of records, each with status and allele of every ALT."""
+def stretches(records: Records) -> Iterator[list[Record]]:
+    """Yield records by stretches: the unit of work, and of what is kept on disk."""
     each = iter(records)
     while stretch := list(islice(each, STRETCH)):
-        yield [
-            (r, [resolve(contigs, store, r.chrom, r.pos, r.ref, alt, max_allele) for alt in r.alts]) for r in stretch
-        ]
+        yield stretch
+
+
+def resolve_record(record: Record, contigs: Contigs, store: Reference, max_allele: int) -> ResolvedAlts:
+    """Return status and allele of every ALT of a record."""
+    return [resolve(contigs, store, record.chrom, record.pos, record.ref, alt, max_allele) for alt in record.alts]
 
 
 def length_of(allele: Allele | None) -> int:
@@ -69,7 +76,7 @@ def length_of(allele: Allele | None) -> int:
 def look_through(
     records: Records,
     contigs: Contigs,
-    store: Store,
+    store: Reference,
     max_allele: int,
     check: ReferenceCheck,
     on_progress: Callable[[int], object] | None = None,
@@ -79,21 +86,25 @@ def look_through(
     Raises:
         ValueError: the file cannot be read to its end, or a REF is another and `check` is to end at that.
     """
-    found, statuses, lengths = Survey(), Counter(), set()
-    for stretch in resolved(records, contigs, store, max_allele):
-        for record, alts in stretch:
+    survey, header, statuses, lengths = Survey(), HeaderSurvey(), Counter(), set()
+    for stretch in stretches(records):
+        scored = 0
+        for record in stretch:
+            header.add(records, record)
+            alts = resolve_record(record, contigs, store, max_allele)
             statuses.update(status for status, _ in alts)
+            scored += sum(status == "scored" for status, _ in alts)
             lengths.update(length_of(allele) for _, allele in alts)
             if alts[0][0] == "ref_mismatch":
                 assert record.pos is not None
                 check.meet(records.where(record), contigs, store, record.chrom, record.pos, record.ref)
-        found.num_records += len(stretch)
-        found.scored.append(sum(status == "scored" for _, alts in stretch for status, _ in alts))
+        survey.num_records += len(stretch)
+        survey.scored.append(scored)
         if on_progress is not None:
             on_progress(len(stretch))
-    found.statuses, found.lengths = dict(statuses.most_common()), sorted(lengths - {0})
-    found.notes, found.used = [*records.notes, *check.notes()], dict(contigs.used)
-    return found
+    survey.statuses, survey.lengths = dict(statuses.most_common()), sorted(lengths - {0})
+    survey.notes, survey.used, survey.header = [*records.notes, *check.notes()], dict(contigs.used), asdict(header)
+    return survey
 
 
 def clear(folder: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from genolm.genome.alphabet import BASE_INDEX, BASES
-from genolm.genome.store import Store
+from genolm.genome.reference import Reference
 from genolm.variants.alleles import Allele, left_shift
 from genolm.variants.likelihood import columns_of, score_alleles
 from genolm.variants.regions import Span
@@ -28,7 +28,7 @@ DELETION = 4
 
 
 def changes_of(
-    store: Store, span: Span, substitutions: int = 3, deletions: bool = False
+    store: Reference, span: Span, substitutions: int = 3, deletions: bool = False
 ) -> tuple[list[Allele], np.ndarray]:
     """List the changes of single bases.
 
@@ -64,7 +64,7 @@ def changes_of(
 def score_pieces(
     parts: Parts,
     pieces: list[Span],
-    store: Store,
+    store: Reference,
     model: Any,
     encoder: Any,
     *,

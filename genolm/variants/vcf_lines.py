@@ -24,40 +24,51 @@ _LINE = (
 
 
 @dataclass
-class Survey:
+class HeaderSurvey:
     """What the header of a VCF must say of its records, and whether an index can be made.
 
-    `contigs` are those of the records, in order, with the names that they are written by; `num_samples` the samples of
-    a line, `mended` the lines that cannot be kept as they are.
+    Attributes:
+        contigs: names of contigs in the records, in order → the legal names that they are written by.
+        unsorted: where the first record that is out of order stands, and why; None where all are sorted.
+        largest: greatest end of a record, 1-based.
+        mended: number of lines that cannot be kept as they are.
+        num_samples: samples of a line; None before the first record.
+        last: contig and position of the last record.
     """
 
     contigs: dict[str, str] = field(default_factory=dict)
     unsorted: str | None = None
     largest: int = 0
     mended: int = 0
-    num_samples: int = 0
+    num_samples: int | None = None
+    last: tuple[str | None, int] = (None, 0)
 
-
-def survey(records: Records) -> Survey:
-    """Read all records once."""
-    found = Survey(num_samples=len(records.names))
-    declared = set(records.declared)
-    chrom, before = None, 0
-    for record in records:
-        if not record.number and not _has_names(records) and len(record.fields) > 8:
-            found.num_samples = record.fields[8].count("\t")
+    def add(self, records: Records, record: Record) -> None:
+        """Take the next record of `records` into account."""
+        if self.num_samples is None:
+            unnamed = not _has_names(records) and len(record.fields) > 8
+            self.num_samples = record.fields[8].count("\t") if unnamed else len(records.names)
+        chrom, before = self.last
         if record.chrom != chrom:
-            if record.chrom in found.contigs and found.unsorted is None:
-                found.unsorted = f"{records.where(record)}: {record.chrom} comes a second time"
+            if record.chrom in self.contigs and self.unsorted is None:
+                self.unsorted = f"{records.where(record)}: {record.chrom} comes a second time"
             chrom, before = record.chrom, 0
-            found.contigs[chrom] = chrom if chrom in declared else _legal(chrom)
+            if chrom not in self.contigs:
+                self.contigs[chrom] = chrom if chrom in records.declared else _legal(chrom)
         pos = record.pos or 0
-        if pos < before and found.unsorted is None:
-            found.unsorted = f"{records.where(record)}: {chrom}:{pos} comes after {chrom}:{before}"
-        before = pos
-        found.largest = max(found.largest, pos + len(record.ref))
-        found.mended += _fields(records, record, found)[1]
-    return found
+        if pos < before and self.unsorted is None:
+            self.unsorted = f"{records.where(record)}: {chrom}:{pos} comes after {chrom}:{before}"
+        self.last = (chrom, pos)
+        self.largest = max(self.largest, pos + len(record.ref))
+        self.mended += _fields(records, record, self)[1]
+
+
+def survey_header(records: Records) -> HeaderSurvey:
+    """Read all records once for what the header of the output must say."""
+    survey = HeaderSurvey()
+    for record in records:
+        survey.add(records, record)
+    return survey
 
 
 def _has_names(records: Records) -> bool:
@@ -65,14 +76,15 @@ def _has_names(records: Records) -> bool:
 
 
 def vcf_lines(
-    records: Records, rows: Iterator, header: Sequence[str], names: list[str], found: Survey
+    records: Records, rows: Iterator, header: Sequence[str], names: list[str], survey: HeaderSurvey
 ) -> Iterator[str]:
     """Yield the header and the records of a VCF."""
     declared = set(records.declared)
-    new = [name for name in dict.fromkeys(found.contigs.values()) if name not in declared]
-    ours = [_LINE, *header] if found.mended else header
-    yield from _header(records, ours, new, found.num_samples)
-    yield from _body(records, rows, names, found)
+    new = [name for name in dict.fromkeys(survey.contigs.values()) if name not in declared]
+    ours = [_LINE, *header] if survey.mended else header
+    num_samples = len(records.names) if survey.num_samples is None else survey.num_samples
+    yield from _header(records, ours, new, num_samples)
+    yield from _body(records, rows, names, survey)
 
 
 def _header(records: Records, ours: Sequence[str], contigs: Sequence[str], num_samples: int) -> Iterator[str]:
@@ -104,12 +116,12 @@ def _legal(name: str) -> str:
     return "".join(c if _NAME.fullmatch(f"a{c}") else "_" for c in name.replace("*", "_", 1)) or "_"
 
 
-def _body(records: Records, rows: Iterator, names: list[str], found: Survey) -> Iterator[str]:
+def _body(records: Records, rows: Iterator, names: list[str], survey: HeaderSurvey) -> Iterator[str]:
     """Yield the records of a VCF; values of the same fields that an earlier run left are replaced."""
     table = records.kind == "table"
     shared = os.path.commonprefix([*names, "GENOLM_LINE"])
     for record, words in rows:
-        fields, mended = _fields(records, record, found) if found.mended or table else (list(record.fields), False)
+        fields, mended = _fields(records, record, survey) if survey.mended or table else (list(record.fields), False)
         ours = []
         if mended:
             ours.append(f"GENOLM_LINE={record.line or record.number + 1}")
@@ -125,7 +137,7 @@ def _body(records: Records, rows: Iterator, names: list[str], found: Survey) -> 
         yield "\t".join(fields)
 
 
-def _fields(records: Records, record: Record, found: Survey) -> tuple[list[str], bool]:
+def _fields(records: Records, record: Record, survey: HeaderSurvey) -> tuple[list[str], bool]:
     """Return the columns of a VCF's line as htslib can read them, and whether they had to be mended."""
     if records.kind == "table":
         place = "0" if record.pos is None else str(record.pos)
@@ -137,12 +149,12 @@ def _fields(records: Records, record: Record, found: Survey) -> tuple[list[str],
         fields += ["."] * (8 - len(fields))
         if record.pos is None:
             fields[1] = "0"
-        count = found.num_samples
+        count = survey.num_samples
         if count and (len(fields) < 9 or fields[8].count("\t") != count):
             mended = True
             samples = fields[8].split("\t") if len(fields) > 8 else []
             fields[8:] = ["\t".join([*samples, *["."] * (count + 1)][: count + 1])]
-    name = found.contigs[record.chrom]
+    name = survey.contigs[record.chrom]
     if name != record.chrom:
         fields[0], mended = name, True
     if _ODD_NAMES.search(fields[6]) or _ODD_KEY.search(fields[7]):

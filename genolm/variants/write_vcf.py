@@ -17,7 +17,7 @@ import numpy as np
 
 from genolm.genome.alleles import VARIANT_COLUMNS
 from genolm.variants.vcf import Record, Records
-from genolm.variants.vcf_lines import HEADER_ID, Survey, survey, vcf_lines
+from genolm.variants.vcf_lines import HEADER_ID, HeaderSurvey, survey_header, vcf_lines
 
 SUFFIXES = (".vcf", ".vcf.gz", ".bcf", ".tsv", ".tsv.gz", ".parquet")
 STATUS = "GENOLM_STATUS"
@@ -66,6 +66,7 @@ def write_records(
     results: Iterable[Mapping[str, Sequence | np.ndarray]],
     header: Sequence[str],
     exclude: str | None = None,
+    survey: HeaderSurvey | None = None,
 ) -> Written:
     """Write every record with the values of its ALTs.
 
@@ -86,6 +87,7 @@ def write_records(
             A part may end anywhere. NaN, None and "" are no value.
         header: lines that begin with ##; its INFO lines (Number=A) name the values, in order, and their Type.
         exclude: records whose `GENOLM_STATUS` is this word, of all ALTs, are left out.
+        survey: of all records; where not given, they are read once more for it.
 
     Raises:
         ValueError: the name ends otherwise, `out` is the input, or it cannot be written.
@@ -106,7 +108,7 @@ def write_records(
         elif suffix.startswith(".tsv"):
             _write_lines(aside, _table_lines(records, rows, types), suffix.endswith(".gz"))
         else:
-            found = survey(records)
+            found = survey or survey_header(records)
             if suffix == ".bcf" and found.largest > _BCF_LIMIT:
                 raise ValueError(f"--out {out}: BCF holds no places beyond {_BCF_LIMIT:,}; write a .vcf.gz instead")
             lines = vcf_lines(records, rows, header, list(types), found)
@@ -317,7 +319,7 @@ def _to_bcf(path: Path) -> None:
     os.replace(made, path)
 
 
-def _index(aside: Path, found: Survey, bcf: bool, notes: list[str], out: Path) -> Path | None:
+def _index(aside: Path, found: HeaderSurvey, bcf: bool, notes: list[str], out: Path) -> Path | None:
     """Index a bgzip VCF or a BCF; where that cannot be, say why."""
     import pysam
 

@@ -329,3 +329,23 @@ def test_a_folder_of_somebody_else_is_left_alone(folder, tmp_path, capfd):
     assert code == 2 and "--step 17: at most a quarter of the window, 16 of 66 bp" in told
     assert not (tmp_path / "z.vcf.parts").exists()
     assert score(folder, path, "--out", tmp_path / "z.vcf", "--step", 16, "--background", 0)[0] == 0
+
+
+def test_an_indexed_fasta_is_read_where_it_lies(folder, tmp_path, monkeypatch):
+    """The same scores as from a FASTA that is prepared, and not a byte of the genome is written again."""
+    import genolm.variants.result_shards as result_shards
+
+    indexed = tmp_path / "g.fa"
+    indexed.write_bytes((folder / "g.fa").read_bytes())
+    pysam.faidx(str(indexed))
+    vcf = write_vcf(tmp_path / "in.vcf", mixed())
+    listings = []
+    end = result_shards.Parts.end
+    monkeypatch.setattr(
+        result_shards.Parts, "end", lambda self: (listings.append({p.name for p in self.folder.iterdir()}), end(self))
+    )
+    for fasta, name in ((folder / "g.fa", "prepared"), (indexed, "indexed")):
+        assert score(folder, vcf, "--out", tmp_path / f"{name}.vcf", model="causal", fasta=fasta)[0] == 0
+    assert (tmp_path / "indexed.vcf").read_bytes() == (tmp_path / "prepared.vcf").read_bytes()
+    assert "genome" in listings[0] and "genome" not in listings[1]
+    assert sorted(path.name for path in tmp_path.glob("g.fa*")) == ["g.fa", "g.fa.fai"]

@@ -14,7 +14,6 @@ from genolm.variants.alleles import (
     Allele,
     ReferenceCheck,
     resolve,
-    spdi,
 )
 from genolm.variants.contigs import Contigs, read_aliases
 
@@ -188,12 +187,6 @@ def test_a_repeat_that_begins_the_contig(tmp_path):
     assert resolve(contigs, store, "c", 4, "CAC", "C", 50)[1] == Allele(0, 0, "AC", "")
     assert resolve(contigs, store, "c", 5, "A", "ACA", 50)[1] == Allele(0, 0, "", "AC")
     assert resolve(contigs, store, "c", 5, "AC", "A", 50)[1] == Allele(0, 5, "C", "")
-
-
-def test_spdi_names_the_contig_of_the_fasta(tmp_path):
-    store = make_store(tmp_path, chr1="ACCG")
-    allele = resolve(Contigs(store), store, "1", 2, "CC", "C", 50)[1]
-    assert spdi(allele, store) == "chr1:1:C:"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_nothing_of_training_is_imported_and_no_pandas(tmp_path):
     prepare({"a": [tmp_path / "a.fa"]}, tmp_path / "genome")
     code = (
         "import sys\nimport genolm.variants.job\n"
-        f"store = genolm.variants.job.Store.open({str(tmp_path / 'genome')!r})\n"
+        f"store = genolm.variants.job.open_reference({str(tmp_path / 'genome')!r}, None)\n"
         "assert store.fetch(0, 1, 3).tobytes() == b'CG' and not store.lengths.flags.writeable\n"
         "print([m for m in ('transformers.trainer', 'datasets', 'pandas', 'matplotlib') if m in sys.modules])"
     )
