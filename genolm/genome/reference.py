@@ -13,7 +13,7 @@ import numpy as np
 
 from genolm.config.files import file_sha256
 from genolm.genome.alphabet import POLICY, to_array, translate
-from genolm.genome.fasta import FastaError
+from genolm.genome.sniff import FastaError
 from genolm.genome.store import Contig, Store, prepare
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pysam
 import pytest
 
-from genolm.genome.fasta import FastaError
 from genolm.genome.reference import IndexedFasta, files_in_common, is_indexed, open_reference
+from genolm.genome.sniff import FastaError
 from genolm.genome.store import Store, prepare
 
 TEXT = ">one first\nACGTacgtNR\nryUu-.XxKM\nAC\n>two\nTTTTG\n"
