@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.metrics.prediction_metrics import choose_threshold, compute_metrics, with_intervals
+from genolm.metrics.prediction_metrics import bootstrap_metrics, choose_threshold, compute_metrics
 
 NAMES = {
     "binary": ["no promoter", "promoter"],
@@ -118,7 +118,7 @@ def make_run(
             },
         },
         "valid": compute_metrics(kind, valid_labels, valid_predictions, threshold),
-        "test": with_intervals(kind, *parts["test"], threshold, targets, num_replicates=50),
+        "test": bootstrap_metrics(kind, *parts["test"], threshold, targets, num_replicates=50).intervals(),
     }
     if task_name is not None:
         about["task_name"] = task_name

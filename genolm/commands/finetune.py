@@ -115,7 +115,7 @@ def finish(
     from genolm.inference.predict import predict_rows
     from genolm.labels.collate import for_rows
     from genolm.labels.task import PER_BASE
-    from genolm.metrics.prediction_metrics import with_intervals
+    from genolm.metrics.prediction_metrics import bootstrap_metrics
     from genolm.metrics.predictions import write_predictions
     from genolm.models.label_folder import open_labelled
     from genolm.reports.figures import learning_curve
@@ -156,7 +156,7 @@ def finish(
         stacked: Any = values if kind in PER_BASE else np.stack(values)
         names = task.names if kind in ("regression", "tracks") else None
         if name == "test":
-            metrics[name] = with_intervals(kind, parts[name].labels, stacked, threshold, names)
+            metrics[name] = bootstrap_metrics(kind, parts[name].labels, stacked, threshold, names).intervals()
         else:
             metrics[name] = measure(parts[name], values, threshold)
     write_predictions(

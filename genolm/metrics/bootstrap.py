@@ -22,34 +22,6 @@ Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 _CELLS_AT_ONCE = 1 << 20
 
 
-@dataclass(frozen=True)
-class BootstrapMetrics:
-    """Metrics from all rows and from each bootstrap replicate.
-
-    Two of them with equal `num_rows` and `seed` saw the same drawn rows.
-
-    Attributes:
-        values: metric → value from all rows.
-        replicates: metric → shape (R,), NaN where it is not defined in a replicate.
-        num_rows: rows, or groups of rows, that were drawn from.
-        seed: of the draws.
-    """
-
-    values: dict[str, float]
-    replicates: dict[str, np.ndarray]
-    num_rows: int
-    seed: int
-
-
-class Estimate(NamedTuple):
-    """A ratio with its interval; low and high are NaN where fewer than two blocks carry weight."""
-
-    value: float
-    low: float
-    high: float
-    num_blocks: int
-
-
 def interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENCE) -> dict[str, float]:
     """Return {value, low, high}, leaving out replicates (R,) that are NaN; the ends are NaN where half of them are.
 
@@ -66,14 +38,36 @@ def interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENC
     return {"value": value, "low": float(low), "high": float(high)}
 
 
+@dataclass(frozen=True)
+class BootstrapMetrics:
+    """Metrics from all rows, and from each bootstrap replicate, shape (R,), NaN where they are not defined.
+
+    Two of them with equal `num_rows` (rows, or groups of rows, to draw from) and `seed` saw the same drawn rows.
+    """
+
+    values: dict[str, float]
+    replicates: dict[str, np.ndarray]
+    num_rows: int
+    seed: int
+
+    def intervals(self) -> dict[str, dict[str, float]]:
+        """Return metric → {value, low, high}."""
+        return {name: interval(value, self.replicates[name]) for name, value in self.values.items()}
+
+
+class Estimate(NamedTuple):
+    """A ratio with its interval; low and high are NaN where fewer than two blocks carry weight."""
+
+    value: float
+    low: float
+    high: float
+    num_blocks: int
+
+
 def drawn_rows(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
     """Yield row numbers drawn with replacement, (replicates, num_rows), as many replicates at once as fit in memory.
 
-    Args:
-        num_rows: rows to draw from, and to draw.
-        num_cells: numbers that one replicate needs in memory.
-        num_replicates: in all.
-        seed: of the draws, which depend on nothing else but `num_rows`.
+    A replicate needs memory for `num_cells` numbers. The draws depend on `num_rows` and `seed` alone.
     """
     rng = np.random.default_rng(seed)
     at_once = max(_CELLS_AT_ONCE // num_cells, 1)
@@ -100,14 +94,7 @@ def replicate(
 ) -> dict[str, BootstrapMetrics]:
     """Apply statistics to all rows and to bootstrap replicates, the same draws for every statistic.
 
-    Args:
-        statistics: name → statistic of weighted rows.
-        num_rows: rows.
-        num_cells: as in `drawn_rows`.
-        groups: shape (num_rows,), 0 … G - 1, rows that are drawn together; None: each row by itself.
-        num_replicates: bootstrap replicates.
-        seed: of the draws.
-        progress: show a bar, where it takes more than a second.
+    `groups`, shape (num_rows,), 0 … G - 1, are rows that are drawn together; None draws each row by itself.
     """
     values = {
         name: {key: float(value[0]) for key, value in statistic(np.ones((1, num_rows))).items()}
@@ -141,14 +128,11 @@ def ratio(
 
     Args:
         x: shape (n,), numerators, such as bits.
-        w: shape (n,), denominators, 0 or more, such as bases.
-        block: shape (n,), any integers; equal where values are to be drawn together.
+        w: shape (n,), denominators, 0 or more, such as bases. Blocks whose w sum to 0 are left out.
+        block: shape (n,), any integers; equal where values are drawn together.
         confidence: of the interval, between 0 and 1.
         num_replicates: bootstrap replicates.
-        seed: of the draws; the same arguments give the same interval.
-
-    Returns:
-        The estimate; all NaN where sum(w) is 0. Blocks whose w sum to 0 are left out.
+        seed: of the draws.
 
     Raises:
         ValueError: shapes differ, or confidence is out of range.

@@ -30,12 +30,7 @@ _COMPLEMENT_CODE = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 
 @dataclass(frozen=True)
 class SparseCounts:
-    """Counts of the (k + 1)-mers that occur, for orders whose tables would be mostly zeros.
-
-    Attributes:
-        kmers: (n,) int64, ascending, packed as MarkovLadder.dense is indexed.
-        counts: (n,) uint32.
-    """
+    """Counts (n,) of the (k + 1)-mers that occur, ascending and packed, where tables would be mostly zeros."""
 
     kmers: np.ndarray
     counts: np.ndarray
@@ -81,13 +76,9 @@ class MarkovLadder:
         return self.dense[order].reshape(-1, 4)[contexts]
 
     def bits(self, sequence: np.ndarray) -> dict[int, np.ndarray]:
-        """Score every base of a sequence by every order.
+        """Return order → -log2 p(base | bases before it) of a sequence, uint8 (length,) in any case.
 
-        Args:
-            sequence: shape (length,), dtype uint8. Case is ignored.
-
-        Returns:
-            order → -log2 p(base | bases before it), shape (length,), float32; NaN where the letter is not A, C, G or T.
+        Values are float32 (length,), NaN where the letter is not A, C, G or T.
         """
         bits = {order: np.full(len(sequence), np.nan, dtype=np.float32) for order in self.orders}
         for start, end, order, values in self._bits_of_blocks(sequence):

@@ -43,13 +43,9 @@ class MarkovMixture:
     network: "torch.nn.Module"
 
     def bits(self, sequence: np.ndarray) -> np.ndarray:
-        """Score every base of a sequence.
+        """Return -log2 p(base | bases before it) of a sequence, uint8 (length,) in any case.
 
-        Args:
-            sequence: shape (length,), dtype uint8. Case is ignored.
-
-        Returns:
-            -log2 p(base | bases before it), shape (length,), float32; NaN where the letter is not A, C, G or T.
+        Values are float32 (length,), NaN where the letter is not A, C, G or T.
         """
         import torch
 
@@ -99,13 +95,9 @@ def fit_mixture(sequences: Sequence[np.ndarray], seed: int = 0) -> MarkovMixture
 def _inputs(
     ladder: MarkovLadder, codes: np.ndarray, context: int, leave_one_out: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what the mixture reads at each base of codes[context:].
+    """Return what the mixture reads at each base of codes[context:], codes and context as in `markov.pack`.
 
-    Args:
-        ladder: the counts.
-        codes: (length,) uint8 as in `markov.pack`.
-        context: number of leading codes that are looked back at only.
-        leave_one_out: subtract one occurrence of each base, which was counted in training.
+    `leave_one_out` subtracts one occurrence of each base, where it was counted in training.
 
     Returns:
         log_p: (n, K, 4) float32, log p_k of each base.

@@ -19,7 +19,7 @@ import numpy as np
 
 from genolm.labels.task import KINDS
 from genolm.metrics import weighted_metrics as weighted
-from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, interval, replicate
+from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, replicate
 from genolm.metrics.task_metrics import check_classes, check_probabilities, metric_function, same_shape
 
 PRIMARY = dict.fromkeys(KINDS, "mcc") | {"multilabel": "auprc", "regression": "r2", "tracks": "r2"}
@@ -108,25 +108,6 @@ def bootstrap_metrics(
     num_replicates: int = NUM_REPLICATES,
     seed: int = 0,
 ) -> BootstrapMetrics:
-    """Return metrics from all rows and from bootstrap replicates; which rows are drawn depends on n and seed alone.
-
-    Arguments as in `compute_metrics`.
-    """
+    """Return metrics from all rows and from bootstrap replicates of rows. Arguments as in `compute_metrics`."""
     num_rows, num_cells, statistic = metric_function(kind, labels, predictions, threshold, names)
     return replicate({kind: statistic}, num_rows, num_cells, num_replicates=num_replicates, seed=seed)[kind]
-
-
-def with_intervals(
-    kind: str,
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    threshold: float | Sequence[float] | None = None,
-    names: Sequence[str] | None = None,
-    *,
-    num_replicates: int = NUM_REPLICATES,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Return metric → {value, low, high}, an interval by bootstrap of rows. Arguments as in `compute_metrics`."""
-    options = {"num_replicates": num_replicates, "seed": seed}
-    scores = bootstrap_metrics(kind, labels, predictions, threshold, names, **options)
-    return {name: interval(value, scores.replicates[name]) for name, value in scores.values.items()}

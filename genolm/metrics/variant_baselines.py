@@ -29,12 +29,7 @@ _PURINES = frozenset("AG")
 
 
 def contigs(path: str | Path, rename: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and sequence, shape (length,), uint8, of each contig of a FASTA, one in memory at a time.
-
-    Args:
-        path: the FASTA.
-        rename: let records share a name.
-    """
+    """Yield name and sequence, uint8 (length,), of each contig of a FASTA; with `rename` records may share a name."""
     name, parts = "", []
     for block in read_fasta(path, rename=rename):
         if not block.opens:
@@ -131,12 +126,7 @@ def _refuse_another_assembly(
 
 
 def gc_around(sequence: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return the fraction of G and C among the bases within 50 bp of each place, shape (n,); NaN where all are N.
-
-    Args:
-        sequence: of a contig, shape (length,), uint8.
-        place: shape (n,), 0-based.
-    """
+    """Return the fraction of G and C among the bases within 50 bp of places (n,), 0-based; NaN where all are N."""
     code = BASE_INDEX[sequence]
     strong = np.append(0, np.cumsum((code == 1) | (code == 2)))
     base = np.append(0, np.cumsum(code < 4))
@@ -152,13 +142,8 @@ def markov_llr(
     """Return order → log p(ALT) - log p(REF) in nats, shape (len(rows),), summed over both strands.
 
     A window holds REF and as many bases on either side as the highest order looks back: on each strand, bases before
-    the change cost the same with either allele, and bases further behind it do not see it.
-
-    Args:
-        ladder: Markov models.
-        sequence: of the contig that the rows lie on, shape (length,), uint8.
-        variants: all of them.
-        rows: numbers of those to score; their REF must be what the contig has.
+    the change cost the same with either allele, and bases further behind it do not see it. `sequence` is the contig of
+    these rows of `variants`, whose REF must match it.
     """
     flank = ladder.orders[-1]
     gap = to_array("N")  # no context crosses it

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from genolm.metrics import weighted_metrics as weighted
-from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, Statistic, interval, replicate
+from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, Statistic, replicate
 from genolm.metrics.paired import paired_difference
 
 METRICS = {"binary": ("auroc", "auprc", "auprc_by_chrom"), "regression": ("spearman", "pearson")}
@@ -31,13 +31,9 @@ METRICS = {"binary": ("auroc", "auprc", "auprc_by_chrom"), "regression": ("spear
 
 @dataclass(frozen=True)
 class Candidate:
-    """A score to be evaluated.
+    """A score to be evaluated: values (n,), finite, oriented so that a greater one means label 1 or a greater number.
 
-    Attributes:
-        name: unique.
-        values: shape (n,), finite; a greater value means label 1 or a greater number.
-        direction: how they were oriented, in words.
-        baseline: whether it is a baseline.
+    `direction` says in words how they were oriented.
     """
 
     name: str
@@ -111,8 +107,7 @@ def compare_scores(
     rows = []
     for one in candidates:
         mine = scores[one.name]
-        row = {"name": one.name, "baseline": one.baseline, "direction": one.direction}
-        row["metrics"] = {key: interval(mine.values[key], mine.replicates[key]) for key in METRICS[kind]}
+        row = {"name": one.name, "baseline": one.baseline, "direction": one.direction, "metrics": mine.intervals()}
         if kind == "binary":
             row["by_chromosome"] = by_chromosome(labels, one.values, chrom)
         row["difference"] = {}

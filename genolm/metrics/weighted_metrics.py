@@ -22,11 +22,8 @@ def tied_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def ranking(weights: np.ndarray, positive: np.ndarray, order: np.ndarray, ends: np.ndarray) -> dict[str, np.ndarray]:
     """Return AUROC and AUPRC (average precision, no interpolation); NaN where only one class has weight.
 
-    Args:
-        weights: shape (R, n).
-        positive: shape (n,), bool.
-        order: of `tied_order(scores)`.
-        ends: likewise; rows of equal score are passed at once, so that their order does not matter.
+    `positive` is (n,) bool; `order` and `ends` are those of `tied_order(scores)`: rows of equal score are passed at
+    once, so that their order does not matter.
     """
     drawn = weights[:, order]
     passed = np.cumsum(drawn, axis=1)[:, ends]
@@ -89,9 +86,8 @@ def agreement(weights: np.ndarray, labels: np.ndarray, predictions: np.ndarray) 
 
     R² is NaN where the labels are constant, Pearson's where either is.
     """
-    total = weights.sum(axis=1)
     error = weights @ (labels - predictions) ** 2
-    _, spread, correlation = _moments(weights, labels, predictions)
+    total, spread, correlation = _moments(weights, labels, predictions)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {"r2": 1 - error / spread, "pearson": correlation, "mse": error / total}
 
@@ -101,10 +97,7 @@ def spearman(
 ) -> np.ndarray:
     """Spearman's correlation: Pearson's of the ranks among the drawn rows, ties at their mean rank.
 
-    Args:
-        weights: shape (R, n).
-        label_order: `tied_order(labels)`.
-        order: `tied_order(predictions)`.
+    Labels and predictions come as what `tied_order` returns of them.
     """
     a, b = _ranks(weights, *label_order), _ranks(weights, *order)
     total = weights.sum(axis=1)

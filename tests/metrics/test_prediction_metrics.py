@@ -140,8 +140,10 @@ def test_rows_are_drawn_with_all_their_bases():
     """Each row repeats one value: drawing bases would give an interval narrower by the root of the row's length."""
     rng = np.random.default_rng(0)
     y, p = rng.normal(size=(80, 1)), rng.normal(size=(80, 1))
-    by_row = m.with_intervals("regression", y, p)["mse"]
-    by_base = m.with_intervals("tracks", [np.repeat(a[None], 9, 0) for a in y], [np.repeat(b[None], 9, 0) for b in p])
+    by_row = m.bootstrap_metrics("regression", y, p).intervals()["mse"]
+    by_base = m.bootstrap_metrics(
+        "tracks", [np.repeat(a[None], 9, 0) for a in y], [np.repeat(b[None], 9, 0) for b in p]
+    ).intervals()
     assert by_base["mse"] == pytest.approx(by_row)
 
 
@@ -176,7 +178,7 @@ def test_what_is_not_defined_is_nan():
         assert m.compute_metrics("binary", np.array([0, 1]), np.array([0.1, 0.1]))["mcc"] == 0
         constant = m.compute_metrics("regression", np.full((5, 1), 0.1), np.arange(5.0)[:, None])
         assert np.isnan([constant["r2"], constant["pearson"], constant["spearman"]]).all()
-        assert np.isnan(m.with_intervals("binary", np.ones(4, dtype=int), np.full(4, 0.3))["mcc"]["low"])
+        assert np.isnan(m.bootstrap_metrics("binary", np.ones(4, dtype=int), np.full(4, 0.3)).intervals()["mcc"]["low"])
         # A class without rows is left out of the mean.
         labels, p = classes(50, 3)
         p = np.column_stack([p, np.zeros(50)])
@@ -211,17 +213,17 @@ def test_bad_predictions_are_refused(kind, labels, predictions, message):
 
 def test_intervals_follow_from_the_seed(monkeypatch):
     labels, p = binary(500)
-    at_once = m.with_intervals("binary", labels, p, 0.5, seed=1, num_replicates=200)
-    assert at_once != m.with_intervals("binary", labels, p, 0.5, seed=2, num_replicates=200)
+    at_once = m.bootstrap_metrics("binary", labels, p, 0.5, seed=1, num_replicates=200).intervals()
+    assert at_once != m.bootstrap_metrics("binary", labels, p, 0.5, seed=2, num_replicates=200).intervals()
     monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 1700)
-    assert m.with_intervals("binary", labels, p, 0.5, seed=1, num_replicates=200) == at_once
+    assert m.bootstrap_metrics("binary", labels, p, 0.5, seed=1, num_replicates=200).intervals() == at_once
     for row in at_once.values():
         assert row["low"] < row["value"] < row["high"]
 
 
 def test_the_interval_of_accuracy_is_the_binomial_one():
     labels, p = binary(2000)
-    found = m.with_intervals("binary", labels, p, 0.5)["accuracy"]
+    found = m.bootstrap_metrics("binary", labels, p, 0.5).intervals()["accuracy"]
     half = 1.96 * np.sqrt(found["value"] * (1 - found["value"]) / 2000)
     assert found["high"] - found["low"] == pytest.approx(2 * half, rel=0.1)
 
@@ -230,5 +232,5 @@ def test_the_interval_of_accuracy_is_the_binomial_one():
 def test_bootstrap_of_50_000_rows_is_fast():
     labels, p = binary(50_000)
     start = time.process_time()
-    m.with_intervals("binary", labels, p, 0.5, num_replicates=1000)
+    m.bootstrap_metrics("binary", labels, p, 0.5, num_replicates=1000).intervals()
     assert time.process_time() - start < 30
