@@ -142,6 +142,7 @@ def curve_panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
     }
     if not all(of_seed for of_run in pairs.values() for of_seed in of_run):
         return []
+    name = task["task"]["names"][-1]
     positive = kind == "binary" and float(pairs[task["baseline"]][0][0][0].mean())
     drawn = []
     for metric, curve, title, x, y in (
@@ -150,7 +151,7 @@ def curve_panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
     ):
         chance = ""
         if metric == "auprc" and positive:
-            chance = f" Dotted: precision of a random order, the {100 * positive:.3g} % of rows that are positive."
+            chance = f" Dotted: precision of a random order, the {100 * positive:.3g} % of rows of class {name}."
         figure, axes = _plot()
         if metric == "auroc":
             axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 4)))
@@ -233,7 +234,7 @@ def scatter_panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
             svg = _scatter(labels, predictions, limits, name, colour, f"predicted against true {name} of {row['name']}")
             unit = "bases" if run.kind == "tracks" else "rows"
             seed = f" Seed {run.metadata['seed']}." if len(row["seeds"]) > 1 else ""
-            shade = " Darker: more of them, on a logarithmic scale." if len(labels) > _MAX_POINTS else ""
+            shade = " Stronger colour: more of them, on a logarithmic scale." if len(labels) > _MAX_POINTS else ""
             drawn.append(Panel(f"Predicted and true: {title}", svg, f"{len(labels):,} {unit}.{seed}{shade}"))
     return drawn
 
@@ -327,13 +328,10 @@ def _line(tone: str, label: str) -> dict[str, Any]:
 
 def _style(tone: str, size: float = 7) -> dict[str, Any]:
     """Return how dots and the line through them are drawn: those of the baseline hollow."""
-    edge = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": 2}
-    edge = edge if tone == "base" else {"markeredgecolor": PAPER, "markeredgewidth": 1.2}
-    return (
-        {"marker": "o", "markersize": size}
-        | {key: value for key, value in _line(tone, "").items() if key != "label"}
-        | edge
-    )
+    style = {key: value for key, value in _line(tone, "").items() if key not in ("label", "alpha")}
+    hollow = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": 2}
+    edge = hollow if tone == "base" else {"markeredgecolor": PAPER, "markeredgewidth": 1.2}
+    return style | {"marker": "o", "markersize": size} | edge
 
 
 def _runs_of(row: dict[str, Any], replicates: Replicates) -> Sequence[FinetunedRun]:

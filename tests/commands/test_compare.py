@@ -74,6 +74,7 @@ def test_the_page_shows_the_numbers_of_metrics_json(tmp_path):
     figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
     roc = next(figure for figure in figures if "<h3>ROC</h3>" in figure)
     table_rows = body.split("</tr>")[:-1]
+    assert re.search(r"Dotted: precision of a random order, the [\d.]+ % of rows of class promoter\.", page)
     for row, cells in zip(task["runs"], table_rows, strict=True):
         values = {key: f"{row['metrics'][key]['value']:.3f}".replace("-", "−") for key in row["metrics"]}
         for value in values.values():
