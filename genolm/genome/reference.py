@@ -13,7 +13,6 @@ import numpy as np
 
 from genolm.config.files import file_sha256
 from genolm.genome.alphabet import POLICY, to_array, translate
-from genolm.genome.sniff import FastaError
 from genolm.genome.store import Contig, Store, prepare
 
 
@@ -35,7 +34,7 @@ class IndexedFasta:
         try:
             self._file = pysam.FastaFile(str(path))
         except (OSError, ValueError) as error:
-            raise FastaError(
+            raise ValueError(
                 f"{path}: could not be opened with its index ({error}); make it anew: samtools faidx"
             ) from None
         self.lengths = np.array(self._file.lengths, dtype=np.int64)
@@ -55,7 +54,7 @@ class IndexedFasta:
 
         Raises:
             IndexError: the interval lies outside the contig.
-            FastaError: the file breaks off, or holds a letter that is not a nucleotide.
+            ValueError: the file breaks off, or holds a letter that is not a nucleotide.
         """
         if not 0 <= start <= end <= self.lengths[contig]:
             raise IndexError(f"[{start}, {end}) lies outside contig {contig} of {self.lengths[contig]} bases")
@@ -65,16 +64,16 @@ class IndexedFasta:
         try:
             sequence = to_array(self._file.fetch(name, start, end))
         except (OSError, ValueError, UnicodeError) as error:
-            raise FastaError(f"{self.path}: {name}:{start + 1}-{end} could not be read ({error})") from None
+            raise ValueError(f"{self.path}: {name}:{start + 1}-{end} could not be read ({error})") from None
         if len(sequence) != end - start:
-            raise FastaError(
+            raise ValueError(
                 f"{self.path}: {name}:{start + 1}-{end} ends early; the index is of another file, make it anew: "
                 "samtools faidx"
             )
         bases = translate(sequence, POLICY)
         if not bases.all():
             at = int(np.flatnonzero(bases == 0)[0])
-            raise FastaError(f"{self.path}: {chr(sequence[at])!r} at {name}:{start + at + 1} is not a nucleotide code")
+            raise ValueError(f"{self.path}: {chr(sequence[at])!r} at {name}:{start + at + 1} is not a nucleotide code")
         return bases
 
     def input_sha256(self, sizes: set[int]) -> str | None:
