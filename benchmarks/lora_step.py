@@ -182,7 +182,7 @@ def one(
 
 def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, changes: dict[str, Any]):
     """Return the trainer that `genolm finetune` would start."""
-    from genolm.config.recipes import FinetuneRecipe
+    from genolm.config.finetune import FinetuneRecipe
     from genolm.config.yaml import load_settings
     from genolm.finetuning.build import build_collator, build_label_model, label_metadata, read_split_rows
     from genolm.finetuning.train import build_label_trainer

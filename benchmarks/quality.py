@@ -134,7 +134,7 @@ def run_one(recipe: str, changes: list[str]) -> None:
     import torch
 
     from genolm.commands import pretrain
-    from genolm.config.recipes import PretrainRecipe
+    from genolm.config.pretrain import PretrainRecipe
     from genolm.config.yaml import load_settings
     from genolm.pretraining import run
 

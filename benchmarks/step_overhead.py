@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus

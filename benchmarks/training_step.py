@@ -110,8 +110,9 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
-    from genolm.data.collate import CausalCollator, MaskedCollator, Masking
+    from genolm.data.collate import CausalCollator, MaskedCollator
     from genolm.data.corpus import Corpus
+    from genolm.data.masking import Masking
     from genolm.genome.regions import Regions
     from genolm.genome.simulate import simulate, write_fasta
     from genolm.genome.store import prepare

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus

@@ -29,7 +29,7 @@ def letters(rng: np.random.Generator, length: int) -> str:
 def pretrain(folder: Path, name: str, model: dict, tokenizer: str = "char", kind: str = "masked", window: int = 80):
     """Pretrain a model for two steps and return its run folder."""
     from genolm.commands.pretrain import run
-    from genolm.config.recipes import PretrainRecipe
+    from genolm.config.pretrain import PretrainRecipe
 
     fasta = folder / "genome.fa"
     if not fasta.exists():
@@ -120,7 +120,7 @@ def write_recipe(folder: Path, name: str, model, table: Path, kind: str = "binar
 def finetune(recipe: Path, *overrides: str) -> dict:
     """Run a recipe in this process and return its metrics."""
     from genolm.commands.finetune import run
-    from genolm.config.recipes import FinetuneRecipe
+    from genolm.config.finetune import FinetuneRecipe
 
     return run(load_settings(FinetuneRecipe, recipe, list(overrides)))
 

@@ -117,7 +117,10 @@ def test_a_violation_is_reported(tmp_path, file, line):
         ("training/x.py", "from genolm.models.loss import weighted_token_loss\nimport genolm.metrics.bits"),
         ("training/trainer.py", "from transformers import Trainer\nclass Mine(Trainer): pass"),
         ("commands/demo.py", "from genolm.commands.pretrain import run"),
-        ("commands/x.py", "import genolm\nfrom genolm import __version__\nfrom genolm.config.recipes import flat"),
+        (
+            "commands/x.py",
+            "import genolm\nfrom genolm import __version__\nfrom genolm.config.recipe import flatten_recipe",
+        ),
         ("data/x.py", "# import genolm.models\n'from genolm.models import build'"),
         ("models/genolm/x.py", "import torch\nfrom transformers import AutoConfig\nfrom .ssm import StateSpace"),
     ],

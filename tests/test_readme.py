@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import runs
 
-from genolm.config import recipes
+from genolm.config import finetune as finetune_config
+from genolm.config import pretrain as pretrain_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -152,17 +153,17 @@ def places() -> dict[type, str]:
     pretrain, finetune = part("Pretrain"), part("Fine-tune, and compare with CNNs")
     keys = first_column(pretrain)
     return {
-        recipes.DataRecipe: "\n".join(re.findall(r"`data\.\w+`", keys)),
-        recipes.SplitRecipe: row(pretrain, "data.valid"),
-        recipes.SamplingRecipe: row(pretrain, "data.sampling"),
-        recipes.DatasetRecipe: row(pretrain, "data.dataset"),
-        recipes.ObjectiveRecipe: row(pretrain, "objective"),
-        recipes.EvaluationRecipe: row(pretrain, "evaluation"),
-        recipes.PretrainRecipe: "\n".join(re.findall(r"`\w+`", keys)) + "`data`",
-        recipes.LabelsRecipe: paragraph(finetune, "Tables") + paragraph(finetune, "Splits"),
-        recipes.RowSplitRecipe: paragraph(finetune, "Splits"),
-        recipes.StoppingRecipe: row(finetune, "stopping"),
-        recipes.FinetuneRecipe: first_column(finetune) + paragraph(finetune, "Methods") + "`labels`",
+        pretrain_config.DataRecipe: "\n".join(re.findall(r"`data\.\w+`", keys)),
+        pretrain_config.SplitRecipe: row(pretrain, "data.valid"),
+        pretrain_config.SamplingRecipe: row(pretrain, "data.sampling"),
+        pretrain_config.DatasetRecipe: row(pretrain, "data.dataset"),
+        pretrain_config.ObjectiveRecipe: row(pretrain, "objective"),
+        pretrain_config.EvaluationRecipe: row(pretrain, "evaluation"),
+        pretrain_config.PretrainRecipe: "\n".join(re.findall(r"`\w+`", keys)) + "`data`",
+        finetune_config.LabelsRecipe: paragraph(finetune, "Tables") + paragraph(finetune, "Splits"),
+        finetune_config.RowSplitRecipe: paragraph(finetune, "Splits"),
+        finetune_config.StoppingRecipe: row(finetune, "stopping"),
+        finetune_config.FinetuneRecipe: first_column(finetune) + paragraph(finetune, "Methods") + "`labels`",
     }
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genolm.config.recipes import FinetuneRecipe, flat, to_dict
+from genolm.config.finetune import FinetuneRecipe
+from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError, build_settings, load_settings, read_values, within
 
 DECIDED = {
@@ -55,7 +56,7 @@ class BenchmarkRecipe:
         blocks = {f"tasks.{name}": block for name, block in self.tasks.items()}
         blocks |= {f"methods.{name}": block for name, block in self.methods.items()} | {"defaults": self.defaults}
         for key, block in blocks.items():
-            for name in flat(block) | block:
+            for name in flatten_recipe(block) | block:
                 if name in DECIDED:
                     raise SettingsError(f"{key}.{name} cannot be set: {DECIDED[name]}")
 
@@ -184,7 +185,7 @@ def changed(recipe: FinetuneRecipe, path: Path) -> str:
     values, lines = read_values(path)
     known = {f.name for f in dataclasses.fields(FinetuneRecipe)}
     before = build_settings(FinetuneRecipe, {k: v for k, v in values.items() if k in known}, lines, str(path))
-    old, new = flat(to_dict(before)), flat(to_dict(recipe))
+    old, new = flatten_recipe(to_dict(before)), flatten_recipe(to_dict(recipe))
     for key in {**old, **new}:
         if old.get(key) != new.get(key):
             return f"{key} was {old.get(key)!r} and is now {new.get(key)!r}"

@@ -27,7 +27,7 @@ from rich.table import Table
 from genolm.benchmarking.jobs import Job, last_line
 from genolm.benchmarking.sweep_space import Range, Space, with_values
 from genolm.config.files import write_text
-from genolm.config.recipes import flat, to_dict
+from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.validate import check_finetune_recipe
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
@@ -67,8 +67,8 @@ class SweepStudy:
         path = self.out / "sweep.yaml"
         if path.is_file():
             before = yaml.safe_load(path.read_text())
-            old = {**before, "recipe": flat(before["recipe"])}
-            for key, value in (now | {"recipe": flat(recipe)}).items():
+            old = {**before, "recipe": flatten_recipe(before["recipe"])}
+            for key, value in (now | {"recipe": flatten_recipe(recipe)}).items():
                 if old.get(key) != value:
                     raise SettingsError(
                         f"{self.out} holds a sweep whose {key} was another: {_difference(old.get(key), value)}; "

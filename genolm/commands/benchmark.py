@@ -75,7 +75,7 @@ def run_all(runs: list[SuiteRun], board: "Board", out: Path, at_once: int) -> li
 
     from genolm.benchmarking.jobs import Job, last_line, run_jobs, visible_gpus
     from genolm.config.files import folder_lock, write_text
-    from genolm.config.recipes import to_dict
+    from genolm.config.recipe import to_dict
     from genolm.models.label_folder import model_folder
 
     left = [run for run in runs if not run.done]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from genolm.config.recipes import DataRecipe, EvaluationRecipe, ObjectiveRecipe, PretrainRecipe, SplitRecipe
+from genolm.config.pretrain import DataRecipe, EvaluationRecipe, ObjectiveRecipe, PretrainRecipe, SplitRecipe
 from genolm.training.signals import exit_codes
 
 NUM_BASES = 1_500_000

@@ -16,7 +16,7 @@ import typer
 
 import genolm
 from genolm.config.files import write_text
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
 

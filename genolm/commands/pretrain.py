@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from genolm.benchmarking.sweep_space import Space, extremes, read_sweep, with_values
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 
 WRITTEN = ("trials", "study", "sweep.yaml", "best.yaml", "best", "trials.csv", "sweep.png", ".lock")

@@ -9,7 +9,7 @@ import numpy as np
 from accelerate.utils import set_seed
 from transformers import AutoConfig
 
-from genolm.config.recipes import FinetuneRecipe, LabelsRecipe
+from genolm.config.finetune import FinetuneRecipe, LabelsRecipe
 from genolm.config.yaml import SettingsError
 from genolm.labels.collate import LabelCollator, RowEncoder, class_weights
 from genolm.labels.dataset import Labelled, Task, read_labels

@@ -15,8 +15,9 @@ import torch
 from rich.console import Console
 from transformers import PrinterCallback
 
+from genolm.config.finetune import FinetuneRecipe, keys_without_effect
 from genolm.config.provenance import versions, write_provenance
-from genolm.config.recipes import FinetuneRecipe, flat, recipe_hash, to_dict, without_effect
+from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import Best, measure, thresholds
 from genolm.finetuning.probe import fit_head, pooled_vectors, set_head
@@ -102,7 +103,7 @@ def build_label_trainer(
         metadata=lambda model: about,
         manifest={
             "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
+            "flat_recipe": flatten_recipe(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
             "recipe_hash": recipe_hash(recipe),
             "fingerprints": row_fingerprints(rows, about),
             "versions": versions(),
@@ -187,7 +188,7 @@ def print_plan(recipe: FinetuneRecipe, rows, model, arguments, num_ranks: int) -
     total, trained = parameters(model)
     how = recipe.method or recipe.model["baseline"]
     console.print(f"model      {how}: {total:,} parameters, {trained:,} of them trained")
-    if idle := without_effect(recipe):
+    if idle := keys_without_effect(recipe):
         console.print(f"note       without effect on {recipe.method or 'a baseline'}: {', '.join(idle)}")
     if recipe.method != "probe":
         size = arguments.train_batch_size * arguments.gradient_accumulation_steps * num_ranks

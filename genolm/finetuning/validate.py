@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 from genolm.labels.table import HUB_NAME, SUFFIXES, suffix
 from genolm.labels.task import PER_BASE

@@ -12,7 +12,7 @@ import numpy as np
 from accelerate.utils import gather_object
 
 from genolm.config.console import progress_bar
-from genolm.data.collate import Masking
+from genolm.data.masking import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.regions import Regions
@@ -52,7 +52,7 @@ def score_regions(
         regions: regions to score.
         window_bp: window the model was trained with.
         window_tokens: tokens of a row in training; no row is longer here.
-        masking: hides tokens of a masked model, all that it chooses (`hide_all`); None for a causal model.
+        masking: hides tokens of a masked model, all that it chooses (`evaluation_masking`); None for a causal model.
         batch_size: windows in a forward pass.
         progress: title of a progress bar, or empty for none.
         rank: of this process.

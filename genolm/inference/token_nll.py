@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from genolm.data.collate import Masking
 from genolm.data.corpus import encode_rows, letter_weights
+from genolm.data.masking import Masking
 from genolm.genome.store import Store
 from genolm.tokenizers.encode import Encoder
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.models.build import describe as describe_model
 from genolm.plan.gpus import gpus_to_plan
 from genolm.plan.memory_model import ALONE, ORDER, PROFILES, ProfileMemory, gathered_parameters, model_states

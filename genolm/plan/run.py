@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from genolm.config.recipes import DataRecipe, PretrainRecipe
+from genolm.config.pretrain import DataRecipe, PretrainRecipe
 from genolm.data.corpus import length_tokens
 from genolm.models.build import build_model
 from genolm.plan.gpus import GPU

@@ -11,10 +11,11 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from genolm.config.files import write_text
-from genolm.config.recipes import DataRecipe, PretrainRecipe
+from genolm.config.pretrain import DataRecipe, PretrainRecipe
 from genolm.config.yaml import SettingsError
-from genolm.data.collate import CausalCollator, MaskedCollator, Masking
+from genolm.data.collate import CausalCollator, MaskedCollator
 from genolm.data.corpus import Corpus
+from genolm.data.masking import Masking
 from genolm.data.stream import Sequences, StreamCorpus, write_first
 from genolm.genome.regions import Regions
 from genolm.genome.sources import prepare_genomes

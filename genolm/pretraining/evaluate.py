@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from genolm.config.files import write_text
-from genolm.config.recipes import PretrainRecipe, flat, to_dict
+from genolm.config.pretrain import PretrainRecipe
+from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.genome.store import Store
 from genolm.inference.perplexity import measure_splits
@@ -67,7 +68,7 @@ def evaluate_run(run: str, overrides: Sequence[str] = (), out: Path | None = Non
 
 def changed_keys(trained: PretrainRecipe, recipe: PretrainRecipe) -> dict[str, Any]:
     """Return the keys in which a recipe differs from the one of training, refusing those without effect."""
-    before, after = flat(to_dict(trained)), flat(to_dict(recipe))
+    before, after = flatten_recipe(to_dict(trained)), flatten_recipe(to_dict(recipe))
     changes = {key: after.get(key) for key in (*after, *before) if before.get(key) != after.get(key)}
     for key in changes:
         if not any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):

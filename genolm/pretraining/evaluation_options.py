@@ -4,8 +4,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from genolm.config.recipes import PretrainRecipe
-from genolm.data.collate import hide_all
+from genolm.config.pretrain import PretrainRecipe
+from genolm.data.masking import evaluation_masking
 from genolm.tokenizers.encode import Encoder
 from genolm.training.arguments import uses_bf16
 
@@ -22,7 +22,9 @@ def evaluation_options(
         batch_size: micro-batch of the training; None: that of the recipe.
     """
     objective = recipe.objective
-    masking = hide_all(encoder, objective.mask_rate, objective.span_tokens) if objective.kind == "masked" else None
+    masking = (
+        evaluation_masking(encoder, objective.mask_rate, objective.span_tokens) if objective.kind == "masked" else None
+    )
     if batch_size is None:
         default = TrainingArguments.per_device_train_batch_size
         batch_size = int(recipe.training.get("per_device_train_batch_size", default))

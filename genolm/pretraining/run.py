@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 import genolm
 from genolm.config.files import write_text
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.provenance import versions, write_provenance
-from genolm.config.recipes import PretrainRecipe, flat, recipe_hash, to_dict
+from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.inference.perplexity import measure_bits, measure_splits
 from genolm.models.build import config_class_of
@@ -128,7 +129,7 @@ def pretraining_trainer(
         metadata=lambda model: model_metadata(recipe, data, model, {}),
         manifest={
             "recipe": to_dict(recipe),
-            "flat_recipe": flat(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
+            "flat_recipe": flatten_recipe(to_dict(recipe) | {"training": resolved_arguments(arguments)}),
             "recipe_hash": recipe_hash(recipe),
             "fingerprints": data_fingerprints(recipe, data),
             "versions": versions(),

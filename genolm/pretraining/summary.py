@@ -7,7 +7,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.data.corpus import Corpus
 from genolm.data.stream import StreamCorpus
 from genolm.models.build import describe

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from genolm.cli import main
 from genolm.commands.evaluate import evaluate
 from genolm.commands.pretrain import run
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.models.precision import has_fast_bf16
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from genolm.commands.pretrain import run
 from genolm.commands.publish import publish
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
 from genolm.reports.card import EXAMPLE

@@ -12,7 +12,7 @@ import yaml
 from runs import output, run
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.genome.simulate import simulate, write_fasta
 from genolm.tokenizers.build import load_spec

@@ -10,7 +10,7 @@ from motif_tables import motif_table
 
 from genolm.benchmarking.sweep_space import Range, extremes, read_space
 from genolm.commands.sweep import sweep
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import load_settings
 
 pytest.importorskip("optuna")

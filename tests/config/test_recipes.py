@@ -3,20 +3,16 @@
 import pytest
 import yaml
 
-from genolm.config.recipes import (
+from genolm.config.finetune import FinetuneRecipe, LabelsRecipe, StoppingRecipe, keys_without_effect
+from genolm.config.pretrain import (
     DataRecipe,
     EvaluationRecipe,
-    FinetuneRecipe,
-    LabelsRecipe,
     ObjectiveRecipe,
     PretrainRecipe,
     SamplingRecipe,
     SplitRecipe,
-    StoppingRecipe,
-    recipe_hash,
-    to_dict,
-    without_effect,
 )
+from genolm.config.recipe import recipe_hash, to_dict
 from genolm.config.yaml import SettingsError, load_settings
 
 SMALLEST = """\
@@ -300,4 +296,4 @@ def test_counts_have_bounds(read, override):
 )
 def test_keys_without_effect_are_known(changes, found):
     recipe = FinetuneRecipe(**{"run_dir": "x", "model": "y", "labels": LabelsRecipe("t.csv"), **changes})
-    assert without_effect(recipe) == found
+    assert keys_without_effect(recipe) == found

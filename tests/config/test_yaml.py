@@ -3,7 +3,8 @@ from typing import Literal
 
 import pytest
 
-from genolm.config.recipes import PretrainRecipe, recipe_hash, to_dict
+from genolm.config.pretrain import PretrainRecipe
+from genolm.config.recipe import recipe_hash, to_dict
 from genolm.config.yaml import SettingsError, load_settings, within
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
+from genolm.data.collate import CausalCollator, MaskedCollator
 from genolm.data.corpus import Corpus
+from genolm.data.masking import Masking, span_offsets
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.regions import Regions
 from genolm.genome.store import prepare

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from labelled_runs import BERT, GENOLM, finetune, pretrain, write_recipe, write_table
 
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import load_settings
 from genolm.finetuning.build import build_collator, build_label_model, check_lengths, num_outputs, read_split_rows
 from genolm.labels.dataset import Task

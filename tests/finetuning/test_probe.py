@@ -8,7 +8,7 @@ import torch
 from labelled_runs import BERT, finetune, predictions, pretrain, write_recipe, write_table
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from genolm.config.recipes import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import load_settings
 from genolm.finetuning.build import build_collator, build_label_model, read_split_rows
 from genolm.finetuning.probe import STRENGTHS, fit_head, pooled_vectors

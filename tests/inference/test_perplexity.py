@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genolm.data.collate import hide_all
+from genolm.data.masking import evaluation_masking
 from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store, prepare
@@ -59,7 +59,7 @@ def test_both_strands_are_the_mean_of_the_genome_and_its_reverse_complement(stor
     torch.manual_seed(0)
     architecture = {"architecture": "llama" if objective == "causal" else "modernbert", **SIZE}
     model = build_model(architecture, tokenizer, objective, 60)
-    options = OPTIONS | {"masking": hide_all(encoder, 0.3) if objective == "masked" else None}
+    options = OPTIONS | {"masking": evaluation_masking(encoder, 0.3) if objective == "masked" else None}
     key = "bits_per_base" if objective == "causal" else "masked_bits_per_base"
     held_out = Regions.from_rows([(0, 40, 420), (1, 0, 340)])
     there = held_out.on_other_strand(one)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genolm.data.collate import Masking
+from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.store import prepare
 from genolm.inference.token_nll import fit_windows, score_windows

@@ -8,7 +8,8 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from genolm.config.recipes import FinetuneRecipe, PretrainRecipe
+from genolm.config.finetune import FinetuneRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe, without_bars
 from genolm.models.genolm.configuration import MIXERS

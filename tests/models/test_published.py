@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from genolm.config.recipes import PretrainRecipe
+from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec

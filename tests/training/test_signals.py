@@ -73,7 +73,7 @@ def test_what_is_not_finite_stops_all_ranks_before_the_update(folder, where, val
 
 def test_the_batch_of_the_folder_reproduces_the_step(folder):
     """The tensors that were kept are those of the samples that are named."""
-    from genolm.config.recipes import PretrainRecipe
+    from genolm.config.pretrain import PretrainRecipe
     from genolm.config.yaml import load_settings
     from genolm.pretraining.build import make_corpus, open_genomes, open_tokenizer
 

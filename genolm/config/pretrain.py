@@ -1,0 +1,142 @@
+"""The recipe of `genolm pretrain` as frozen dataclasses, whose fields are the keys of its YAML."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from genolm.config.yaml import SettingsError, within
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """What is held out: named contigs, a fraction of all bases, and the intervals of a BED or GFF file."""
+
+    contigs: list[str] = field(default_factory=list)
+    fraction: float = 0.0
+    regions: str | None = None
+
+    def __post_init__(self):
+        within("fraction", self.fraction, 0, 1)
+
+
+@dataclass(frozen=True)
+class SamplingRecipe:
+    """What is equally likely, and how strongly genomes of unequal size are evened out."""
+
+    by: Literal["base", "contig", "genome"] = "base"
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        within("temperature", self.temperature, 1, None)
+
+
+@dataclass(frozen=True)
+class DatasetRecipe:
+    """A sequence dataset that is streamed: a Parquet, JSONL or CSV file, a folder of such, or a Hub name.
+
+    Its first `sample_bp` bases, and the first `test_bp` of `test_split` or of the file `test_path`, are also kept as
+    genomes: the former teach BPE and the Markov models, the latter are what the model is evaluated on.
+    """
+
+    path: str
+    name: str | None = None
+    split: str = "train"
+    column: str = "sequence"
+    test_path: str | None = None
+    test_split: str | None = None
+    sample_bp: int = 20_000_000
+    test_bp: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Genomes, what is held out of them, and how windows are drawn."""
+
+    fasta: str | list[str] | dict[str, str | list[str]] | None = None
+    sha256: dict[str, str] | None = None
+    rename_duplicates: bool = False
+    dataset: DatasetRecipe | None = None
+    include: str | None = None
+    exclude: str | None = None
+    valid: SplitRecipe = field(default_factory=SplitRecipe)
+    test: SplitRecipe = field(default_factory=SplitRecipe)
+    window_bp: int = 512
+    reverse_complement: float = 0.5
+    soft_masked_weight: float = 1.0
+    eval_soft_masked_weight: float = 1.0
+    sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
+
+    def __post_init__(self):
+        within("window_bp", self.window_bp, 8, None)
+        for name in ("reverse_complement", "soft_masked_weight", "eval_soft_masked_weight"):
+            within(name, getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True)
+class ObjectiveRecipe:
+    """What the model learns to predict."""
+
+    kind: Literal["masked", "causal"]
+    mask_rate: float = 0.15
+    mask_token_rate: float = 0.8
+    random_token_rate: float = 0.1
+    span_tokens: int | None = None
+    eos: bool = True
+
+    def __post_init__(self):
+        if self.span_tokens is not None:
+            within("span_tokens", self.span_tokens, 1, None)
+        for name in ("mask_rate", "mask_token_rate", "random_token_rate"):
+            within(name, getattr(self, name), 0, 1)
+        if self.mask_token_rate + self.random_token_rate > 1 + 1e-9:
+            raise SettingsError("mask_token_rate + random_token_rate is above 1; what is left of 1 is kept as it is")
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """What is measured: on a part of the validation regions along the way, on the test regions at the end."""
+
+    every_steps: int = 250
+    valid_bp: int = 100_000
+    max_bp: int | None = None
+    regions: str | None = None
+    markov_orders: list[int] = field(default_factory=lambda: list(range(13)))
+    markov_mixture: bool = False
+
+    def __post_init__(self):
+        for name in ("every_steps", "valid_bp"):
+            within(name, getattr(self, name), 0, None)
+        if self.max_bp is not None:
+            within("max_bp", self.max_bp, 1, None)
+        for order in self.markov_orders:
+            within("markov_orders", order, 0, 16)
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """Everything `genolm pretrain` needs.
+
+    Attributes:
+        run_dir: folder of the run; the model is left in its `checkpoint`.
+        data: genomes, splits and windows.
+        objective: masked or causal.
+        model: `architecture`, any of transformers' model types, and changes to its configuration.
+        tokenizer: a spec of tokenizer_configs, a YAML file, or a tokenizer folder.
+        seed: of everything random.
+        training: fields of transformers.TrainingArguments.
+        evaluation: what is measured at the end.
+        resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
+        deterministic: only operations that give the same bits twice on one machine.
+        fit_batch: where the micro-batch does not fit, halve it and accumulate twice as often.
+    """
+
+    run_dir: str
+    data: DataRecipe
+    objective: ObjectiveRecipe
+    model: dict[str, Any]
+    tokenizer: str = "char"
+    seed: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    resume: Literal["auto", "never"] = "auto"
+    deterministic: bool = False
+    fit_batch: bool = False

@@ -1,0 +1,36 @@
+"""Recipes as plain data, flattened to dotted keys, and as a hash."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+
+def to_dict(recipe: Any) -> dict[str, Any]:
+    """Return a recipe as plain data, defaults included."""
+    return dataclasses.asdict(recipe)
+
+
+WITHOUT_EFFECT = re.compile(
+    r"run_dir|resume|fit_batch|training\.(save_\w+|dataloader_\w+|report_to|run_name|project|disable_tqdm|output_dir"
+    r"|logging_dir|log_\w+|hub_\w+|push_to_hub|trackio_\w+|local_rank|ddp_\w+|fsdp\w*|deepspeed|use_cpu|data_seed|debug)"
+)
+"""Keys that change nothing of what is learnt, measured or logged."""
+
+
+def flatten_recipe(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key → value of a recipe's plain data, without keys that have no effect."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        key = prefix + name
+        if isinstance(value, dict) and value:
+            found |= flatten_recipe(value, f"{key}.")
+        elif not WITHOUT_EFFECT.fullmatch(key):
+            found[key] = value
+    return found
+
+
+def recipe_hash(recipe: Any) -> str:
+    """Return the sha256 of a recipe's values; where it is run, and how it is saved, are left out."""
+    return hashlib.sha256(json.dumps(flatten_recipe(to_dict(recipe)), sort_keys=True, default=str).encode()).hexdigest()
