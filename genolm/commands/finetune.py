@@ -115,6 +115,7 @@ def finish(
     from genolm.inference.predict import predict_rows
     from genolm.labels.collate import for_rows
     from genolm.labels.task import PER_BASE
+    from genolm.metrics.comparison import without_nan
     from genolm.metrics.prediction_metrics import bootstrap_metrics
     from genolm.metrics.predictions import write_predictions
     from genolm.models.label_folder import open_labelled
@@ -167,7 +168,8 @@ def finish(
     log = run_dir / "log.jsonl"
     if log.is_file():
         learning_curve([json.loads(line) for line in log.read_text().splitlines()], run_dir / "curves.png")
-    write_text(run_dir / "metrics.json", json.dumps(finite(metrics), indent=1))  # the last: with it a run is finished
+    # Written last: a run that has it is finished.
+    write_text(run_dir / "metrics.json", json.dumps(without_nan(metrics), indent=1))
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # the run is done: nothing goes on from them
     print_labelled(metrics)
     print(f"model: {run_dir / 'model'}   predictions: {run_dir / 'predictions.parquet'}")
@@ -181,12 +183,3 @@ def write_merged(run_dir: Path, model, about: dict[str, Any]) -> None:
 
     whole = model.merge_and_unload()
     write_checkpoint(run_dir / "merged", whole, load_tokenizer(run_dir / "model"), about | {"merged": True})
-
-
-def finite(value: Any) -> Any:
-    """Return plain data for JSON, which has no NaN: null in its place."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value

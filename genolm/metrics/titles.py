@@ -4,6 +4,7 @@ TITLES = {
     "mcc": "MCC",
     "auroc": "AUROC",
     "auprc": "AUPRC",
+    "auprc_by_chrom": "AUPRC by chromosome",
     "f1": "F1",
     "macro_f1": "macro F1",
     "accuracy": "accuracy",

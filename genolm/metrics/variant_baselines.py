@@ -9,7 +9,8 @@ Cost: one pass over the training sequences, one over the reference, one contig o
 ratios of a million SNVs take about half a minute.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from genolm.genome.alleles import trim
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
 from genolm.genome.chromosomes import canonical
 from genolm.genome.fasta import read_fasta
+from genolm.genome.reference import is_indexed, open_reference
 from genolm.metrics.markov import MarkovLadder, fit
 from genolm.metrics.variant_table import Variants
 
@@ -40,6 +42,20 @@ def contigs(path: str | Path, rename: bool = False) -> Iterator[tuple[str, np.nd
         name, parts = block.name, []
     if parts:
         yield name, np.concatenate(parts)
+
+
+def reference_contigs(path: str | Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """Yield name and a function that returns the sequence of each contig of a FASTA or a prepared genome.
+
+    With an index (`samtools faidx`), or of a prepared genome, only the contigs are read whose function is called.
+    """
+    if Path(path).is_dir() or is_indexed(Path(path)):
+        reference = open_reference(path, Path(path))
+        for number, contig in enumerate(reference.contigs):
+            yield contig.name, partial(reference.fetch, number, 0, contig.length)
+    else:
+        for name, sequence in contigs(path):
+            yield name, partial(np.asarray, sequence)
 
 
 def fit_markov(paths: Sequence[str | Path], orders: Sequence[int] = MARKOV_ORDERS) -> MarkovLadder:
@@ -65,7 +81,7 @@ def from_reference(
 
     Args:
         variants: at 0-based places of it; human chromosomes may be spelled otherwise, as 1 for chr1.
-        fasta: the reference.
+        fasta: the reference, a FASTA or a folder of `genolm prepare`.
         ladder: Markov models, or None for none.
         aliases: contig name of the variants → that of the FASTA, where they differ more.
 
@@ -83,7 +99,7 @@ def from_reference(
     chrom = np.array([canonical(name) for name in renamed], dtype=object)
     name_of: dict[str, str] = {}
     example = ""
-    for name, sequence in contigs(fasta):
+    for name, read in reference_contigs(fasta):
         key = canonical(name)
         rows = np.flatnonzero(chrom == key)
         if key in name_of and len(rows):
@@ -91,6 +107,9 @@ def from_reference(
                 f"{fasta}: contigs {name_of[key]!r} and {name!r} are both {key!r}; keep one of them in the file"
             )
         name_of[key] = name
+        if not len(rows):
+            continue
+        sequence = read()
         reasons[rows] = [_mismatch(sequence, variants, int(row)) for row in rows]
         for row in rows[reasons[rows] == DIFFERS][:1]:
             example = example or (

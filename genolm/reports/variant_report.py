@@ -16,6 +16,7 @@ from genolm.metrics import weighted_metrics as weighted
 from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES
 from genolm.metrics.comparison import without_nan
 from genolm.metrics.format import number, span
+from genolm.metrics.titles import TITLES
 from genolm.metrics.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, transversions
 from genolm.metrics.variant_metrics import Candidate, compare_scores
 from genolm.metrics.variant_table import Variants, read_variants, refuse_constant_labels
@@ -24,13 +25,6 @@ from genolm.reports.variant_figure import variant_curves, variant_scatter
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")
 HIGHER_IS = ("negative", "positive")
-VARIANT_TITLES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "auprc_by_chrom": "AUPRC by chromosome",
-    "spearman": "Spearman",
-    "pearson": "Pearson",
-}
 _SIZE_OF_CHANGE = re.compile(r"distance|influence|(?<![a-z])l2(?![a-z0-9])", re.IGNORECASE)
 
 
@@ -136,10 +130,10 @@ def variant_finding(evaluation: dict[str, Any]) -> str:
     key = "auroc" if evaluation["label"]["kind"] == "binary" else "spearman"
     defined = [row for row in evaluation["scores"] if not np.isnan(row["metrics"][key]["value"])]
     if not defined:
-        return f"No score has a {VARIANT_TITLES[key]}: all are constant."
+        return f"No score has a {TITLES[key]}: all are constant."
     best = max(defined, key=lambda row: (not row["baseline"], row["metrics"][key]["value"]))
     value, difference = best["metrics"][key], best["difference"].get(key)
-    sentence = f"{best['name']}: {VARIANT_TITLES[key]} {number(value['value'])} ({span(value)})"
+    sentence = f"{best['name']}: {TITLES[key]} {number(value['value'])} ({span(value)})"
     if best["baseline"]:
         return f"{sentence}, the best baseline."
     if difference is None:

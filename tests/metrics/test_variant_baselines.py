@@ -4,9 +4,11 @@ import math
 from collections import Counter
 
 import numpy as np
+import pysam
 import pytest
 
 from genolm.genome.alphabet import to_array
+from genolm.genome.store import prepare
 from genolm.metrics import markov
 from genolm.metrics.variant_baselines import (
     contigs,
@@ -200,3 +202,21 @@ def test_contigs_come_whole_and_training_may_repeat_a_name(tmp_path):
     with pytest.raises(ValueError, match="already on line 1"):
         list(contigs(path))
     assert fit_markov([path, path], [0]).dense[0].sum() == 2 * 2 * 8
+
+
+def test_an_indexed_or_prepared_genome_gives_the_same_and_reads_only_contigs_with_variants(tmp_path, genome):
+    path = fasta(tmp_path, chr1=genome, chr2=genome[::-1])
+    rows = variants(("1", 100, genome[100], "ACGT"["ACGT".index(genome[100]) - 1]), ("1", 9, genome[9:12], genome[9]))
+    plain, reasons = from_reference(rows, path, ladder := fit_markov([path], [3]))
+    assert set(reasons) == {""}
+    store = prepare({"g": [path]}, tmp_path / "prepared")
+    pysam.faidx(str(path))
+    for other in (path, store.folder):
+        baselines, _ = from_reference(rows, other, ladder)
+        assert baselines.keys() == plain.keys()
+        for name, values in plain.items():
+            np.testing.assert_array_equal(baselines[name], values)
+    text = path.read_text().replace(genome[::-1], "*" * len(genome))  # not a nucleotide, in the contig without variants
+    path.write_text(text)
+    pysam.faidx(str(path))
+    np.testing.assert_array_equal(from_reference(rows, path, None)[0]["gc"], plain["gc"])
