@@ -221,14 +221,14 @@ def after_prompts(model, encoder, spelling, asked: list[Asked], num: int, length
     """Return the bases drawn after each prompt, `num` times each."""
     import numpy as np
 
-    from genolm.inference.sample import go_on, prompt_tokens
+    from genolm.inference.sample import encode_prompt, generate_after
     from genolm.models.safe_loading import without_bars
 
     for one in asked:
         if "N" in one.letters:
             raise ValueError(f"prompt {one.name} has N; a causal model goes on after the last base, and fills none")
     seed = sampling.seed
-    given = [prompt_tokens(encoder, asked[i // num].letters, seed, i) for i in range(num * len(asked))]
+    given = [encode_prompt(encoder, asked[i // num].letters, seed, i) for i in range(num * len(asked))]
     least, takes = max(map(len, given)) + length // int(spelling.adds.max()), widest(model, encoder)
     table = takes is not None and has_position_table(model)
     if takes is not None and least > takes:
@@ -243,7 +243,7 @@ def after_prompts(model, encoder, spelling, asked: list[Asked], num: int, length
             drawn = not asked[rows[0] // num].letters and not encoder.prefix_ids
             options: dict[str, Any] = {"drawn_first": drawn, "most_tokens": takes if table else None}
             few = [given[i] for i in rows]
-            texts = go_on(model, encoder, spelling, few, np.array(rows), length, sampling, **options)
+            texts = generate_after(model, encoder, spelling, few, np.array(rows), length, sampling, **options)
             for i, text in zip(rows, texts, strict=True):
                 written[i] = text
             bar.update(len(rows))

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from transformers import PrinterCallback
 
+from genolm.config.files import file_sha256
 from genolm.config.finetune import FinetuneRecipe, keys_without_effect
 from genolm.config.provenance import versions, write_provenance
 from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
@@ -26,7 +27,6 @@ from genolm.inference.predict import in_units, predict_rows
 from genolm.labels.collate import for_rows
 from genolm.labels.task import PER_BASE
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY
-from genolm.models.label_folder import file_sha256
 from genolm.models.loss import label_loss
 from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, save_whole_model, write_checkpoint

@@ -17,7 +17,7 @@ from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store
-from genolm.inference.token_nll import Scored, fit_windows, score_windows
+from genolm.inference.token_nll import TokenNLL, fit_windows, score_windows
 from genolm.metrics.bits import bits_table
 from genolm.metrics.markov import fit
 from genolm.metrics.markov_mixture import fit_mixture
@@ -42,7 +42,7 @@ def score_regions(
     num_ranks: int = 1,
     after_batch: Callable[[], None] = lambda: None,
     **options: Any,
-) -> Scored:
+) -> TokenNLL:
     """Score every base of some regions, on all ranks together.
 
     Args:
@@ -75,7 +75,7 @@ def score_regions(
         # Batch i was scored by rank i modulo their number; interleaved, they are what one process would have.
         by_rank = gather_object([parts])
         parts = [part for in_turn in zip(*by_rank, strict=True) for part in in_turn][:num_batches]
-    return Scored.concatenate(parts)
+    return TokenNLL.concatenate(parts)
 
 
 def measure_bits(
@@ -103,7 +103,7 @@ def measure_bits(
         other, there = OtherStrand.open(store.folder), regions.on_other_strand(store)
         scored = score_regions(model, encoder, other, there, progress="other strand" * progress, **options)
         strands.append(scored.on_other_strand(store.lengths))
-    scored = Scored.concatenate(strands)
+    scored = TokenNLL.concatenate(strands)
     # Each base is scored once on every strand, and counts once.
     nats, bases = scored.nats / len(strands), scored.bases / len(strands)
     classes = region_classes(store, scored.contig, scored.position, annotation)

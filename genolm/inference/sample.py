@@ -140,7 +140,7 @@ class _Enough(StoppingCriteria):
         return self.adds[input_ids[:, self.num_given :]].sum(1) >= self.length_bp
 
 
-def prompt_tokens(encoder: Encoder, prompt: str, seed: int, number: int) -> list[int]:
+def encode_prompt(encoder: Encoder, prompt: str, seed: int, number: int) -> list[int]:
     """Return the tokens of a prompt, as a causal model was shown the begin of a window.
 
     K-mers are cut from the left in training. Of a prompt whose length k does not divide, the first letters are left
@@ -166,7 +166,7 @@ def prompt_tokens(encoder: Encoder, prompt: str, seed: int, number: int) -> list
 
 
 @torch.inference_mode()
-def go_on(
+def generate_after(
     model: PreTrainedModel,
     encoder: Encoder,
     spelling: Spelling,
@@ -230,7 +230,7 @@ def go_on(
     return texts
 
 
-def candidates(spelling: Spelling, known: np.ndarray) -> np.ndarray:
+def matching_tokens(spelling: Spelling, known: np.ndarray) -> np.ndarray:
     """Return (V,) bool, the tokens that spell some letters, `N` standing for any.
 
     Args:
@@ -288,7 +288,7 @@ def fill(
     rows, columns = np.array(places).T
     start, end = encoded.start[rows, columns], encoded.end[rows, columns]
     allowed = torch.from_numpy(
-        np.stack([candidates(spelling, letters[r, a:b]) for r, a, b in zip(rows, start, end, strict=True)])
+        np.stack([matching_tokens(spelling, letters[r, a:b]) for r, a, b in zip(rows, start, end, strict=True)])
     ).to(model.device)
     ids = torch.from_numpy(encoded.ids).to(model.device)
     ids[rows, columns] = encoder.mask_id

@@ -13,8 +13,8 @@ from genolm.tokenizers.encode import Encoder
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Scored tokens, in genome order within each window.
+class TokenNLL:
+    """TokenNLL tokens, in genome order within each window.
 
     Attributes:
         nats: (N,) float64, -ln p of the token.
@@ -29,11 +29,11 @@ class Scored:
     position: np.ndarray
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Scored"]) -> "Scored":
+    def concatenate(cls, parts: Sequence["TokenNLL"]) -> "TokenNLL":
         """Join parts in their order."""
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
-    def on_other_strand(self, lengths: np.ndarray) -> "Scored":
+    def on_other_strand(self, lengths: np.ndarray) -> "TokenNLL":
         """Return the same with positions of the other strand, of contigs of these lengths."""
         return replace(self, position=lengths[self.contig] - 1 - self.position)
 
@@ -51,7 +51,7 @@ def score_windows(
     autocast: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
-) -> Iterator[Scored]:
+) -> Iterator[TokenNLL]:
     """Score windows on their forward strand.
 
     Args:
@@ -69,7 +69,7 @@ def score_windows(
             a model that is spread over them runs on all or none.
 
     Yields:
-        One `Scored` for each batch of this rank. A token that starts before the scored part counts for its share of
+        One `TokenNLL` for each batch of this rank. A token that starts before the scored part counts for its share of
         bases in it.
     """
     weights = (letter_weights(soft_masked_weight) > 0).astype(np.float32)
@@ -98,7 +98,7 @@ def score_windows(
             share = _share(encoder, encoded.start, encoded.end, rows)
             keep = predicted & (share > 0)
             row, column = np.nonzero(keep)
-            yield Scored(
+            yield TokenNLL(
                 nats=(nats * share)[keep].astype(np.float64),
                 bases=bases[keep].astype(np.float64),
                 contig=rows[row, 0],

@@ -1,6 +1,6 @@
-"""The configuration of the baselines: which one, how long its rows are, how wide its layers.
+"""Configuration of the baselines: which one, the length of its rows, the width of its layers.
 
-It is not in their folder, so that AutoConfig knows it without torch and thirteen files of layers.
+Outside their folder, so that AutoConfig finds it without importing torch and thirteen files of layers.
 """
 
 from dataclasses import field
@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 @strict
 class BaselineConfig(PreTrainedConfig):
-    """Everything that decides the shape of a baseline; `num_labels` is the number of outputs.
+    """Shape of a baseline; `num_labels` is the number of outputs.
 
     Attributes:
         baseline: its name, a key of `genolm.models.baselines.BASELINES`.
@@ -21,7 +21,7 @@ class BaselineConfig(PreTrainedConfig):
         per_base: one output per base instead of one per row; some baselines can.
         base_token_ids: token ids of A, C, G, T; every other id is a column of zeros.
         dropout: instead of every published rate; None for those.
-        options: what this baseline knows besides, all of them; its class says what they mean.
+        options: the baseline's own options, all of them; see its class.
     """
 
     model_type = "genolm-baseline"
@@ -35,7 +35,7 @@ class BaselineConfig(PreTrainedConfig):
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self, **kwargs):
-        """Refuse what no model can be made of."""
+        """Raise ValueError for values that no model can have."""
         super().__post_init__(**kwargs)
         if self.length < 1:
             raise ValueError(f"length is {self.length}; the longest row has at least 1 base")

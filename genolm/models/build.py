@@ -1,6 +1,5 @@
-"""Any transformers architecture, or our own, as a DNA language model sized from the tokenizer."""
+"""Build DNA language models of any transformers architecture or of the genolm family, sized from the tokenizer."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from transformers import (
     PreTrainedModel,
 )
 
+from genolm.config.console import did_you_mean
 from genolm.models.genolm.configuration import GenoLMConfig
 from genolm.models.safe_loading import ModelError, NeedsCode, check_config, check_weights, without_bars
 
 VOCAB_MULTIPLE = 8
-"""Vocabularies are padded to this, for speed; ids above the tokenizer's are never seen."""
+"""Vocabularies are padded to a multiple of this, for speed; the added ids are never used."""
 
 SUGGESTED = {
     "masked": ("genolm", "bert", "modernbert", "esm", "roformer", "deberta-v2", "convbert"),
@@ -34,8 +34,7 @@ def config_class_of(architecture: str | None, objective: str):
     if architecture is None:
         raise ModelError(f"model.architecture is missing; some that fit: {', '.join(SUGGESTED[objective])}")
     if not isinstance(architecture, str) or architecture not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(str(architecture), list(CONFIG_MAPPING), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"some that fit: {', '.join(SUGGESTED[objective])}"
+        hint = did_you_mean(architecture, CONFIG_MAPPING, f"some that fit: {', '.join(SUGGESTED[objective])}", num=3)
         raise ModelError(f"model.architecture {architecture!r} is no transformers model type; {hint}")
     config_class = CONFIG_MAPPING[architecture]
     causal = objective == "causal"
@@ -81,12 +80,11 @@ def build_model(model: dict[str, Any], tokenizer, objective: str, window_tokens:
 
 
 def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: int) -> dict[str, Any]:
-    """Check the recipe's keys against the configuration's, and add what the tokenizer decides."""
-    known = set(config_class().to_dict()) | set(getattr(config_class, "attribute_map", {}))
+    """Check the recipe's keys against the configuration's, and add sizes and ids from the tokenizer."""
+    keys = set(config_class().to_dict()) | set(getattr(config_class, "attribute_map", {}))
     for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"see {config_class.__name__}"
+        if key not in keys:
+            hint = did_you_mean(key, sorted(keys), f"see {config_class.__name__}")
             raise ModelError(f"model.{key} is not in the {config_class.model_type} configuration; {hint}")
     # Some configurations have two names for a key; one of the two given would silently win.
     names = getattr(config_class, "attribute_map", {})
@@ -96,10 +94,10 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
         raise ModelError(f"model.vocab_size is {settings['vocab_size']}; the tokenizer has {len(tokenizer)} entries")
     sized: dict[str, Any] = {"vocab_size": size}
     for name in ("pad", "bos", "eos", "cls", "sep", "mask"):
-        if f"{name}_token_id" in known or name in ("pad", "bos", "eos"):
+        if f"{name}_token_id" in keys or name in ("pad", "bos", "eos"):
             sized[f"{name}_token_id"] = getattr(tokenizer, f"{name}_token_id", None)
     positions = "max_position_embeddings"
-    if positions in known or "n_positions" in known:
+    if positions in keys or "n_positions" in keys:
         # Some position tables start after the padding id, and some models add two ends.
         spare = (tokenizer.pad_token_id or 0) + 2
         name = names.get(positions, positions)
@@ -111,45 +109,45 @@ def _settings(config_class, settings: dict[str, Any], tokenizer, window_tokens: 
 
 
 def base_token_ids(tokenizer) -> list[int] | None:
-    """Return the ids of A, C, G, T, or None where the tokens of a sequence are not its single nucleotides."""
+    """Return the ids of A, C, G, T, or None unless each nucleotide is a token."""
     ids = tokenizer("ACGT" * 8, add_special_tokens=False)["input_ids"]
     return ids[:4] if ids == ids[:4] * 8 and len(set(ids[:4])) == 4 else None
 
 
 def load_model(folder: Path, objective: str, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Open the model of a checkpoint folder; nothing is downloaded, no code of it is run and no pickle is opened.
+    """Load the model of a checkpoint folder, without downloads, remote code or pickles.
 
     Args:
         folder: what `save_pretrained` wrote.
         objective: "masked" or "causal".
-        trust_remote_code: run the folder's Python files after all, and what its configuration names.
+        trust_remote_code: run the folder's Python files, and what its configuration names.
 
     Raises:
         ValueError: there are no safetensors, or transformers cannot open them.
-        NeedsCode: it cannot without code of the folder, and that is not to be run.
+        NeedsCode: the model needs code in the folder, and `trust_remote_code` is false.
     """
     check_weights(folder)
     if not trust_remote_code:
         check_config(folder / "config.json")
     # transformers would put the adapter on the model, or fetch another model that the adapter names.
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} holds an adapter beside the model; give a folder of a whole model")
+        raise ModelError(f"{folder} holds an adapter besides the model; give a folder of a whole model")
     auto = AutoModelForCausalLM if objective == "causal" else AutoModelForMaskedLM
     try:
         with without_bars():
-            # Said outright, for transformers asks on the terminal where it is not.
+            # Explicit: without trust_remote_code transformers would ask on the terminal.
             options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": trust_remote_code}
             return auto.from_pretrained(folder, **options)
-    except Exception as error:  # as many kinds as there are things that a folder can hold
-        told = f"{folder}: transformers cannot open this model: "
+    except Exception as error:  # a folder can be wrong in many ways
+        problem = f"{folder}: transformers cannot open this model: "
         # transformers' own advice is to trust that code.
         if "trust_remote_code" in str(error) and not trust_remote_code:
-            raise NeedsCode(f"{told}it needs code of its own, which is not run") from error
-        raise ModelError(told + (" ".join(str(error).split()) or type(error).__name__)) from error
+            raise NeedsCode(f"{problem}it needs code of its own, which is not run") from error
+        raise ModelError(problem + (" ".join(str(error).split()) or type(error).__name__)) from error
 
 
-def describe(model: PreTrainedModel) -> str:
-    """Say what a model is and how large: `llama, 3,150,080 parameters (3,145,728 without embeddings)`."""
+def describe_model(model: PreTrainedModel) -> str:
+    """Return a model's type and size: `llama, 3,150,080 parameters (3,145,728 without embeddings)`."""
     total = model.num_parameters()
     inner = model.num_parameters(exclude_embeddings=True)
     return f"{model.config.model_type}, {total:,} parameters ({inner:,} without embeddings)"

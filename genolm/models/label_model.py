@@ -1,10 +1,10 @@
-"""A backbone with a head for labels: one answer a sequence, or one at every base.
+"""A backbone with a head for labels: one prediction per sequence, or one at every base.
 
     tokens → backbone (B, L, D) → pooling (B, D) → head (B, outputs)
                                 → the token over each base (B, W, D) → head (B, W, outputs)
 
-The backbone is any that AutoModel opens. A sequence that is longer than the model comes in pieces, whose pooled vectors
-are averaged before the head.
+The backbone is any that AutoModel opens. A sequence longer than the model comes in pieces, whose pooled vectors are
+averaged before the head.
 """
 
 import copy
@@ -28,12 +28,12 @@ READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": 
 
 
 class LabelConfig(PreTrainedConfig):
-    """What decides a labelled model.
+    """Shape of a LabelModel.
 
     Attributes:
         backbone: the backbone's configuration, `model_type` in it.
-        pooling: mean over all tokens but padding, the first token (`cls`), or a learnt weighting (`attention`).
-        per_base: answers at every base instead of one a sequence.
+        pooling: mean over all tokens except padding, the first token (`cls`), or a learned weighting (`attention`).
+        per_base: predictions at every base instead of one per sequence.
         dropout: before the head.
         hidden_size: of the backbone.
         num_labels: outputs of the head.
@@ -49,7 +49,7 @@ class LabelConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs):
-        """Refuse a pooling that is none."""
+        """Raise ValueError for an unknown pooling."""
         super().__post_init__(**kwargs)
         if self.pooling not in POOLING:
             raise ValueError(f"pooling is {self.pooling!r}; allowed: {', '.join(POOLING)}")
@@ -71,7 +71,7 @@ class LabelModel(PreTrainedModel):
         self.head = nn.Linear(config.hidden_size, config.num_labels or 1)
         if backbone is None:
             self.post_init()
-        else:  # whose weights are learnt already
+        else:  # a pretrained backbone keeps its weights
             for module in (self.weigh, self.head):
                 if module is not None:
                     nn.init.normal_(module.weight, std=config.initializer_range)
@@ -90,25 +90,25 @@ class LabelModel(PreTrainedModel):
         Args:
             input_ids: (P, L), rows or pieces of rows.
             attention_mask: (P, L), 0 at padding.
-            pieces: (B, P), the share of each piece in a row's vector; None where a row is one piece.
-            token_of_base: (B, W) int64, which token speaks for a base.
+            pieces: (B, P), the weight of each piece in a row's vector; None where a row is one piece.
+            token_of_base: (B, W) int64, the token whose vector a base has.
         """
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.config.per_base:
             assert token_of_base is not None
             at = token_of_base.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            return SequenceClassifierOutput(logits=self.answer(hidden.gather(1, at)))
-        return SequenceClassifierOutput(logits=self.answer(self.pool(hidden, attention_mask, pieces)))
+            return SequenceClassifierOutput(logits=self.classify(hidden.gather(1, at)))
+        return SequenceClassifierOutput(logits=self.classify(self.pool(hidden, attention_mask, pieces)))
 
-    def answer(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return logits (…, outputs) of vectors (…, D), never rounded to bf16, where many rows would tie."""
+    def classify(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return logits (…, outputs) of vectors (…, D), never in bf16, where many rows would tie."""
         with torch.autocast(vectors.device.type, enabled=False):
             return self.head(self.dropout(vectors.to(self.head.weight.dtype)))
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, pieces: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return one vector a row, (B, D), of hidden states (P, L, D)."""
+        """Pool hidden states (P, L, D) to one vector per row, (B, D)."""
         hidden = hidden.float()  # a mean of bf16 numbers would be rounded again
         keep = torch.ones_like(hidden[..., 0]) if attention_mask is None else attention_mask.to(hidden.dtype)
         if self.config.pooling == "cls":
@@ -128,7 +128,7 @@ def fresh_backbone(config: dict[str, Any]) -> PreTrainedModel:
 
 
 def open_backbone(folder: Path) -> PreTrainedModel:
-    """Open the backbone of a pretrained model; nothing is downloaded, no code of it is run and no pickle is opened.
+    """Load the backbone of a pretrained model, without downloads, remote code or pickles.
 
     Raises:
         ModelError: there are no safetensors, or transformers cannot open them without code from elsewhere.
@@ -139,30 +139,30 @@ def open_backbone(folder: Path) -> PreTrainedModel:
     except (ValueError, OSError) as error:
         raise ModelError(f"model: {error}") from None
     try:
-        return opened(AutoModel, folder, _without_pooler)
+        return load_weights(AutoModel, folder, _without_pooler)
     except ModelError:
         raise
-    except Exception as error:  # as many kinds as there are things that a folder can hold
+    except Exception as error:  # a folder can be wrong in many ways
         remote = "trust_remote_code" in str(error)
         reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
         raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
 
 
-def opened(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
-    """Open a model whose every weight is in the folder; weights that it does not want, such as heads, are left there.
+def load_weights(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
+    """Load a model and refuse missing weights; unused weights of the folder, such as heads, are ignored.
 
     Args:
         kind: an Auto class or a model class.
-        folder: as `check_weights` found it.
+        folder: checked by `check_weights`.
         make: calls `from_pretrained`.
 
     Raises:
-        ModelError: a weight is not there, and would be drawn afresh in silence.
+        ModelError: a weight is missing, which transformers would silently initialise.
     """
     options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     with without_bars():
-        model, found = make(kind.from_pretrained, folder, output_loading_info=True, **options)
-    missing = sorted(found["missing_keys"])
+        model, info = make(kind.from_pretrained, folder, output_loading_info=True, **options)
+    missing = sorted(info["missing_keys"])
     if missing:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise ModelError(
@@ -173,7 +173,7 @@ def opened(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwarg
 
 
 def _without_pooler(make, *args, **kwargs) -> PreTrainedModel:
-    """Make a backbone without the dense layer that BERT's kind has above the first token: nothing here uses it."""
+    """Make a backbone without BERT's dense layer above the first token, which is not used here."""
     try:
         return make(*args, add_pooling_layer=False, **kwargs)
     except TypeError as error:
@@ -192,15 +192,15 @@ def on_backbone(backbone: PreTrainedModel, num_outputs: int, **settings) -> Labe
 
 
 def linear_maps(model: LabelModel) -> list[str]:
-    """Return the names of the backbone's linear maps that an adapter can learn on.
+    """Return the names of the backbone's linear maps that an adapter can be trained on, by running a few tokens.
 
-    They are found by running a few tokens. A map must be called: of an implicit filter only the weights are used, and
-    an adapter would change nothing. And what it gives must reach the hidden states: that of BERT's pooler does not.
+    A map must be called (an implicit filter uses the weights alone, and an adapter would change nothing), and its
+    output must reach the hidden states (that of BERT's pooler does not).
     """
     left_out = READS_WEIGHTS.get(model.config.backbone.get("model_type", ""), [])
-    given: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     hooks = [
-        module.register_forward_hook(lambda _, inputs, output, name=name: given.__setitem__(name, output))
+        module.register_forward_hook(lambda _, inputs, output, name=name: outputs.__setitem__(name, output))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and name.startswith("backbone.")
     ]
@@ -210,25 +210,25 @@ def linear_maps(model: LabelModel) -> list[str]:
         with torch.enable_grad(), _gathered(model):
             tokens = torch.ones(1, 8, dtype=torch.int64, device=device)
             hidden = model.backbone(input_ids=tokens).last_hidden_state
-            reached = torch.autograd.grad(hidden.sum(), list(given.values()), allow_unused=True)
+            reached = torch.autograd.grad(hidden.sum(), list(outputs.values()), allow_unused=True)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    used = [name for name, gradient in zip(given, reached, strict=True) if gradient is not None]
+    used = [name for name, gradient in zip(outputs, reached, strict=True) if gradient is not None]
     return [name for name in used if name.rpartition(".")[2] not in left_out]
 
 
 @contextmanager
 def _gathered(model: nn.Module) -> Iterator[None]:
-    """Hold all weights on every rank meanwhile, where ZeRO-3 has spread them as they were read."""
-    spread = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
-    if not spread:
+    """Gather all weights on every rank meanwhile, where ZeRO-3 has sharded them."""
+    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not sharded:
         yield
         return
     import deepspeed  # type: ignore[import-not-found]
 
-    with deepspeed.zero.GatheredParameters(spread):
+    with deepspeed.zero.GatheredParameters(sharded):
         yield
 
 

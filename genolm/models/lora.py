@@ -1,10 +1,9 @@
-"""Low-rank adapters on a labelled model, by PEFT.
+"""LoRA adapters on a model with a label head, by PEFT.
 
 Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353; rsLoRA, arXiv:2312.03732.
 """
 
 import dataclasses
-import difflib
 import json
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from genolm.config.console import did_you_mean
 from genolm.models.label_model import LabelConfig, LabelModel, linear_maps
 from genolm.models.safe_loading import ModelError
 
@@ -25,7 +25,7 @@ DECIDED = ("task_type", "peft_type", "modules_to_save", "base_model_name_or_path
 
 
 def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
-    """Return the model with a fresh adapter: the backbone's weights stay as they are, the head is learnt.
+    """Add a fresh adapter to a model: the backbone's weights are frozen, adapter and head are trained.
 
     Args:
         model: a pretrained backbone with a fresh head.
@@ -35,49 +35,48 @@ def with_adapter(model: LabelModel, lora: dict[str, Any]) -> PeftModel:
         ModelError: an unknown field, or one that PEFT refuses.
     """
     check_fields(lora)
-    # GPT-2's maps hold their weight the other way round.
-    turned = any(isinstance(module, Conv1D) for module in model.backbone.modules())
-    settings = DEFAULTS | {"fan_in_fan_out": turned} | lora
+    # GPT-2's linear maps hold their weight transposed.
+    transposed = any(isinstance(module, Conv1D) for module in model.backbone.modules())
+    settings = DEFAULTS | {"fan_in_fan_out": transposed} | lora
     if settings["target_modules"] in ("auto", "all-linear"):
         settings["target_modules"] = linear_maps(model)
     heads = ["head"] if model.weigh is None else ["head", "weigh"]
     try:
-        with _without_old_names():
+        with _without_deprecation_warning():
             return get_peft_model(model, LoraConfig(**settings, modules_to_save=heads))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ModelError(f"lora: PEFT refuses these settings: {' '.join(str(error).split())}") from error
 
 
 def check_fields(lora: dict[str, Any]) -> None:
-    """Refuse what is no field of peft.LoraConfig, or is decided by genolm."""
-    known = {f.name for f in dataclasses.fields(LoraConfig)} - set(DECIDED)
+    """Raise ModelError for a key that is no field of peft.LoraConfig, or that genolm decides."""
+    allowed = {f.name for f in dataclasses.fields(LoraConfig)} - set(DECIDED)
     for key in lora:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see peft.LoraConfig"
+        if key not in allowed:
+            hint = did_you_mean(key, allowed, "see peft.LoraConfig")
             raise ModelError(f"lora.{key} is decided by genolm" if key in DECIDED else f"lora.{key} is unknown; {hint}")
 
 
 def save_adapter(model: PeftModel, folder: Path, state: dict[str, Any] | None = None) -> None:
-    """Write the adapter and the head, and the labelled model's configuration; not the backbone.
+    """Write adapter, head and configuration, without the backbone.
 
     Args:
         model: as `with_adapter` made it.
-        folder: made if need be.
-        state: all weights, where the model holds only a part of them.
+        folder: created if missing.
+        state: all weights, where the model holds a shard of them.
     """
     model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)  # "auto" asks the Hub
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, with nothing in it
-    about = folder / "adapter_config.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"base_model_name_or_path": None}, indent=1))
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": None}, indent=1))
     model.get_base_model().config.save_pretrained(folder)  # type: ignore[operator,union-attr]
 
 
 def named_as_in_model(model: nn.Module, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights that `save_adapter` wrote, by their names in the model that learns them.
+    """Rename the weights that `save_adapter` wrote to their names in the trained model.
 
     Raises:
-        ModelError: they are not those that the model learns.
+        ModelError: they are not the model's trained weights.
     """
     names = {}
     for name, parameter in model.named_parameters():
@@ -91,18 +90,18 @@ def named_as_in_model(model: nn.Module, saved: dict[str, Any]) -> dict[str, Any]
 
 
 @contextmanager
-def _without_old_names() -> Iterator[None]:
-    """Keep to ourselves that PEFT asks a model for something by a name that transformers is about to drop."""
+def _without_deprecation_warning() -> Iterator[None]:
+    """Silence transformers' warning of a deprecated attribute that PEFT reads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 
 
 def open_adapter(folder: Path, backbone: PreTrainedModel) -> PeftModel:
-    """Put a saved adapter and its head on a pretrained backbone."""
+    """Load a saved adapter and its head onto a pretrained backbone."""
     config = LabelConfig.from_pretrained(folder, local_files_only=True)
     try:
-        with _without_old_names():
+        with _without_deprecation_warning():
             return PeftModel.from_pretrained(LabelModel(config, backbone), str(folder), local_files_only=True)
-    except Exception as error:  # KeyError, RuntimeError, ValueError: whatever does not fit
+    except Exception as error:  # KeyError, RuntimeError, ValueError
         raise ModelError(f"{folder}: the adapter does not fit its model: {' '.join(str(error).split())}") from error

@@ -1,4 +1,4 @@
-"""The loss of token predictions, each with its own weight."""
+"""Weighted losses of token predictions and of labels."""
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +35,8 @@ def label_loss(
     Args:
         kind: of the task, as `genolm.labels.dataset.Task`.
         logits: (B, 1) binary; (B, C) multiclass; (B, T) multilabel, regression; (B, W, C) per-base; (B, W, T) tracks.
-        labels: (B,) of classes, int64; (B, T) or (B, W, T) float32; (B, W) int64, -100 where not known.
-        weight: as labels; 0 where a label is not known.
+        labels: (B,) of classes, int64; (B, T) or (B, W, T) float32; (B, W) int64, -100 where missing.
+        weight: as labels; 0 where a label is missing.
         focal_gamma: cross-entropy times (1 - p)^gamma of the label's probability p. Source: arXiv:1708.02002.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Which number formats are fast on this machine, and how to get the same bits twice."""
+"""Fast number formats of this machine, and deterministic operations."""
 
 import os
 from pathlib import Path
 
 
 def has_fast_bf16(cpu: bool = False) -> bool:
-    """Say whether bf16 is native here: a GPU that has it, or, with `cpu` or no GPU, a CPU with AVX512-BF16 or AMX.
+    """Return whether bf16 is native here: a GPU that has it, or, with `cpu` or no GPU, a CPU with AVX512-BF16 or AMX.
 
     Elsewhere bf16 is emulated and slower than float32.
     """
@@ -17,14 +17,15 @@ def has_fast_bf16(cpu: bool = False) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def set_deterministic(wanted: bool) -> None:
-    """Choose operations that give the same bits twice on one machine, or free the choice again.
+def set_deterministic(deterministic: bool) -> None:
+    """Switch deterministic operations on or off: with them, a run gives the same bits twice on one machine.
 
-    An operation that has no such form is an error of torch that names it. Source: torch's notes on reproducibility.
+    An operation without a deterministic form raises an error of torch that names it.
+    Source: torch's notes on reproducibility.
     """
     import torch
 
-    if wanted:
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
-    torch.use_deterministic_algorithms(wanted)
+    torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False

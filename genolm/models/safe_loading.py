@@ -1,6 +1,6 @@
-"""What the folder of a model may hold: safetensors, and a configuration by which no code is fetched or run.
+"""Checks of a model folder before it is loaded: safetensors only, and no configuration that runs or fetches code.
 
-No torch and no transformers here: it takes no time to import, and what registers with the Auto classes may import it.
+Without torch and transformers at import time, so that the modules that register with the Auto classes may import it.
 """
 
 import json
@@ -13,44 +13,44 @@ from safetensors import SafetensorError, safe_open
 
 
 class ModelError(ValueError):
-    """A model block that names no model, or one that cannot learn the objective."""
+    """A model that does not exist, cannot be loaded, or cannot learn the objective."""
 
 
 class NeedsCode(ModelError):
-    """A model that only Python files of its own can open, where these are not to be run."""
+    """A model that needs Python files of its own, which are not run without `trust_remote_code`."""
 
 
 _FETCHES = ("attn_implementation", "experts_implementation", "quantization_config", "kernel_config", "use_kernels")
-"""Keys of a configuration by which transformers may fetch a kernel from the Hub and run it, without asking."""
+"""Configuration keys for which transformers may fetch a kernel from the Hub and run it without asking."""
 _PLAIN = (None, False, {}, "eager", "sdpa")
 
 
 def check_config(path: Path) -> None:
     """Raise ValueError where a `config.json` names code that transformers would fetch and run."""
     try:
-        within = [json.loads(path.read_text())]
+        values = [json.loads(path.read_text())]
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: not JSON; it was cut off or changed") from None
-    while within:
-        value: Any = within.pop()
+    while values:
+        value: Any = values.pop()
         if isinstance(value, list):
-            within += value
+            values += value
         if isinstance(value, dict):
-            within += value.values()
+            values += value.values()
             for key, named in value.items():
                 if key.removeprefix("_") in _FETCHES and named not in _PLAIN:
-                    told = json.dumps(named)[:100]
-                    raise ValueError(f"{path}: {key} is {told}, for which transformers may fetch code; remove that key")
+                    text = json.dumps(named)[:100]
+                    raise ValueError(f"{path}: {key} is {text}, for which transformers may fetch code; remove that key")
 
 
 def check_weights(folder: Path) -> None:
-    """Raise ValueError unless a folder holds safetensors, and all those that its index names."""
-    found = sorted(folder.glob("model*.safetensors"))
-    if not found:
+    """Raise ValueError unless a folder holds readable safetensors, and all shards that its index names."""
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
         raise ValueError(
             f"{folder} holds no model.safetensors; other formats can run code when opened and are not read"
         )
-    for path in found:
+    for path in files:
         try:
             with safe_open(path, "np"):
                 pass
@@ -63,14 +63,14 @@ def check_weights(folder: Path) -> None:
         shards = {str(name) for name in json.loads(index.read_text())["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{index}: it does not say which file holds which weight") from None
-    missing = sorted(shards - {path.name for path in found})
+    missing = sorted(shards - {path.name for path in files})
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)[:200]}, which {index.name} names; it was copied in part")
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep transformers from showing bars of its own while weights are read or written, and tables of their names."""
+    """Silence transformers' own progress bars and tables of weights."""
     from logging import ERROR
 
     from transformers.utils import logging

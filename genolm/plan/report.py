@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genolm.config.pretrain import PretrainRecipe
-from genolm.models.build import describe as describe_model
+from genolm.models.build import describe_model
 from genolm.plan.gpus import gpus_to_plan
 from genolm.plan.memory_model import ALONE, ORDER, PROFILES, ProfileMemory, gathered_parameters, model_states
 from genolm.plan.run import PlannedRun, planned_run

@@ -10,7 +10,7 @@ from rich.table import Table
 from genolm.config.pretrain import PretrainRecipe
 from genolm.data.corpus import Corpus
 from genolm.data.stream import StreamCorpus
-from genolm.models.build import describe
+from genolm.models.build import describe_model
 from genolm.pretraining.build import PretrainingData
 from genolm.training.launch import expected_wrapper
 from genolm.training.log import samples_per_step
@@ -41,7 +41,7 @@ def print_summary(recipe: PretrainRecipe, data: PretrainingData, trainer: Weight
     console.print(f"bases      {bases}; A, C, G, T are predicted")
     console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
     console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {length}")
-    console.print(f"model      {describe(trainer.whole_model())}; {'bf16' if arguments.bf16 else 'float32'}")
+    console.print(f"model      {describe_model(trainer.whole_model())}; {'bf16' if arguments.bf16 else 'float32'}")
     console.print(f"ranks      {state.num_processes} on {arguments.device.type}{wrapper}")
     if step:
         console.print(f"resumed    step {step:,} of {arguments.max_steps:,}")

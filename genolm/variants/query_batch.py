@@ -217,7 +217,7 @@ def after(
     sums: list[Any] = [None] * len(rows)
     states: Any = None
 
-    def go_on(chosen: Sequence[int], num_changed: int | None = None, **options: Any) -> Any:
+    def run_suffixes(chosen: Sequence[int], num_changed: int | None = None, **options: Any) -> Any:
         ids, mask = padded([rows[i] for i in chosen], asked.encoder.pad_id)
         if not ids.size:  # at the end of a contig one may be all that the other begins with
             for i in chosen:
@@ -230,7 +230,7 @@ def after(
         if hasattr(past, "rows"):
             mine = past.rows(index)
             if num_changed is not None:
-                mine = mine.followed_by(states, index, num_changed)
+                mine = mine.with_reference(states, index, num_changed)
         else:
             mine = past  # of transformers, and gone on with once
             mine.batch_select_indices(index)
@@ -242,15 +242,15 @@ def after(
         return output.hidden_states
 
     if not hasattr(past, "rows"):
-        go_on(range(len(rows)))
+        run_suffixes(range(len(rows)))
         return sums
-    states = go_on(range(num_firsts), output_hidden_states=True)
+    states = run_suffixes(range(num_firsts), output_hidden_states=True)
     changed = [_num_changed(rows[int(parents[i])], rows[num_firsts + i]) for i in range(len(others))]
     near = [num_firsts + i for i, num in enumerate(changed) if num <= len(rows[0]) // 2]
     if near:
-        go_on(near, max(changed[i - num_firsts] for i in near))
+        run_suffixes(near, max(changed[i - num_firsts] for i in near))
     if len(near) < len(others):
-        go_on(sorted({*range(num_firsts, len(rows))} - {*near}))
+        run_suffixes(sorted({*range(num_firsts, len(rows))} - {*near}))
     return sums
 
 

@@ -306,7 +306,7 @@ def test_runs_that_move_together_stay_usable(folder, tmp_path, capfd):
     assert code == 2 and "put it back, or move both together" in told.replace("\n", " ") and "Traceback" not in told
     shutil.copytree(folder / "genolm", there / "bert")
     code, told = cli(capfd, "predict", there / "lora", table, "--out", tmp_path / "out.parquet")
-    assert code == 2 and "are not those it was learnt on" in told.replace("\n", " ")
+    assert code == 2 and "are not those it was trained on" in told.replace("\n", " ")
 
 
 def test_nothing_but_our_own_words_is_printed(folder, tmp_path):

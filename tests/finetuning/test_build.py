@@ -144,9 +144,9 @@ def test_a_base_is_found_where_it_was_or_beside(folder, tmp_path):
     assert base_of(adapter, base).resolve() == (tmp_path / "there" / "base").resolve()
     with pytest.raises(ModelError, match="put it back, or move both together"):
         base_of(adapter, base | {"beside": "../../other"})
-    with pytest.raises(ModelError, match="are not those it was learnt on"):
+    with pytest.raises(ModelError, match="are not those it was trained on"):
         base_of(adapter, base | {"sha256": "0"})
-    with pytest.raises(ModelError, match="are not those it was learnt on"):
+    with pytest.raises(ModelError, match="are not those it was trained on"):
         base_of(adapter, base | {"beside": "", "model": str(folder / "genolm")})
 
 

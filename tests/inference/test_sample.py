@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from genolm.inference.sample import Sampling, Spelling, candidates, fill, go_on, prompt_tokens
+from genolm.inference.sample import Sampling, Spelling, encode_prompt, fill, generate_after, matching_tokens
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer
 from genolm.tokenizers.encode import make_encoder
 
@@ -68,25 +68,25 @@ def test_spelling_by_hand():
     ids = encoder.encode_batch(np.frombuffer(b"ACGTTAC", dtype=np.uint8)[None], special_tokens=False).ids[0].tolist()
     assert [spelling.text(i, int(spelling.num_bases[i])) for i in ids] == ["ACG", "TTA", "C"]
     assert spelling.text(ids[0], 2) == "CG" and spelling.num_bases.sum() == 64 * 3 + 4
-    found = candidates(spelling, np.frombuffer(b"NCG", dtype=np.uint8))
+    found = matching_tokens(spelling, np.frombuffer(b"NCG", dtype=np.uint8))
     assert sorted(spelling.text(int(i), 3) for i in np.flatnonzero(found)) == ["ACG", "CCG", "GCG", "TCG"]
-    assert candidates(spelling, np.frombuffer(b"N", dtype=np.uint8)).sum() == 4
-    assert not candidates(spelling, np.frombuffer(b"NNNN", dtype=np.uint8)).any()
+    assert matching_tokens(spelling, np.frombuffer(b"N", dtype=np.uint8)).sum() == 4
+    assert not matching_tokens(spelling, np.frombuffer(b"NNNN", dtype=np.uint8)).any()
     assert (parts("kmer-overlapping")[2].adds[-70:-5] <= 1).all()
 
 
 def test_prompts_end_where_whole_k_mers_can_follow():
     _, encoder, spelling = parts("kmer")
     for prompt, shown in (("ACGTTAC", "CGTTAC"), ("ACGTTA", "ACGTTA"), ("AC", "AC")):
-        ids = prompt_tokens(encoder, prompt, 0, 0)
+        ids = encode_prompt(encoder, prompt, 0, 0)
         assert "".join(spelling.text(i, int(spelling.num_bases[i])) for i in ids) == shown
-    firsts = [prompt_tokens(encoder, "", 0, number) for number in range(50)]
+    firsts = [encode_prompt(encoder, "", 0, number) for number in range(50)]
     assert all(len(first) == 1 and spelling.num_bases[first[0]] for first in firsts) and len({*map(tuple, firsts)}) > 20
     _, prefixed, _ = parts("prefixed")
-    assert prompt_tokens(prefixed, "", 0, 0) == [*prefixed.prefix_ids]
-    assert len(prompt_tokens(prefixed, "ACG", 0, 0)) == 4
+    assert encode_prompt(prefixed, "", 0, 0) == [*prefixed.prefix_ids]
+    assert len(encode_prompt(prefixed, "ACG", 0, 0)) == 4
     with pytest.raises(ValueError, match="the prompt has 2 bp; the tokenizer's tokens are 3 bp long"):
-        prompt_tokens(parts("kmer-overlapping")[1], "AC", 0, 0)
+        encode_prompt(parts("kmer-overlapping")[1], "AC", 0, 0)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -99,7 +99,7 @@ def test_what_is_drawn_step_by_step(name, prompt):
     overlapping = name == "kmer-overlapping"
     expected = []
     for number in (0, 1, 5):
-        row = prompt_tokens(encoder, prompt, 3, number)
+        row = encode_prompt(encoder, prompt, 3, number)
         num_given = len(row)
         text = prompt if not drawn_first else spelling.text(row[0], int(spelling.num_bases[row[0]]))
         while len(text) < len(prompt) + 31:
@@ -117,18 +117,18 @@ def test_what_is_drawn_step_by_step(name, prompt):
     assert all(set(text) <= set("ACGT") and len(text) == 31 for text in expected) and len(set(expected)) > 1
     options = {"length_bp": 31, "sampling": sampling, "drawn_first": drawn_first}
     numbers = np.array([0, 1, 5])
-    given = [prompt_tokens(encoder, prompt, 3, int(number)) for number in numbers]
-    assert go_on(model, encoder, spelling, given, numbers, **options) == expected
-    assert go_on(model, encoder, spelling, given[1:2], numbers[1:2], **options) == expected[1:2]
+    given = [encode_prompt(encoder, prompt, 3, int(number)) for number in numbers]
+    assert generate_after(model, encoder, spelling, given, numbers, **options) == expected
+    assert generate_after(model, encoder, spelling, given[1:2], numbers[1:2], **options) == expected[1:2]
 
 
 def test_a_model_with_so_many_positions_stops_there():
     model, encoder, spelling = parts("char")
-    given = [prompt_tokens(encoder, "ACGT", 0, 0)]
+    given = [encode_prompt(encoder, "ACGT", 0, 0)]
     options = {"sampling": Sampling(), "most_tokens": 10}
-    assert len(go_on(model, encoder, spelling, given, np.array([0]), 6, **options)[0]) == 6
+    assert len(generate_after(model, encoder, spelling, given, np.array([0]), 6, **options)[0]) == 6
     with pytest.raises(ValueError, match="10 tokens, for which alone the model has positions, held 6 new bp of 7"):
-        go_on(model, encoder, spelling, given, np.array([0]), 7, **options)
+        generate_after(model, encoder, spelling, given, np.array([0]), 7, **options)
 
 
 @pytest.mark.parametrize("name", ["char", "kmer", "prefixed"])

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
-from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe, without_bars
+from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe_model, without_bars
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -31,7 +31,7 @@ def test_the_tokenizer_sizes_the_model(tokenizer):
     assert (model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id) == (0, 5, 6)
     by_hand = 2 * 16 * 32 + 4 * 32 * 32 + 3 * 32 * 64 + 3 * 32
     assert model.num_parameters() == by_hand
-    assert describe(model) == f"llama, {by_hand:,} parameters ({by_hand - 16 * 32:,} without embeddings)"
+    assert describe_model(model) == f"llama, {by_hand:,} parameters ({by_hand - 16 * 32:,} without embeddings)"
 
 
 OTHER_NAMES = {

@@ -3,8 +3,7 @@
 Each file is one architecture, at its published size, with a citation and what differs. `width` scales its channels.
 """
 
-import difflib
-
+from genolm.config.console import did_you_mean
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline, complete_options
 from genolm.models.baselines.basenji import Basenji
@@ -46,8 +45,7 @@ def baseline_class(name: str) -> type[Baseline]:
     """
     if name in BASELINES:
         return BASELINES[name]
-    near = difflib.get_close_matches(str(name).lower(), BASELINES, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(BASELINES)}"
+    hint = did_you_mean(str(name).lower(), BASELINES, f"there are {', '.join(BASELINES)}", num=3, cutoff=0.5)
     raise ValueError(f"baseline {name!r} is unknown; {hint}")
 
 
@@ -72,7 +70,7 @@ def build_baseline(
         per_base: give outputs for every base.
         base_token_ids: token ids of A, C, G, T.
         dropout: instead of every published rate.
-        options: what this baseline knows besides; see OPTIONS of its class.
+        options: the baseline's own options; see OPTIONS of its class.
 
     Raises:
         ValueError: the name or an option is unknown, a value is not allowed, or it has no output per base.

@@ -1,10 +1,9 @@
-"""What all baselines have in common: token ids → one-hot letters → the published layers → logits.
+"""Base class of all baselines: token ids → one-hot bases → the published layers → logits.
 
 A baseline whose layers want rows of one length gets every row with zeros up to `config.length` on its right; the others
 leave padding out. Either way how far a batch was padded does not change its logits.
 """
 
-import difflib
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -15,11 +14,12 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
+from genolm.config.console import did_you_mean
 from genolm.models.baseline_configuration import BaselineConfig
 
 
 class Baseline(PreTrainedModel):
-    """A model of one-hot letters. Made from a configuration, it becomes the class that `config.baseline` names.
+    """A model of one-hot bases. Made from a configuration, it becomes the class that `config.baseline` names.
 
     Attributes:
         OPTIONS: what `config.options` may hold, by default value; a tuple lists what is allowed, its first the default.
@@ -51,7 +51,7 @@ class Baseline(PreTrainedModel):
 
     @abstractmethod
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-        """Map letters to outputs.
+        """Map one-hot bases to outputs.
 
         Args:
             one_hot: (B, 4, L), a column of zeros for what is neither A, C, G nor T; L is `config.length` where
@@ -74,7 +74,7 @@ class Baseline(PreTrainedModel):
         Args:
             input_ids: (B, L), tokens of single nucleotides.
             attention_mask: (B, L), 0 at padding, on the right; None where nothing is padded.
-            token_of_base: (B, W), each base its own token; only W is of use: the bases to answer for, L where None.
+            token_of_base: (B, W), each base its own token; only W, the number of bases, is used; L by default.
 
         Raises:
             ValueError: a row is longer than `config.length`.
@@ -127,9 +127,8 @@ def complete_options(baseline: type[Baseline], name: str, given: dict[str, Any])
     """
     for key, value in given.items():
         if key not in baseline.OPTIONS:
-            near = difflib.get_close_matches(key, baseline.OPTIONS, n=1)
-            known = f"it knows {', '.join(baseline.OPTIONS)}" if baseline.OPTIONS else "it knows none"
-            raise ValueError(f"{name} has no option {key!r}; {f'did you mean {near[0]!r}?' if near else known}")
+            options = f"its options are {', '.join(baseline.OPTIONS)}" if baseline.OPTIONS else "it has no options"
+            raise ValueError(f"{name} has no option {key!r}; {did_you_mean(key, baseline.OPTIONS, options)}")
         default = baseline.OPTIONS[key]
         if isinstance(default, tuple):
             if value not in default:

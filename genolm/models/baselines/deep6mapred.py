@@ -1,9 +1,9 @@
-"""Deep6mAPred: convolutions beside a bidirectional LSTM, and attention over what both found.
+"""Deep6mAPred: convolutions parallel to a bidirectional LSTM, and attention over both.
 
     (conv 64 × 7, ReLU → conv 64 × 7, ReLU) ∥ BiLSTM 32 + 32 → attention over the row → 64, ReLU, dropout 0.5 → linear
 
-Made for 41 bp around a possibly methylated adenine. That the two branches stand beside each other, and attention after
-them, is as published; sizes stand behind a paywall, and these are chosen. Any length does; LSTM and attention see no
+Made for 41 bp around a possibly methylated adenine. The parallel branches and the attention after them
+are as published; the sizes are behind a paywall, and these are chosen. Any length does; LSTM and attention see no
 padding, and the convolutions read zeros there as beyond any end. Weights are drawn as torch does by default.
 
 Source: Tang et al. 2022, "Deep6mAPred: a CNN and Bi-LSTM-based deep learning method for predicting DNA
@@ -45,8 +45,8 @@ class Deep6mAPred(Baseline):
         """Map (B, 4, L) to (B, num_labels)."""
         near = F.relu(self.first(one_hot)) * keep.unsqueeze(1)  # zeros again, which the second convolution reads
         near = F.relu(self.second(near)).transpose(1, 2)
-        found = torch.cat([near, run_recurrent(self.lstm, one_hot.transpose(1, 2), keep)], -1)
-        weights = self.weigh(torch.tanh(self.look(found))).squeeze(-1)
+        features = torch.cat([near, run_recurrent(self.lstm, one_hot.transpose(1, 2), keep)], -1)
+        weights = self.weigh(torch.tanh(self.look(features))).squeeze(-1)
         weights = weights.masked_fill(~keep, torch.finfo(weights.dtype).min).softmax(-1)
-        pooled = (weights.unsqueeze(-1) * found).sum(1)
+        pooled = (weights.unsqueeze(-1) * features).sum(1)
         return self.score(self.dropout(F.relu(self.hidden(pooled))))

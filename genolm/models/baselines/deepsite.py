@@ -41,7 +41,7 @@ class DeepSite(Baseline):
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Map (B, 4, L) to (B, num_labels), or per base to (B, num_labels, L)."""
         states = run_recurrent(self.lstm, one_hot.transpose(1, 2), keep)
-        found = F.relu(self.convolution(states.transpose(1, 2)))
+        features = F.relu(self.convolution(states.transpose(1, 2)))
         if self.hidden is None:
-            return self.score(self.dropout(found.transpose(1, 2))).transpose(1, 2)
-        return self.score(self.dropout(F.relu(self.hidden(masked_max(found, keep)))))
+            return self.score(self.dropout(features.transpose(1, 2))).transpose(1, 2)
+        return self.score(self.dropout(F.relu(self.hidden(masked_max(features, keep)))))

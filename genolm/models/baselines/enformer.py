@@ -60,7 +60,7 @@ def distances(length: int, like: torch.Tensor) -> torch.Tensor:
     return torch.cat([decay, offset.sign().unsqueeze(-1) * decay], -1).to(like.dtype)
 
 
-class Attention(nn.Module):
+class DistanceBiasedAttention(nn.Module):
     """Self-attention over bins, with a learned bias by distance."""
 
     def __init__(self, channels: int):
@@ -94,7 +94,7 @@ class Enformer(Baseline):
             size = wider
         self.tower = nn.Sequential(*layers)
         self.widen = nn.Linear(size, channels) if size != channels else nn.Identity()
-        self.attention = nn.ModuleList(Attention(channels) for _ in range(self.options["num_layers"]))
+        self.attention = nn.ModuleList(DistanceBiasedAttention(channels) for _ in range(self.options["num_layers"]))
         self.perceptrons = nn.ModuleList(
             nn.Sequential(
                 *(nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), self.drop(0.4), nn.ReLU()),

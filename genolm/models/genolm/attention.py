@@ -9,7 +9,7 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .cache import carry
+from .cache import concat_and_keep_tail
 from .configuration import GenoLMConfig
 
 
@@ -31,7 +31,7 @@ def rotary(position: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.T
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn (B, H, L, head_dim) by its positions; channels i and i + head_dim / 2 form a pair.
+    """Rotate (B, H, L, head_dim) by its positions; channels i and i + head_dim / 2 form a pair.
 
     Source: arXiv:2104.09864.
     """
@@ -64,8 +64,8 @@ class Attention(nn.Module):
         query, key, value = (p(hidden).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
         return rotate(query, *cos_sin), rotate(key, *cos_sin), value
 
-    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return keys and values before rows (B, L, D): none."""
+    def initial_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the state before the first token of rows (B, L, D): no keys and values."""
         shared = self.config.num_attention_heads // self.num_key_value_groups
         none = hidden.new_zeros(hidden.shape[0], shared, 0, self.head_dim)
         return none, none
@@ -78,9 +78,9 @@ class Attention(nn.Module):
         state: tuple[torch.Tensor, ...] = (),
         **_,
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Mix (B, L, D); the mask is what the chosen implementation takes, None where nothing is padded.
+        """Mix (B, L, D); the mask is in the chosen implementation's form, None where nothing is padded.
 
-        Of causal rows that are gone on with, `state` holds keys and values before; all of them are returned too.
+        With a `state` (causal), the keys and values before, also return all keys and values.
         """
         query, key, value = self.heads(hidden, cos_sin)
         if state:
@@ -103,8 +103,8 @@ class LocalAttention(Attention):
         self.window = config.attention_window
         self.reach = (self.window - 1, 0 if self.is_causal else self.window - 1)
 
-    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return keys and values of a window less one before rows (B, L, D), and which are seen (B, W - 1, 1): none."""
+    def initial_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return keys and values of the W - 1 tokens before rows (B, L, D), and which of them are attended to: none."""
         batch, before = hidden.shape[0], self.window - 1
         shared = self.config.num_attention_heads // self.num_key_value_groups
         none = hidden.new_zeros(batch, shared, before, self.head_dim)
@@ -119,14 +119,14 @@ class LocalAttention(Attention):
         state: tuple[torch.Tensor, ...] = (),
         **_,
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which is not seen. `state`: see `first_state`."""
+        """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which is not seen. `state`: see `initial_state`."""
         query, key, value = self.heads(hidden, cos_sin)
         if not state:
             return self.out_proj(self.mix(query, key, value, keep))
         new = hidden.new_ones(*hidden.shape[:2], 1, dtype=torch.bool) if keep is None else keep > 0
-        seen, seen_after = carry(state[2], new)
+        seen, seen_after = concat_and_keep_tail(state[2], new)
         (key, key_after), (value, value_after) = (
-            (both.transpose(1, 2) for both in carry(old.transpose(1, 2), new.transpose(1, 2)))
+            (both.transpose(1, 2) for both in concat_and_keep_tail(old.transpose(1, 2), new.transpose(1, 2)))
             for old, new in zip(state, (key, value), strict=False)
         )
         if hidden.shape[1] <= self.window:
@@ -137,7 +137,7 @@ class LocalAttention(Attention):
         return self.out_proj(mixed), key_after, value_after, seen_after
 
     def _mix_few(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """As `mix`, for queries of the last L tokens only, all at once; `seen` (B, W - 1 + L, 1) bool."""
+        """Do `mix` for queries of the last L tokens only, at once; `seen` (B, W - 1 + L, 1) bool."""
         key, value = (x.repeat_interleave(self.num_key_value_groups, dim=1) for x in (key, value))
         place = torch.arange(query.shape[2], device=query.device).unsqueeze(1) + self.window - 1
         distance = place - torch.arange(key.shape[2], device=query.device)

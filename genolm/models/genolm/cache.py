@@ -1,18 +1,19 @@
-"""What later tokens need of the tokens before them, so that a row can be gone on with instead of run again.
+"""Decoding cache: each layer's state after a prefix, which serves any number of suffixes.
 
     out = model(prefix, use_cache=True)
     model(suffixes, past_key_values=out.past_key_values.repeat(len(suffixes)))
 
-A forward reads it and changes nothing in it: one may serve many suffixes. Where these differ from one that has been run
-in their first tokens only, the first layers need not be run again over the rest:
+A forward reads the cache and changes nothing in it. Where suffixes differ from a reference suffix in their first tokens
+only, the first layers need not run again over the rest:
 
-    first = model(suffix, past_key_values=past, output_hidden_states=True)
-    model(others, past_key_values=past.repeat(n).followed_by(first.hidden_states, zeros, num_changed), use_cache=False)
+    first = model(suffix, past_key_values=cache, output_hidden_states=True)
+    known = cache.repeat(n).with_reference(first.hidden_states, zeros, num_changed)
+    model(others, past_key_values=known, use_cache=False)
 
-Memory a row and layer: `attention` holds keys and values of all tokens, `local_attention` those of the last window,
+Memory per row and layer: `attention` holds keys and values of all tokens, `local_attention` those of the last window,
 `hyena` the input of its long filter at all tokens; `fir`, `fir_medium` and `convolution` hold the inputs under their
-taps, `ssm` its state and the inputs under its short filter. Cost of a step: linear in the tokens before for `attention`
-and for `hyena`, which lays out all its taps at each; the same at any length for all others.
+taps, `ssm` its state and the inputs under its short filter. Cost of a step: linear in the cached tokens for `attention`
+and for `hyena`, which lays out all its taps at each; constant for all others.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +22,14 @@ import torch
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Rows that differ from others in their first tokens only: what the first layers make of the rest is known.
+class ReferenceRows:
+    """Rows that others equal after their first tokens, so that the first layers' states there can be reused.
 
     Attributes:
-        states: of those others, after the same past, the embedding and the output of every layer, each (F, L, D).
-        rows: (B,) int64, which of them each row is like.
-        num_changed: so many first tokens hold all differences.
+        states: hidden states of the reference rows after the same prefix, the embedding's and every layer's, each
+            (F, L, D).
+        rows: (B,) int64, the reference row of each row.
+        num_changed: number of first tokens that hold all differences.
     """
 
     states: tuple[torch.Tensor, ...]
@@ -36,56 +38,58 @@ class Alike:
 
 
 @dataclass(eq=False)  # not frozen: `generate` marks those that a user gives it
-class Past:
-    """What a model keeps of the first tokens of rows: the result of a forward with `use_cache=True`.
+class RecurrentCache:
+    """The state of a model after the first tokens of rows: the result of a forward with `use_cache=True`.
 
     Attributes:
-        length: tokens before, padding included.
-        layers: for each layer what its mixer keeps; rows are the first dimension of every tensor.
-        letters: (B, k - 1) int64, the last letters, for tables of k-mers; None without.
-        seen: (B, length) bool, False at padding; None where there is none.
-        alike: rows that what follows is nearly the same as; None where none is known.
+        length: number of cached tokens, padding included.
+        layers: the mixer's state of each layer; rows are the first dimension of every tensor.
+        bases: (B, k - 1) int64, the last bases, for tables of k-mers; None without.
+        attended: (B, length) bool, False at padding; None where there is none.
+        reference: rows that the next rows nearly equal; None without.
     """
 
     length: int
     layers: tuple[tuple[torch.Tensor, ...], ...]
-    letters: torch.Tensor | None = None
-    seen: torch.Tensor | None = None
-    alike: Alike | None = None
+    bases: torch.Tensor | None = None
+    attended: torch.Tensor | None = None
+    reference: ReferenceRows | None = None
 
-    # Asked by `generate`: the shapes of `attention` grow, and an earlier place cannot be gone back to.
+    # Read by `generate`: the shapes of `attention` grow, and an earlier token cannot be returned to.
     is_compileable = False
     is_croppable = False
 
-    def rows(self, index: torch.Tensor) -> "Past":
-        """Return that of other rows: row i is what row index[i] was."""
+    def rows(self, index: torch.Tensor) -> "RecurrentCache":
+        """Return the cache whose row i is row index[i] of this one."""
         return self._each(lambda tensor: tensor.index_select(0, index.to(tensor.device)))
 
-    def repeat(self, num: int) -> "Past":
-        """Return that of `num` rows for each row, one after another. Of a single row it takes no memory."""
+    def repeat(self, num: int) -> "RecurrentCache":
+        """Repeat each row `num` times in a row. A single row is expanded without copying."""
         return self._each(
             lambda tensor: (
                 tensor.expand(num, *tensor.shape[1:]) if len(tensor) == 1 else tensor.repeat_interleave(num, dim=0)
             )
         )
 
-    def followed_by(self, states: tuple[torch.Tensor, ...], rows: torch.Tensor, num_changed: int) -> "Past":
-        """Return this with rows that are known to follow it; those that will differ from them as `Alike` says."""
-        return replace(self, alike=Alike(states, rows, num_changed))
+    def with_reference(
+        self, states: tuple[torch.Tensor, ...], rows: torch.Tensor, num_changed: int
+    ) -> "RecurrentCache":
+        """Return this cache with reference rows for the next forward; arguments as `ReferenceRows`."""
+        return replace(self, reference=ReferenceRows(states, rows, num_changed))
 
-    def _each(self, change) -> "Past":
-        letters, seen = (None if tensor is None else change(tensor) for tensor in (self.letters, self.seen))
+    def _each(self, change) -> "RecurrentCache":
+        bases, attended = (None if tensor is None else change(tensor) for tensor in (self.bases, self.attended))
         layers = tuple(tuple(change(tensor) for tensor in layer) for layer in self.layers)
-        return replace(self, layers=layers, letters=letters, seen=seen, alike=None)
+        return replace(self, layers=layers, bases=bases, attended=attended, reference=None)
 
-    def seen_with(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Return (B, length + L) bool, which tokens before and of `input_ids` (B, L) are no padding; None for all.
+    def attended_with(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Return (B, length + L) bool, which tokens, cached or of `input_ids` (B, L), are no padding; None for all.
 
         Args:
-            input_ids: the tokens that follow.
+            input_ids: the tokens after the cached ones.
             attention_mask: of these, (B, L), or of all, (B, length + L), as `generate` gives it.
         """
-        if attention_mask is None and self.seen is None:
+        if attention_mask is None and self.attended is None:
             return None
         rows, num = input_ids.shape
         if attention_mask is None:
@@ -97,31 +101,44 @@ class Past:
                 f"attention_mask has {attention_mask.shape[1]} columns; it may have {num}, of the tokens given, or "
                 f"{self.length + num}, with those before them"
             )
-        before = self.seen if self.seen is not None else new.new_ones(rows, self.length)
+        before = self.attended if self.attended is not None else new.new_ones(rows, self.length)
         return torch.cat([before, new], dim=1)
 
     def get_seq_length(self, layer_idx: int | None = None) -> int:
-        """Return `length`, for transformers: it asks for what to leave out of a prompt."""
+        """Return `length`; transformers' `generate` leaves so many tokens of a prompt out."""
         return self.length
 
     def get_query_offset(self, layer_idx: int | None = None) -> int:
-        """Return `length`, for transformers: it asks when it makes a mask."""
+        """Return `length`; transformers reads it when it makes a mask."""
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int | None = None) -> tuple[int, int]:
-        """Return the number of keys, and where the first stands, for transformers: it asks when it makes a mask."""
+        """Return the number of keys and the first one's position; transformers reads it when it makes a mask."""
         return self.length + query_length, 0
 
 
-def carry(before: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a piece of a row with what lies before it, and what then lies before the next piece.
+def concat_and_keep_tail(before: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prepend the cached end of a row to its next piece, and return the end to cache next.
 
     Args:
         before: (B, N, …).
         new: (B, L, …).
 
     Returns:
-        (B, N + L, …), of new's type; its last N, (B, N, …), which hold on to nothing else.
+        (B, N + L, …), of new's type; a copy of its last N, (B, N, …).
     """
     row = torch.cat([before.to(new.dtype), new], dim=1)
     return row, row[:, row.shape[1] - before.shape[1] :].clone()
+
+
+def check_cache(cache: object, num_layers: int, num_rows: int) -> None:
+    """Raise ValueError unless `cache` is of a genolm model with so many layers, and of so many rows."""
+    if not isinstance(cache, RecurrentCache):
+        raise ValueError(f"past_key_values is a {type(cache).__name__}; give what this model returned under that name")
+    if len(cache.layers) != num_layers:
+        raise ValueError(f"past_key_values is of {len(cache.layers)} layers, and this model has {num_layers}")
+    cached_rows = cache.layers[0][0].shape[0]
+    if cached_rows != num_rows:
+        raise ValueError(
+            f"past_key_values has {cached_rows} rows and input_ids {num_rows}; see `past_key_values.repeat` and `.rows`"
+        )

@@ -1,4 +1,4 @@
-"""The configuration of the genolm family: one backbone, a pattern of mixers, either objective."""
+"""Configuration of the genolm family: one backbone, a pattern of mixers, either objective."""
 
 from dataclasses import field
 
@@ -7,6 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 MIXERS = ("attention", "local_attention", "convolution", "fir", "fir_medium", "hyena", "ssm")
 REVERSE_COMPLEMENT = ("augment", "average", "equivariant")
+CHOICES = {"mlp": ("swiglu", "gelu"), "norm": ("rmsnorm", "layernorm"), "reverse_complement": REVERSE_COMPLEMENT}
 AT_LEAST_ONE = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "attention_window"),
     *("convolution_size", "convolution_first_size", "convolution_dilations", "fir_size", "fir_medium_size"),
@@ -15,9 +16,15 @@ AT_LEAST_ONE = (
 )
 
 
+def require(holds: bool, key: str, value: object, rule: str) -> None:
+    """Raise ValueError unless a rule holds for the value of a key."""
+    if not holds:
+        raise ValueError(f"{key} is {value}; it {rule}")
+
+
 @strict
 class GenoLMConfig(PreTrainedConfig):
-    """Everything that decides the shape of a genolm model.
+    """Shape of a genolm model.
 
     Attributes:
         vocab_size: rows of the embedding and columns of the head.
@@ -39,18 +46,18 @@ class GenoLMConfig(PreTrainedConfig):
         initializer_range: standard deviation of fresh weights; maps into the residual stream are scaled down by
             sqrt(2 · num_hidden_layers).
         tie_word_embeddings: the head is the embedding.
-        max_position_embeddings: tokens over which the filters of `hyena` are laid out. No other mixer knows a limit.
+        max_position_embeddings: tokens over which the filters of `hyena` are laid out. No other mixer has a limit.
         num_attention_heads: query heads of attention.
         num_key_value_heads: grouped-query attention; as many as query heads by default.
         head_dim: channels of a head; hidden_size / num_attention_heads by default.
         rope_theta: base of the rotary frequencies.
-        attention_window: tokens that `local_attention` sees: itself and those before; bidirectional, so many each side.
+        attention_window: tokens that `local_attention` sees: itself and those before; if bidirectional, as many after.
         convolution_size: taps of `convolution`.
         convolution_first_size: taps of the first `convolution` layer; `convolution_size` by default.
         convolution_dilations: of the `convolution` layers, cycled.
         fir_size: taps of `fir`.
         fir_medium_size: taps of `fir_medium`.
-        filter_groups: channels that share a filter in fir, fir_medium and hyena are hidden_size / filter_groups many.
+        filter_groups: distinct filters of fir, fir_medium and hyena; hidden_size / filter_groups channels share one.
         short_filter_size: taps of the per-channel filters before the gates of fir, fir_medium and hyena.
         hyena_filter_size: width of the network that makes the filters of `hyena`.
         hyena_position_size: odd; position and its sines and cosines, what that network sees.
@@ -61,10 +68,10 @@ class GenoLMConfig(PreTrainedConfig):
         ssm_num_groups: heads of a group share B and C.
         ssm_convolution_size: taps of the per-channel filters before the recurrence.
         ssm_chunk_size: tokens of a chunk; it changes speed and memory, not results.
-        kmer_embeddings: orders k; each position adds a table row for the k letters that end there (causal) or lie
+        kmer_embeddings: orders k; each position adds a table row for the k bases that end there (causal) or lie
             around it.
         kmer_embedding_size: width of the rows, mapped to hidden_size by a matrix; by default hidden_size, without one.
-        kmer_dropout: share of rows left out in training.
+        kmer_dropout: fraction of table rows left out in training.
     """
 
     model_type = "genolm"
@@ -129,58 +136,58 @@ class GenoLMConfig(PreTrainedConfig):
         self.check()
 
     def check(self) -> None:
-        """Raise ValueError where values do not fit each other."""
+        """Raise ValueError where a value is not allowed, or values do not fit each other."""
         for key in AT_LEAST_ONE:
             value = getattr(self, key)
-            if min(value if isinstance(value, list) else [value], default=0) < 1:
-                raise ValueError(f"{key} is {value}; it must be at least 1")
-        if self.intermediate_size < 0:
-            raise ValueError(f"intermediate_size is {self.intermediate_size}; it must be at least 0")
+            require(
+                min(value if isinstance(value, list) else [value], default=0) >= 1, key, value, "must be at least 1"
+            )
+        require(self.intermediate_size >= 0, "intermediate_size", self.intermediate_size, "must be at least 0")
         for key in ("dropout", "kmer_dropout"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be at least 0 and below 1")
+            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "must be at least 0 and below 1")
+        for key, allowed in CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"{key} is {getattr(self, key)!r}; allowed: {', '.join(allowed)}")
         used = set(self.layer_mixers)
-        if not self.mixers or used - set(MIXERS):
-            wrong = sorted(used - set(MIXERS))
-            raise ValueError(f"mixers has {wrong or 'nothing'}; allowed: {', '.join(MIXERS)}")
-        for key, value, allowed in (
-            ("mlp", self.mlp, ("swiglu", "gelu")),
-            ("norm", self.norm, ("rmsnorm", "layernorm")),
-            ("reverse_complement", self.reverse_complement, REVERSE_COMPLEMENT),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
-        divides = []
-        if used & {"attention", "local_attention"}:
-            divides.append(("num_attention_heads", self.num_attention_heads, "num_key_value_heads"))
-            if self.num_attention_heads < 1:
-                raise ValueError(f"num_attention_heads is {self.num_attention_heads}; it must be at least 1")
-            if self.head_dim is None or self.head_dim < 2 or self.head_dim % 2:
-                raise ValueError(f"head_dim is {self.head_dim}; rotary positions turn pairs of channels, so it is even")
-        if used & {"fir", "fir_medium", "hyena"}:
-            divides.append(("hidden_size", self.hidden_size, "filter_groups"))
-        if "ssm" in used:
-            inner = self.ssm_expand * self.hidden_size
-            divides.append(("ssm_expand * hidden_size", inner, "ssm_head_dim"))
-            divides.append(("the number of ssm heads", inner // max(1, self.ssm_head_dim), "ssm_num_groups"))
-        for what, value, key in divides:
-            by = getattr(self, key)
-            if by < 1 or value % by:
-                raise ValueError(f"{key} is {by}; it must divide {what}, {value}")
+        if not used or not used <= set(MIXERS):
+            raise ValueError(f"mixers has {sorted(used - set(MIXERS)) or 'nothing'}; allowed: {', '.join(MIXERS)}")
         if self.hyena_position_size % 2 == 0 or self.hyena_position_size < 3:
             raise ValueError(f"hyena_position_size is {self.hyena_position_size}; allowed: 3, 5, 7 …")
-        if any(not 1 <= k <= 12 for k in self.kmer_embeddings):
+        if not all(1 <= k <= 12 for k in self.kmer_embeddings):
             raise ValueError(f"kmer_embeddings is {self.kmer_embeddings}; a table of order k has 4^k rows: 1 to 12")
-        equivariant = self.reverse_complement == "equivariant"
+        self._check_mixers(used)
+        self._check_bases()
+
+    def _check_mixers(self, used: set[str]) -> None:
+        """Check the keys of the mixers in use: heads and groups divide channels."""
+        if used & {"attention", "local_attention"}:
+            heads, size = self.num_attention_heads, self.head_dim
+            require(heads >= 1, "num_attention_heads", heads, "must be at least 1")
+            if size is None or size < 2 or size % 2:
+                raise ValueError(f"head_dim is {size}; rotary positions turn pairs of channels, so it is even")
+            self._check_divides("num_key_value_heads", "num_attention_heads", heads)
+        if used & {"fir", "fir_medium", "hyena"}:
+            self._check_divides("filter_groups", "hidden_size", self.hidden_size)
+        if "ssm" in used:
+            inner = self.ssm_expand * self.hidden_size
+            self._check_divides("ssm_head_dim", "ssm_expand * hidden_size", inner)
+            self._check_divides("ssm_num_groups", "the number of ssm heads", inner // self.ssm_head_dim)
+
+    def _check_divides(self, key: str, what: str, value: int) -> None:
+        by = getattr(self, key)
+        require(by >= 1 and value % by == 0, key, by, f"must divide {what}, {value}")
+
+    def _check_bases(self) -> None:
+        """Check that the tokens of A, C, G, T are given where they are needed, and are four that differ."""
+        ids, equivariant = self.base_token_ids, self.reverse_complement == "equivariant"
         if equivariant and self.causal:
             raise ValueError(
                 "reverse_complement is equivariant and causal is true; the other strand shows what a causal model "
                 "predicts: allowed are augment and average"
             )
-        if (equivariant or self.kmer_embeddings) and (self.base_token_ids is None or len(self.base_token_ids) != 4):
+        if (equivariant or self.kmer_embeddings) and (ids is None or len(ids) != 4):
             what = "reverse_complement: equivariant" if equivariant else "kmer_embeddings"
             raise ValueError(f"{what} needs base_token_ids, the ids of A, C, G, T: a tokenizer of single nucleotides")
-        ids = self.base_token_ids
         if ids is not None and (len(set(ids)) < len(ids) or not all(0 <= i < self.vocab_size for i in ids)):
             raise ValueError(f"base_token_ids is {ids}; they must differ and lie below vocab_size, {self.vocab_size}")
 
@@ -196,7 +203,7 @@ class GenoLMConfig(PreTrainedConfig):
 
     @property
     def frame_token_ids(self) -> list[int]:
-        """Tokens that are no letters of a strand, and so keep their place when it is reversed."""
+        """Special tokens, which keep their place when a strand is reversed."""
         ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         frame = [self.pad_token_id, self.bos_token_id, self.cls_token_id, self.sep_token_id, *ends]
         return sorted({i for i in frame if i is not None})

@@ -1,6 +1,6 @@
-"""The mixer `convolution`: dense and dilated, GPN's.
+"""The mixer `convolution`: dense, dilated convolutions as in GPN.
 
-    linear map of GELU(conv(x)),  the dilation growing from layer to layer
+    linear map of GELU(conv(x)),  dilation growing from layer to layer
 
 Source: GPN, Benegas et al. 2023, doi:10.1073/pnas.2311219120. Cost a token, forward: 2 · K · D² + 2 · D² FLOP.
 """
@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .cache import carry
+from .cache import concat_and_keep_tail
 from .configuration import GenoLMConfig
 
 
-class Convolution(nn.Module):
+class DilatedConvolution(nn.Module):
     """The mixer `convolution`.
 
     Args:
         config: gives channels, taps and dilations.
-        number: how many layers of this mixer come before.
+        number: of this layer among those of this mixer, from 0.
     """
 
     def __init__(self, config: GenoLMConfig, number: int):
@@ -33,8 +33,8 @@ class Convolution(nn.Module):
         before = around if config.causal else around // 2  # as padding="same" of torch, for even sizes too
         self.reach = (before, around - before)
 
-    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the inputs before rows (B, L, D): nothing."""
+    def initial_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the state before the first token of rows (B, L, D): zeros."""
         return (hidden.new_zeros(hidden.shape[0], self.reach[0], hidden.shape[2]),)
 
     def forward(
@@ -42,12 +42,12 @@ class Convolution(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing.
 
-        Of causal rows that are gone on with, `state` holds the inputs before; that after is returned too.
+        With a `state` (causal), the last inputs of the row before, also return the next state.
         """
         if keep is not None:
             hidden = hidden * keep.to(hidden.dtype)
         if state:
-            hidden, after = carry(state[0], hidden)
+            hidden, after = concat_and_keep_tail(state[0], hidden)
             return self._activated(self.conv(hidden.transpose(1, 2))), after
         return self._activated(self.conv(F.pad(hidden.transpose(1, 2), self.reach)))
 

@@ -18,12 +18,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 from transformers import initialization as init
 
-from .cache import carry
+from .cache import concat_and_keep_tail
 from .configuration import GenoLMConfig
 
 
 def lookahead_of(size: int, causal: bool) -> int:
-    """Return how many later tokens a filter of `size` taps sees: none, or the half that makes it centred."""
+    """Return the number of later tokens that a filter of `size` taps sees: 0, or half of it to centre it."""
     return 0 if causal else (size - 1) // 2
 
 
@@ -132,7 +132,7 @@ def grouped_filter(u: torch.Tensor, taps: torch.Tensor, lookahead: int = 0) -> t
 
 
 FEW = 32
-"""Outputs at the end of a row that are worked out as one product with their taps."""
+"""Up to so many outputs at the end of a row are computed as one product with their taps."""
 
 
 def last_outputs(u: torch.Tensor, taps: torch.Tensor, num: int) -> torch.Tensor:
@@ -219,11 +219,11 @@ class ExplicitFilter(nn.Module):
 
     @property
     def memory(self) -> int:
-        """Tokens before that a causal output sees."""
+        """Number of earlier tokens that a causal output depends on."""
         return self.weight.shape[1] - 1
 
     def forward(self, u: torch.Tensor, num: int | None = None) -> torch.Tensor:
-        """Filter (B, L, D); return the last `num` outputs where so many are wanted, for a causal filter."""
+        """Filter (B, L, D); with `num`, return the last `num` outputs only, for a causal filter."""
         if num is None:
             return grouped_filter(u, self.weight, self.lookahead)
         return last_outputs(u, self.weight, num) if num <= FEW else grouped_filter(u, self.weight)[:, -num:]
@@ -235,7 +235,7 @@ class ExplicitFilter(nn.Module):
 
 
 class ImplicitFilter(nn.Module):
-    """A small network that says the tap at each distance, and an exponential decay over it.
+    """A filter whose taps a small network computes from the distance, times an exponential decay.
 
     Distances are fractions of `max_position_embeddings`, so a longer row asks for more taps and changes none. A
     bidirectional filter has outputs of its own for the distances to later tokens.
@@ -320,8 +320,8 @@ class GatedFilter(nn.Module):
         after = self.lookahead + self.filter.lookahead
         return others - after, after
 
-    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the short and the other filter see before rows (B, L, D): nothing."""
+    def initial_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return both filters' inputs before the first token of rows (B, L, D): zeros."""
         batch, _, width = hidden.shape
         return (
             hidden.new_zeros(batch, self.short_filter.shape[1] - 1, 3 * width),
@@ -333,14 +333,13 @@ class GatedFilter(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then adds nothing.
 
-        Of causal rows that are gone on with, `state` holds the inputs of both filters before, those of `hyena` all of
-        them; those after are returned too.
+        With a `state` (causal), the earlier inputs of both filters (for `hyena` all of them), also return the next one.
         """
         projected, num = self.in_proj(hidden), hidden.shape[1]
         if keep is not None:
             projected = projected * keep.to(projected.dtype)
         if state:
-            projected, projected_after = carry(state[0], projected)
+            projected, projected_after = concat_and_keep_tail(state[0], projected)
         filtered = per_channel_filter(projected, self.short_filter, self.lookahead)
         query, key, value = filtered[:, filtered.shape[1] - num :].chunk(3, dim=-1)
         signal = key * value
@@ -348,7 +347,7 @@ class GatedFilter(nn.Module):
             signal = signal * keep.to(signal.dtype)
         if not state:
             return self.out_proj(query * self.filter(signal))
-        signal, signal_after = carry(state[1], signal)
+        signal, signal_after = concat_and_keep_tail(state[1], signal)
         mixed = self.out_proj(query * self.filter(signal, num))
         return mixed, projected_after, signal if self.filter.memory is None else signal_after
 

@@ -1,10 +1,9 @@
-"""The norm of a layer's input: RMS or mean and variance, as the configuration says.
+"""Normalisation of a layer's input: RMS norm or layer norm.
 
     y = x / sqrt(mean(x²) + eps) · weight
 
-torch has RMS norm on a CPU as six operations forward and a dozen backward, each of which reads and writes the row; here
-it takes three and three, and one less to the number format that the linear map after it wants. Elsewhere, and where
-torch.compile joins them anyway, torch's own.
+On a CPU torch's RMS norm takes six operations forward and a dozen backward, each of which reads and writes the row;
+this one takes three and three. On a GPU, and under torch.compile, which fuses them anyway, torch's own runs.
 
 Source: Zhang & Sennrich 2019, arXiv:1910.07467.
 """
@@ -24,7 +23,7 @@ class RowNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
-        """Return (…, D) of a type."""
+        """Return (…, D) in `dtype`."""
         inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight).to(dtype)
@@ -35,27 +34,27 @@ class RowNorm(torch.autograd.Function):
         """Return the gradients of x and weight."""
         x, weight, inverse = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
-        # That of layer norm, one operation, told that the mean is 0. It takes the gradient's mean away: put back.
-        wanted = [True, ctx.needs_input_grad[1], False]
+        # Layer norm's backward, one operation, with mean 0. It subtracts the gradient's mean, which is added back.
+        output_mask = [True, ctx.needs_input_grad[1], False]
         to_x, to_weight, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, x, weight.shape, torch.zeros_like(inverse), inverse, weight, None, wanted
+            grad, x, weight.shape, torch.zeros_like(inverse), inverse, weight, None, output_mask
         )
         mean = (grad @ weight).div_(x.shape[-1]).unsqueeze(-1)
         return to_x.addcmul_(inverse, mean), to_weight, None, None
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
-    """Return RMS norms of (…, D) in a type, for x and weight (D,) of float32 or float64."""
+    """Return the RMS norm of (…, D) in `dtype`; x and weight (D,) are float32 or float64."""
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return RowNorm.apply(x, weight, eps, dtype)  # type: ignore[return-value]
     return F.rms_norm(x, weight.shape, weight, eps).to(dtype)
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's, in fewer passes on a CPU."""
+    """torch's RMSNorm, in fewer passes on a CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (…, D). Under autocast on a CPU the result has its type, to which a linear map would cast it."""
+        """Normalise (…, D). Under autocast on a CPU the result is in its type, as a linear map would cast it."""
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or x.dtype not in (torch.float32, torch.float64):
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -63,7 +62,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 def make_norm(config: GenoLMConfig) -> nn.Module:
-    """Return the norm that the configuration names."""
+    """Return the norm of the configuration."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.hidden_size, eps=config.norm_eps)
     return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.bias)

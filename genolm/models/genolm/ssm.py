@@ -18,7 +18,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 
-from .cache import carry
+from .cache import concat_and_keep_tail
 from .configuration import GenoLMConfig
 from .filters import per_channel_filter
 from .norm import rms_norm
@@ -61,7 +61,7 @@ class WithinChunks(torch.autograd.Function):
         decay, weights, x, y = ctx.saved_tensors
         to_x = weights.transpose(-1, -2) @ grad
         to_scores = (grad @ x.transpose(-1, -2)).mul_(decay).sum(-4, keepdim=True)
-        # What Σ_s weights[t, s] and Σ_t weights[t, s] tell, times their gradients, without a matrix.
+        # Σ_s and Σ_t of weights[t, s] times their gradients, without a matrix.
         wide = torch.promote_types(x.dtype, torch.float32)
         to_total = (grad * y).sum(-1, dtype=wide) - (x * to_x).sum(-1, dtype=wide)
         return to_scores, to_total, to_x
@@ -171,8 +171,8 @@ class StateSpace(nn.Module):
         self.norm_weight = nn.Parameter(torch.empty(self.inner))
         self.out_proj = nn.Linear(self.inner, config.hidden_size, bias=config.bias)
 
-    def first_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the short filter sees before rows (B, L, D), and the state there: nothing."""
+    def initial_state(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the short filter's inputs and the state before the first token of rows (B, L, D): zeros."""
         size = (hidden.shape[0], self.num_heads, self.state_size * self.head_dim)
         return (
             hidden.new_zeros(hidden.shape[0], self.short_filter.shape[1] - 1, self.filtered),
@@ -184,7 +184,7 @@ class StateSpace(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Mix (B, L, D); `keep` (B, L, 1) is 0 at padding, which then leaves the state as it is.
 
-        A piece of a row, causal, is given what `first_state` says of the place before it, and says that after it.
+        With a `state` (causal), as `initial_state` returns it, also return the next state.
         """
         projected = self.in_proj(hidden)
         if self.causal:
@@ -207,7 +207,7 @@ class StateSpace(nn.Module):
             filtered = filtered * keep.to(filtered.dtype)
         inputs, recurrent, num = None, None, filtered.shape[1]
         if state:
-            filtered, inputs = carry(state[0], filtered)
+            filtered, inputs = concat_and_keep_tail(state[0], filtered)
             recurrent = state[1]
         filtered = per_channel_filter(filtered, self.short_filter, 0)
         filtered = filtered[:, filtered.shape[1] - num :] + self.short_filter_bias.to(filtered.dtype)

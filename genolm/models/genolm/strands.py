@@ -1,4 +1,4 @@
-"""The other strand of a row of tokens: letters reversed and complemented, ends and padding where they were."""
+"""Reverse complement of rows of tokens: bases reversed and complemented, special tokens and padding in place."""
 
 import torch
 
@@ -6,7 +6,7 @@ from .configuration import GenoLMConfig
 
 
 class Strands:
-    """Turns rows to the other strand, and what was computed there back."""
+    """Maps rows to the other strand, and what was computed there back."""
 
     def __init__(self, config: GenoLMConfig):
         self.base_token_ids, self.frame = config.base_token_ids or [], config.frame_token_ids
@@ -19,9 +19,9 @@ class Strands:
         return other
 
     def mirror(self, input_ids: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
-        """Return (B, L) int64: the place whose letter each place holds on the other strand; an involution.
+        """Return (B, L) int64, the position whose base each position holds on the other strand; an involution.
 
-        Everything from the first letter to the last is reversed; ends and padding outside keep their place.
+        Everything from the first base to the last is reversed; special tokens and padding outside keep their place.
 
         Args:
             input_ids: (B, L).
@@ -41,9 +41,9 @@ class Strands:
         return self.complement(input_ids).gather(1, mirror)
 
     def back(self, hidden: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
-        """Bring (B, L, C) of the other strand to the places of this one."""
+        """Move (B, L, C) of the other strand to the positions of the given one."""
         return hidden.gather(1, mirror.unsqueeze(-1).expand_as(hidden))
 
     def exchange(self, logits: torch.Tensor) -> torch.Tensor:
-        """Put what (…, V) logits say of each token where the token of the other strand stands."""
+        """Exchange the (…, V) logits of each token and its complement."""
         return logits[..., self.complement(torch.arange(logits.shape[-1], device=logits.device))]

@@ -198,8 +198,8 @@ def test_width_and_dropout(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "deepse"}, "baseline 'deepse' is unknown; did you mean deepsea"),
-        ({"name": "DanQ"}, "did you mean danq"),
+        ({"name": "deepse"}, "baseline 'deepse' is unknown; did you mean 'deepsea'"),
+        ({"name": "DanQ"}, "did you mean 'danq'"),
         ({"name": "xyz"}, "there are kmer-logistic, mlp, .*, enformer"),
         ({"name": "danq", "per_base": True}, "not per base; those that can: resnet, deepsite, gru"),
         ({"name": "danq", "kernal": 8}, "danq has no option 'kernal'; did you mean 'kernel'"),
@@ -228,7 +228,7 @@ def test_mistakes_are_told(change, message):
 
 
 def test_a_configuration_by_hand_is_checked_too():
-    with pytest.raises(ValueError, match="unknown; did you mean danq"):
+    with pytest.raises(ValueError, match="unknown; did you mean 'danq'"):
         Baseline(BaselineConfig(baseline="dang"))
     with pytest.raises(ValueError, match="one output per row"):
         Baseline(BaselineConfig(baseline="danq", per_base=True))

@@ -26,7 +26,7 @@ def test_a_row_in_two_parts_is_the_row_whole(name):
     with torch.no_grad():
         whole = model(ids).logits
         for at in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 28, 29, 30, 47, 60):
-            past = model(ids[:, :at], use_cache=True).past_key_values if at else model.model.first_past(ids)
+            past = model(ids[:, :at], use_cache=True).past_key_values if at else model.model.empty_cache(ids)
             rest = model(ids[:, at:], past_key_values=past)
             torch.testing.assert_close(
                 rest.logits, whole[:, at:], atol=CLOSE[name], rtol=0, msg=lambda m, at=at: f"{at}: {m}"
@@ -72,7 +72,7 @@ def test_float32_and_bfloat16(name):
 
 def tensors(past):
     yield from (tensor for layer in past.layers for tensor in layer)
-    yield from (tensor for tensor in (past.letters, past.seen) if tensor is not None)
+    yield from (tensor for tensor in (past.bases, past.attended) if tensor is not None)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -178,7 +178,7 @@ def test_nothing_is_kept_unless_asked_and_no_more_than_is_needed(name):
     model, ids = causal(name), tiny.letters(2, 50)
     assert model(ids).past_key_values is None and len(model(ids, return_dict=False)) == 1
     for layer in model.model.layers:
-        layer.mixer.first_state = None  # not even looked at
+        layer.mixer.initial_state = None  # not even looked at
     model(ids)
     with torch.no_grad():
         past = causal(name)(ids, use_cache=True).past_key_values
@@ -260,7 +260,7 @@ def test_rows_that_are_like_others_need_no_more_than_what_changes_reaches(name, 
         past = model(prefix, use_cache=True).past_key_values
         states = model(first, past_key_values=past, output_hidden_states=True).hidden_states
         hooks = [layer.register_forward_pre_hook(lambda _, args: ran.append(args[0].shape[1])) for layer in layers]
-        known = past.rows(rows).followed_by(states, rows, num_changed)
+        known = past.rows(rows).with_reference(states, rows, num_changed)
         found = model(others, past_key_values=known, use_cache=False).logits
         for hook in hooks:
             hook.remove()

@@ -5,8 +5,8 @@ import tiny
 import torch
 from torch import nn
 
-from genolm.models.genolm.convolution import Convolution
-from genolm.models.genolm.modeling import GenoLMBlock
+from genolm.models.genolm.blocks import GenoLMBlock
+from genolm.models.genolm.convolution import DilatedConvolution
 
 
 def made(size, dilation, causal=False, length=11, **changes):
@@ -14,7 +14,7 @@ def made(size, dilation, causal=False, length=11, **changes):
         "convolution", convolution_size=size, convolution_dilations=[dilation], causal=causal, **changes
     )
     torch.manual_seed(size)
-    return tiny.lively(Convolution(config, number=0)).double(), torch.randn(2, length, 16, dtype=torch.float64)
+    return tiny.lively(DilatedConvolution(config, number=0)).double(), torch.randn(2, length, 16, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -38,7 +38,7 @@ def test_the_first_size_and_the_dilations_go_by_layers_of_this_mixer():
         *("convolution", "fir", "convolution", "convolution", "attention", "convolution"),
         **{"convolution_first_size": 9, "convolution_size": 3, "convolution_dilations": [1, 2, 4]},
     )
-    convolutions = [layer.mixer.conv for layer in model.model.layers if isinstance(layer.mixer, Convolution)]
+    convolutions = [layer.mixer.conv for layer in model.model.layers if isinstance(layer.mixer, DilatedConvolution)]
     assert [conv.kernel_size[0] for conv in convolutions] == [9, 3, 3, 3]
     assert [conv.dilation[0] for conv in convolutions] == [1, 2, 4, 1]
 

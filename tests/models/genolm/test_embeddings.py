@@ -26,7 +26,7 @@ def row_by_hand(letters, t, k, causal):
 
 
 def test_tokens_are_letters_and_everything_else_is_the_fifth():
-    assert made(2).letters(torch.arange(16), None).tolist() == [4, 4, 4, 4, 4, 4, 4, 0, 1, 2, 3, 4, 4, 4, 4, 4]
+    assert made(2).bases(torch.arange(16), None).tolist() == [4, 4, 4, 4, 4, 4, 4, 0, 1, 2, 3, 4, 4, 4, 4, 4]
 
 
 def test_rows_of_small_orders_as_a_hand_counts_them():
@@ -102,7 +102,7 @@ def test_a_masked_base_leaks_into_no_logit():
             hidden = ids.clone()
             hidden[0, t] = tiny.MASK
             rows = [
-                model.model.embeddings.kmers.rows(model.model.embeddings.kmers.letters(hidden, None), k) for k in (2, 5)
+                model.model.embeddings.kmers.rows(model.model.embeddings.kmers.bases(hidden, None), k) for k in (2, 5)
             ]
             logits.append((model(hidden).logits, *rows))
         for others in logits[1:]:
@@ -110,7 +110,7 @@ def test_a_masked_base_leaks_into_no_logit():
     # The neighbours of a masked base still tell: their words are no single unknown row.
     hidden = truth.clone()
     hidden[0, 5] = tiny.MASK
-    rows = model.model.embeddings.kmers.rows(model.model.embeddings.kmers.letters(hidden, None), 5)[0]
+    rows = model.model.embeddings.kmers.rows(model.model.embeddings.kmers.bases(hidden, None), 5)[0]
     assert len(set(rows[3:8].tolist())) == 5
 
 
@@ -118,7 +118,7 @@ def test_a_narrow_table_is_mapped_to_the_width_of_the_model():
     kmers = made(2, 3, kmer_embedding_size=6)
     assert [tuple(table.weight.shape) for table in kmers.tables] == [(25, 6), (125, 6)]
     ids = tiny.letters(2, 7)
-    narrow = sum(t(kmers.rows(kmers.letters(ids, None), k)) for t, k in zip(kmers.tables, (2, 3), strict=True))
+    narrow = sum(t(kmers.rows(kmers.bases(ids, None), k)) for t, k in zip(kmers.tables, (2, 3), strict=True))
     torch.testing.assert_close(kmers(ids), narrow @ kmers.out_proj.weight.T)
     assert made(2).out_proj is None and made(2)(ids).shape == (2, 7, 16)
 

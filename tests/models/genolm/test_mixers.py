@@ -163,7 +163,7 @@ def test_a_checkpointed_row_in_pieces_learns_as_the_row_whole(mixer, causal, len
 
     *whole, states = learn()
     model.gradient_checkpointing_enable()
-    monkeypatch.setattr("genolm.models.genolm.modeling.PIECE", 16)
+    monkeypatch.setattr("genolm.models.genolm.blocks.PIECE", 16)
     longest = []
     for layer in model.model.layers:
         layer.mlp.register_forward_pre_hook(lambda _, hidden: longest.append(hidden[0].shape[1]))
