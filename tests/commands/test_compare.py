@@ -182,7 +182,7 @@ def browse(path, folder, *options):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
-def test_the_browser_tells_of_requests_and_errors(tmp_path):
+def test_the_browser_reports_requests_and_errors(tmp_path):
     (tmp_path / "bad.html").write_text('<img src="http://pictures.invalid/x.png"><script>nothing()</script>')
     _, asked, console = browse(tmp_path / "bad.html", tmp_path / "browser")
     assert asked == {"http://pictures.invalid/x.png"}

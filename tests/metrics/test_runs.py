@@ -21,7 +21,7 @@ def edit_rows(folder, change):
     pq.write_table(pa.Table.from_pylist(change(rows)), path)
 
 
-def edit_about(folder, **changes):
+def edit_metadata(folder, **changes):
     path = folder / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -38,7 +38,7 @@ def pair(two, tmp_path):
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_what_is_written_is_read(tmp_path, kind):
+def test_a_run_folder_is_read_back(tmp_path, kind):
     folder = make_run(tmp_path / "run", "lora", kind, num_rows=40)
     run = read_run(folder)
     assert (run.name, run.task, run.kind, run.fraction, len(run.ids)) == ("lora", "", kind, 1.0, 40)
@@ -72,20 +72,20 @@ def test_order_of_rows_does_not_matter(pair):
         ),
     ],
 )
-def test_other_rows_are_refused(pair, change, message):
+def test_runs_on_different_rows_are_refused(pair, change, message):
     edit_rows(pair[1], change)
-    edit_about(pair[1], test={}, valid={})
+    edit_metadata(pair[1], test={}, valid={})
     with pytest.raises(ValueError, match=message):
         compare_runs([read_run(run) for run in pair])
 
 
-def test_another_task_is_refused(pair):
-    edit_about(pair[1], task={"kind": "binary", "names": ["no enhancer", "enhancer"]})
+def test_runs_of_different_tasks_are_refused(pair):
+    edit_metadata(pair[1], task={"kind": "binary", "names": ["no enhancer", "enhancer"]})
     with pytest.raises(ValueError, match="have different tasks"):
         compare_runs([read_run(run) for run in pair])
 
 
-def test_tasks_of_other_names_are_apart(tmp_path):
+def test_tasks_of_different_names_are_compared_separately(tmp_path):
     runs = [make_run(tmp_path / "a", "lora", task_name="promoters", num_rows=60)]
     runs += [make_run(tmp_path / "b", "lora", "regression", task_name="activity", num_rows=50)]
     found = compare_runs([read_run(run) for run in runs], num_replicates=100)
@@ -101,9 +101,9 @@ def test_tasks_of_other_names_are_apart(tmp_path):
         (lambda run: (run / "predictions.parquet").unlink(), "has no predictions.parquet; did the run finish"),
         (lambda run: (run / "metrics.json").write_text('{"name": '), "metrics.json is damaged"),
         (lambda run: (run / "metrics.json").write_text("[]"), "is damaged: not a JSON object"),
-        (lambda run: edit_about(run, seed="x"), "key 'seed' is 'x'"),
-        (lambda run: edit_about(run, task={"kind": "rank"}), "task kind is 'rank'; allowed: binary"),
-        (lambda run: edit_about(run, task={"kind": "binary"}), "task names are None; allowed: a list"),
+        (lambda run: edit_metadata(run, seed="x"), "key 'seed' is 'x'"),
+        (lambda run: edit_metadata(run, task={"kind": "rank"}), "task kind is 'rank'; allowed: binary"),
+        (lambda run: edit_metadata(run, task={"kind": "binary"}), "task names are None; allowed: a list"),
         (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 cut"), "predictions.parquet is damaged"),
         (lambda run: (run / "log.jsonl").write_text('{"step": 1}\n{"st'), r"log.jsonl:2 is damaged"),
         (lambda run: edit_rows(run, lambda rows: [*rows, rows[-1]]), "id 'test-79' occurs twice in split test"),
@@ -136,7 +136,7 @@ def test_damaged_runs_are_refused(pair, damage, message):
 
 def test_names_of_targets_must_be_as_many_as_targets(tmp_path):
     run = make_run(tmp_path / "a", "lora", "regression", num_rows=40)
-    edit_about(run, task={"kind": "regression", "names": ["one"]})
+    edit_metadata(run, task={"kind": "regression", "names": ["one"]})
     with pytest.raises(ValueError, match="predictions.parquet: 1 names for 2 targets"):
         read_run(run)
 
@@ -167,7 +167,7 @@ def test_seeds_are_replicates(tmp_path):
     }
 
 
-def test_the_same_name_for_different_things_is_refused(tmp_path):
+def test_one_name_for_different_configurations_is_refused(tmp_path):
     first = read_run(make_run(tmp_path / "a", "lora", num_rows=40))
     again = read_run(make_run(tmp_path / "b", "lora", num_rows=40))
     with pytest.raises(ValueError, match="both named 'lora' with seed 0; leave one out"):

@@ -1,6 +1,7 @@
-"""The model card: what it says follows from genolm.json, and nothing it says is untrue of the run."""
+"""Model card: its statements follow from genolm.json."""
 
 import copy
+from typing import Any
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ import yaml
 from genolm.reports.card import model_card
 from genolm.reports.hub_folder import check_license
 
-ABOUT = {
+METADATA = {
     "objective": "causal",
     "window_bp": 2048,
     "tokenizer": "char",
@@ -39,20 +40,20 @@ ABOUT = {
 CHAR = {"kind": "char", "k": 1}
 
 
-def card(about=ABOUT, tokenizer=CHAR, **options):
-    return model_card(about, tokenizer=tokenizer, repo_id="me/model", license="mit", **options)
+def card(metadata=METADATA, tokenizer=CHAR, **options):
+    return model_card(metadata, tokenizer=tokenizer, repo_id="me/model", license="mit", **options)
 
 
 def changed(**data):
-    about = copy.deepcopy(ABOUT)
-    about["recipe"]["data"] |= data
-    return about
+    metadata = copy.deepcopy(METADATA)
+    metadata["recipe"]["data"] |= data
+    return metadata
 
 
 def masked():
-    about = copy.deepcopy(ABOUT) | {"objective": "masked"}
-    about["metrics"]["test"] = {"masked_bits_per_base": 1.7, "interval": [1.6, 1.8], "num_bases": 500.0}
-    return about
+    metadata: dict[str, Any] = copy.deepcopy(METADATA) | {"objective": "masked"}
+    metadata["metrics"]["test"] = {"masked_bits_per_base": 1.7, "interval": [1.6, 1.8], "num_bases": 500.0}
+    return metadata
 
 
 def rows(text):
@@ -72,7 +73,7 @@ def test_the_front_matter_is_what_the_hub_reads():
     assert yaml.safe_load(card(masked()).split("---")[1])["pipeline_tag"] == "fill-mask"
 
 
-def test_the_tables_hold_the_run():
+def test_the_tables_hold_the_facts_of_the_run():
     table = rows(card())
     assert table["architecture"] == ["`llama`"]
     assert table["parameters"] == ["1,234,567"]
@@ -85,28 +86,28 @@ def test_the_tables_hold_the_run():
     assert "valid: 12.5 % of the bases; test: contigs chr8, chrX and the intervals of held_out.bed" in text
     assert "the best has order 9, and this model takes 0.0500 bits less than it" in text
     assert "genolm 9.8.7, seed 7" in text and "ab" * 32 in text
-    assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]) == ABOUT["recipe"]
+    assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]) == METADATA["recipe"]
 
 
 def test_a_model_that_loses_to_counting_says_so():
-    about = copy.deepcopy(ABOUT)
-    about["metrics"]["test"]["bits_per_base"] = 2.0
-    assert "this model takes 0.0500 bits more than it" in card(about)
+    metadata = copy.deepcopy(METADATA)
+    metadata["metrics"]["test"]["bits_per_base"] = 2.0
+    assert "this model takes 0.0500 bits more than it" in card(metadata)
 
 
-def test_masked_bits_never_stand_beside_likelihoods():
+def test_masked_bits_are_not_compared_with_likelihoods():
     text = card(masked())
     assert "| on the test regions | masked bits per base |" in text
     assert "Markov" not in text.split("## Recipe")[0]
     assert "no code length" in text and "15 % of all" in text
 
 
-def test_strands_are_told_as_they_were_shown():
+def test_the_card_states_how_strands_were_shown():
     assert "reverse complement with probability 0.5" in card()
     assert "never as their reverse complement" in card(changed(reverse_complement=0.0))
 
 
-def test_what_narrowed_the_data_is_told():
+def test_the_card_states_filters_of_the_data():
     text = card(
         changed(include="genes.bed", exclude="blacklist.bed", soft_masked_weight=0.1, eval_soft_masked_weight=0.0)
     )
@@ -116,9 +117,9 @@ def test_what_narrowed_the_data_is_told():
     assert "Streamed from the dataset `user/genomes`" in text and "Held out: test: held." in text
 
 
-def test_without_measures_nothing_is_claimed():
-    assert "No measures were taken" in card({**ABOUT, "metrics": {}})
-    only_valid = {**ABOUT, "metrics": {"valid": ABOUT["metrics"]["test"]}}
+def test_without_metrics_nothing_is_claimed():
+    assert "No measures were taken" in card({**METADATA, "metrics": {}})
+    only_valid = {**METADATA, "metrics": {"valid": METADATA["metrics"]["test"]}}
     assert "| on the valid regions |" in card(only_valid) and "watched during training" in card(only_valid)
 
 
