@@ -58,7 +58,7 @@ def test_kept_memory_is_given_back_between_parts():
         "import resource\nfrom genolm.training import malloc\nmalloc.keep_freed_pages()\n"
         "held = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() >> 20\n"
         "blocks = [b'x' * 2**26 for _ in range(4)]\ndel blocks\n"
-        "kept = held()\nmalloc.trim()\nprint(kept - held())"
+        "kept = held()\nmalloc.trim_freed_pages()\nprint(kept - held())"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)

@@ -31,8 +31,7 @@ from genolm.models.loss import label_loss
 from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, save_whole_model, write_checkpoint
 from genolm.training.launch import requested_parallelism
-from genolm.training.log import samples_per_step
-from genolm.training.loop_callbacks import RunLog, rows_and_speed
+from genolm.training.loop_callbacks import RunLog, rows_and_speed, samples_per_step
 from genolm.training.memory import peak_bytes
 from genolm.training.resume import on_all_ranks, resume_checkpoint
 from genolm.training.run_folder import train_in_folder

@@ -1,4 +1,4 @@
-"""Build what a recipe names: genomes and splits, tokenizer, corpus, model."""
+"""Build what a recipe names: genomes and splits, tokenizer, corpus, model, options of its evaluation."""
 
 import dataclasses
 import hashlib
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
 
 from genolm.config.files import write_text
 from genolm.config.pretrain import DataRecipe, PretrainRecipe
 from genolm.config.yaml import SettingsError
 from genolm.data.collate import CausalCollator, MaskedCollator
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking
+from genolm.data.masking import Masking, evaluation_masking
 from genolm.data.stream import Sequences, StreamCorpus, write_first
 from genolm.genome.regions import Regions
 from genolm.genome.sources import prepare_genomes
@@ -24,7 +24,8 @@ from genolm.genome.store import Store
 from genolm.models.build import build_model
 from genolm.tokenizers.bpe import train_sample
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
-from genolm.tokenizers.encode import make_encoder
+from genolm.tokenizers.encode import Encoder, make_encoder
+from genolm.training.arguments import uses_bf16
 from genolm.training.launch import whole_model
 
 
@@ -153,3 +154,44 @@ def initial_model(recipe: PretrainRecipe, data: PretrainingData) -> PreTrainedMo
     set_seed(recipe.seed)
     with whole_model():
         return build_model(recipe.model, data.tokenizer, recipe.objective.kind, data.window_tokens)
+
+
+def evaluation_options(
+    recipe: PretrainRecipe, encoder: Encoder, window_tokens: int, batch_size: int | None = None
+) -> dict[str, Any]:
+    """Return the options of `measure_bits` that every measurement of a run shares.
+
+    Args:
+        recipe: of the run.
+        encoder: of its tokenizer.
+        window_tokens: tokens of a row in training.
+        batch_size: micro-batch of the training; None: that of the recipe.
+    """
+    objective = recipe.objective
+    masking = (
+        evaluation_masking(encoder, objective.mask_rate, objective.span_tokens) if objective.kind == "masked" else None
+    )
+    if batch_size is None:
+        default = TrainingArguments.per_device_train_batch_size
+        batch_size = int(recipe.training.get("per_device_train_batch_size", default))
+    return dict(
+        window_bp=recipe.data.window_bp,
+        window_tokens=window_tokens,
+        masking=masking,
+        seed=recipe.seed,
+        soft_masked_weight=recipe.data.eval_soft_masked_weight,
+        autocast=uses_bf16(recipe.training),
+        both_strands=recipe.model.get("reverse_complement") == "average",
+        batch_size=min(32, batch_size),  # what fits in training fits here
+    )
+
+
+def final_options(recipe: PretrainRecipe) -> dict[str, Any]:
+    """Return the options of `measure_splits` that the final evaluation adds."""
+    final = recipe.evaluation
+    return dict(
+        annotation=final.regions,
+        max_bp=final.max_bp,
+        markov_orders=final.markov_orders,
+        markov_mixture=final.markov_mixture,
+    )

@@ -17,8 +17,7 @@ from genolm.genome.store import Store
 from genolm.inference.perplexity import measure_splits
 from genolm.models.build import load_model
 from genolm.models.precision import set_deterministic
-from genolm.pretraining.build import split_regions
-from genolm.pretraining.evaluation_options import evaluation_options, final_options
+from genolm.pretraining.build import evaluation_options, final_options, split_regions
 from genolm.tokenizers.build import load_tokenizer
 from genolm.tokenizers.encode import make_encoder
 from genolm.training.arguments import uses_cpu

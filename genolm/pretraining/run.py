@@ -24,19 +24,19 @@ from genolm.models.loss import weighted_token_loss
 from genolm.pretraining.build import (
     PretrainingData,
     data_fingerprints,
+    evaluation_options,
+    final_options,
     initial_model,
     make_corpus,
     open_genomes,
     open_tokenizer,
 )
-from genolm.pretraining.evaluation_options import evaluation_options, final_options
 from genolm.pretraining.summary import mean_bases_per_token, print_bits, print_summary
 from genolm.reports.figures import loss_curve
 from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, steps, write_checkpoint
 from genolm.training.launch import requested_parallelism
-from genolm.training.log import samples_per_step
-from genolm.training.loop_callbacks import RunLog, bits_and_speed
+from genolm.training.loop_callbacks import RunLog, bits_and_speed, samples_per_step
 from genolm.training.resume import on_all_ranks, resume_checkpoint
 from genolm.training.run_folder import open_run, train_in_folder
 from genolm.training.signals import StopRequest
@@ -88,7 +88,8 @@ def pretrain_once(
 
 def refuse_trained(recipe: PretrainRecipe) -> None:
     """Refuse a run folder that holds a model and no checkpoint to resume from: training anew would lose the model."""
-    checkpoint = Path(recipe.run_dir) / "checkpoint"
+    run_dir = recipe.run_dir
+    checkpoint = Path(run_dir) / "checkpoint"
     metadata = checkpoint / "genolm.json"
     if not metadata.is_file():
         return
@@ -97,14 +98,10 @@ def refuse_trained(recipe: PretrainRecipe) -> None:
     except (ValueError, AttributeError):
         raise SettingsError(f"{metadata}: not what genolm writes; remove {checkpoint}") from None
     if same:
-        raise SettingsError(
-            f"{recipe.run_dir} holds the model of this recipe, and no checkpoint to resume from: `genolm evaluate "
-            f"{recipe.run_dir}` measures it; to train anew set another run_dir, or remove {checkpoint}"
-        )
-    raise SettingsError(
-        f"{recipe.run_dir} holds a model of another recipe, which would be lost; set another run_dir, or remove "
-        f"{checkpoint}"
-    )
+        text = f"the model of this recipe, and no checkpoint to resume from: `genolm evaluate {run_dir}` measures it"
+    else:
+        text = "a model of another recipe, which would be lost"
+    raise SettingsError(f"{run_dir} holds {text}; to train anew set another run_dir, or remove {checkpoint}")
 
 
 def pretraining_trainer(

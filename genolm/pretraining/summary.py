@@ -13,7 +13,7 @@ from genolm.data.stream import StreamCorpus
 from genolm.models.build import describe_model
 from genolm.pretraining.build import PretrainingData
 from genolm.training.launch import expected_wrapper
-from genolm.training.log import samples_per_step
+from genolm.training.loop_callbacks import samples_per_step
 from genolm.training.trainer import WeightedTrainer
 
 

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from genolm.config.console import did_you_mean
 from genolm.config.yaml import SettingsError
 from genolm.models.precision import has_fast_bf16
-from genolm.training.log import samples_per_step
+from genolm.training.loop_callbacks import samples_per_step
 
 DECIDED = {
     "output_dir": "set run_dir",

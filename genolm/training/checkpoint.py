@@ -33,23 +33,15 @@ from genolm.training.pickles import why_not_open
 
 MANIFEST = "manifest.json"
 _FIELDS: dict[str, Any] = {
-    "flat_recipe": dict,
-    "versions": dict,
-    "fingerprints": dict,
-    "wrapper": str,
-    "step": int,
-    "samples": int,
-    "samples_per_step": int,
-    "world_size": int,
-    "log_bytes": int,
-    "loss_sums": list,
-    "loss_total": (int, float),
-    "last_logged": int,
-    "files": dict,
+    **dict.fromkeys(("flat_recipe", "versions", "fingerprints", "files"), dict),
+    **dict.fromkeys(("step", "samples", "samples_per_step", "world_size", "log_bytes", "last_logged"), int),
+    **{"wrapper": str, "loss_sums": list, "loss_total": (int, float)},
 }
-"""What resuming reads of a manifest."""
+"""Fields of a manifest that resuming reads, and their types."""
 _STEP = re.compile(r"step-([0-9]+)")
-_CHUNK = 1 << 20
+
+SaveWeights = Callable[[Any, Path, dict[str, Any] | None], None]
+"""Model, folder, state → weights and configuration in the folder."""
 
 
 class CheckpointError(ValueError):
@@ -82,7 +74,7 @@ class CheckpointPayload:
     metadata: Callable[[Any], dict[str, Any]]
     manifest: dict[str, Any]
     log: Path
-    save_weights: Callable[[Any, Path, dict[str, Any] | None], None] = save_whole_model
+    save_weights: SaveWeights = save_whole_model
     adapter_names: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
 
 
@@ -126,11 +118,8 @@ def digests(folder: Path, names: Iterable[str], sync: bool = False) -> dict[str,
         with (folder / name).open("rb") as file:
             if sync:
                 os.fsync(file.fileno())
-            sha256, size = hashlib.sha256(), 0
-            while chunk := file.read(_CHUNK):
-                sha256.update(chunk)
-                size += len(chunk)
-        return name, {"bytes": size, "sha256": sha256.hexdigest()}
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return name, {"bytes": file.tell(), "sha256": sha256}
 
     with ThreadPoolExecutor(4) as threads:  # sha256 leaves the interpreter lock alone
         return dict(threads.map(digest, names))
@@ -290,7 +279,7 @@ def write_checkpoint(
     tokenizer: PreTrainedTokenizerFast,
     metadata: dict[str, Any],
     state: dict[str, Any] | None = None,
-    save_weights: Callable[[Any, Path, dict[str, Any] | None], None] = save_whole_model,
+    save_weights: SaveWeights = save_whole_model,
 ) -> None:
     """Write weights, tokenizer and `genolm.json` aside, then rename them to the folder, replacing what it held.
 
@@ -315,7 +304,7 @@ def write_model(
     tokenizer: PreTrainedTokenizerFast,
     metadata: dict[str, Any],
     state: dict[str, Any] | None,
-    save_weights: Callable[[Any, Path, dict[str, Any] | None], None],
+    save_weights: SaveWeights,
 ) -> None:
     """Write weights, tokenizer and `genolm.json` into a folder."""
     with without_bars():

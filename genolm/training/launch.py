@@ -10,7 +10,7 @@ import shlex
 import signal
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +98,9 @@ def launch(profile: str, command: list[str]) -> int:
 
     before = {number: signal.signal(number, pass_to_ranks) for number in SIGNALS}
     try:
-        parse = _prepare_launch(profile, command)
-        while (code := _launched(parse)) == BatchTooLarge.code:
+        words = profile_words(profile, command)
+        _set_environment(completed_arguments(words))
+        while (code := _launch_once(words)) == BatchTooLarge.code:
             pass
         # A rank that the signal met before it listened had nothing to save.
         return Stopped.code if passed and code < 0 else code
@@ -108,37 +109,28 @@ def launch(profile: str, command: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def _prepare_launch(profile: str, command: list[str]) -> Callable[[], Namespace]:
-    """Set the environment of the launcher, and return what parses its arguments, anew each time: it changes them."""
-    from accelerate.commands.launch import launch_command_parser
-
-    words = profile_words(profile, command)
-
-    def parse():
-        arguments = launch_command_parser().parse_args(words)
-        # torch's launcher would take SIGTERM for itself, and end the ranks 30 s after it.
-        arguments.signals_to_handle = "SIGINT,SIGHUP,SIGQUIT"
-        return arguments
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks have said it already
-    arguments = completed_arguments(words)
+def _set_environment(arguments: Namespace) -> None:
+    """Set what the ranks read: the device of DeepSpeed, threads of a CPU, and what the profile asks for."""
     if arguments.use_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         here = max(1, arguments.num_processes // arguments.num_machines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
     requested = parallelism_of(arguments)
     os.environ[_ENVIRONMENT] = f"{requested.processes}:{requested.wrapper}"
-    return parse
 
 
-def _launched(parse: Callable[[], Namespace]) -> int:
+def _launch_once(words: list[str]) -> int:
     """Run `accelerate launch` in this process and return the exit code of the first rank to end."""
-    from accelerate.commands.launch import launch_command
+    from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks have said it already
+    arguments = launch_command_parser().parse_args(words)
+    # torch's launcher would take SIGTERM for itself, and end the ranks 30 s after it.
+    arguments.signals_to_handle = "SIGINT,SIGHUP,SIGQUIT"
     try:
-        launch_command(parse())
+        launch_command(arguments)
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
     except SignalException as error:  # Ctrl-C

@@ -1,7 +1,9 @@
-"""What happens around the steps of the training loop: the progress bar, `log.jsonl`, measures of held-out data."""
+"""Around the steps of the training loop: the progress bar, the run's `log.jsonl`, measures of held-out data."""
 
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +14,14 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from genolm.config.console import progress_bar
-from genolm.training.log import samples_per_step
 
 Describe = Callable[[dict[str, Any], float], str]
 """A row of the log and updates a second → text for the progress bar; it may add to the row."""
+
+
+def samples_per_step(args) -> int:
+    """Return the global batch size: samples that one update consumes over all ranks."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def bits_and_speed(tokens_per_step: int, bases_per_token: float, objective: str) -> Describe:
@@ -136,3 +142,25 @@ class BeforeFirstStep(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Call the function."""
         self.function()
+
+
+def sync_log(path: Path) -> int:
+    """Make a log durable and return its length in bytes; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return path.stat().st_size
+
+
+def rewind_log(path: Path, num_bytes: int) -> None:
+    """Cut a log to its length at the resumed checkpoint: the run writes the rest again."""
+    if not path.is_file():
+        if num_bytes:
+            print(f"note: {path} does not exist any more; the log starts anew", file=sys.stderr)
+        return
+    size = path.stat().st_size
+    if size < num_bytes:
+        print(f"note: {path} has {size:,} bytes, {num_bytes:,} were written; the log has a gap", file=sys.stderr)
+        num_bytes = path.read_bytes().rfind(b"\n") + 1
+    os.truncate(path, num_bytes)

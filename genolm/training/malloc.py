@@ -25,7 +25,7 @@ def keep_freed_pages() -> None:
         return
 
 
-def trim() -> None:
+def trim_freed_pages() -> None:
     """Return the free pages that were kept to the system."""
     for malloc_trim in _malloc_trim:
         malloc_trim(0)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
 
-from genolm.training.log import samples_per_step
+from genolm.training.loop_callbacks import samples_per_step
 from genolm.training.signals import NotFinite
 
 

@@ -91,7 +91,7 @@ def train_in_folder(
     except Exception as error:
         raise out_of_memory(error, trainer, fit_batch, trainer.payload.root.parent) from None
     finally:
-        malloc.trim()
+        malloc.trim_freed_pages()
     peak = max(gather_object([peak_bytes()]))
     if trainer.is_world_process_zero():
         kind = "GPU" if trainer.args.device.type == "cuda" else "main"

@@ -10,6 +10,7 @@
 
 import math
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ import torch
 from accelerate.utils import gather_object, save_fsdp_optimizer
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 
@@ -46,10 +48,8 @@ from genolm.training.launch import (
     ends_in_one_group,
     wrapper_of,
 )
-from genolm.training.log import samples_per_step, sync_log
-from genolm.training.loop_callbacks import BeforeFirstStep
+from genolm.training.loop_callbacks import BeforeFirstStep, samples_per_step, sync_log
 from genolm.training.not_finite import raise_not_finite
-from genolm.training.optimizer import group_settings, restore_group_settings, split_groups_by_decay
 from genolm.training.signals import Stopped, StopRequest, ignore_stop_signals
 from genolm.training.universal_checkpoint import separate_step_counters
 
@@ -357,6 +357,45 @@ class WeightedTrainer(Trainer):
         self._total_loss_scalar = self._resumed["loss_total"]
         self._globalstep_last_logged = self._resumed["last_logged"]
         self._initial_global_step = 0
+
+
+def decay_factors(model: torch.nn.Module) -> dict[torch.nn.Parameter, float]:
+    """Return the factor of the weight decay for each parameter whose name the model's `weight_decay_factors` match."""
+    patterns: dict[str, float] = getattr(model, "weight_decay_factors", dict)()
+    return {
+        parameter: factor
+        for name, parameter in model.named_parameters()
+        for pattern, factor in patterns.items()
+        if re.search(pattern, name)
+    }
+
+
+def split_groups_by_decay(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
+    """Move parameters that decay more, less or not at all to groups of their own."""
+    factors = decay_factors(model)
+    for group in list(optimizer.param_groups):
+        for factor in sorted(set(factors.values()) if group["weight_decay"] else ()):
+            moved = [p for p in group["params"] if factors.get(p) == factor]
+            if moved:
+                group["params"] = [p for p in group["params"] if factors.get(p) != factor]
+                rest = {k: v for k, v in group.items() if k != "params"}
+                optimizer.add_param_group(rest | {"params": moved, "weight_decay": factor * group["weight_decay"]})
+
+
+def group_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return learning rate, betas and weight decay of each parameter group."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+
+def restore_group_settings(optimizer: Any, schedule: Any, settings: list[dict[str, Any]]) -> None:
+    """Set what `group_settings` returned, which loading a checkpoint replaced, and the scheduled learning rate."""
+    groups = optimizer.param_groups
+    for group, own in zip(groups, settings, strict=True):
+        group.update(own)
+    if isinstance(schedule, LambdaLR):
+        schedule.base_lrs = [own["lr"] for own in settings]
+        for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group.update(initial_lr=base, lr=base * factor(schedule.last_epoch))
 
 
 def deepspeed_grad_norm(optimizer) -> float:

@@ -177,7 +177,7 @@ class Parts:
         with aside.open("wb") as file:
             np.savez(file, **values)  # pyright: ignore[reportArgumentType]
         aside.replace(self.path(stretch))
-        malloc.trim()
+        malloc.trim_freed_pages()
 
     def load(self, stretch: int) -> dict[str, np.ndarray]:
         """Return the results of a stretch."""
@@ -196,7 +196,7 @@ class Parts:
     def save_background(self, length: int, found: dict[str, list[float]]) -> None:
         """Keep mean and standard deviation of each column, and from how many."""
         self._write(self.background(length), json.dumps(found).encode())
-        malloc.trim()
+        malloc.trim_freed_pages()
 
     def _write(self, path: Path, data: bytes) -> None:
         aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
