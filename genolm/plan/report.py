@@ -90,7 +90,7 @@ def time_in_words(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def print_line(label: str, text: str) -> None:
+def show(label: str, text: str) -> None:
     """Print a labelled line, aligned as those of `genolm pretrain`."""
     Console(soft_wrap=True, highlight=False, markup=False).print(f"{label:<11}{text}")
 
@@ -116,11 +116,11 @@ def print_plan(run: PlannedRun) -> None:
         rows = memory_rows(run, model, tracer, run.checkpointing)
     except Exception as error:  # as many kinds as there are architectures
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        print_line("note", f"{model.config.model_type} cannot be traced; what is not shown is not counted: {reason}")
+        show("note", f"{model.config.model_type} cannot be traced; what is not shown is not counted: {reason}")
     print_memory(run, rows)
     fits, text = fit_verdict(tracer, rows, run.checkpointing)
     text += "" if fits or run.checkpointing is not None else with_checkpointing(tracer, model)
-    print_line("fits", f"{text}; {took}" if took else text)
+    show("fits", f"{text}; {took}" if took else text)
 
 
 def memory_rows(
@@ -148,18 +148,16 @@ def print_size(run: PlannedRun, model) -> None:
     """Print model, window, batch and length."""
     tokens, windows = run.windows_per_step * run.length_tokens, run.windows_per_step
     saved = "" if run.checkpointing is None else ", activations checkpointed"
-    print_line("model", f"{describe_model(model)}; {run.precision}{saved}")
-    print_line("windows", f"{run.window_bp:,} bp = {'about ' if run.estimated else ''}{run.length_tokens:,} tokens")
+    show("model", f"{describe_model(model)}; {run.precision}{saved}")
+    show("windows", f"{run.window_bp:,} bp = {'about ' if run.estimated else ''}{run.length_tokens:,} tokens")
     parts = f"{run.batch_size:,} windows × {run.accumulation:,} × {run.num_gpus:,} GPU{'s' * (run.num_gpus > 1)}"
-    print_line("batch", f"{parts} = {windows:,} windows, {tokens:,} tokens a step")
+    show("batch", f"{parts} = {windows:,} windows, {tokens:,} tokens a step")
     if run.steps is None:
-        print_line(
-            "length", "unknown before there is a genome; set training.max_steps, or data.fasta to an existing file"
-        )
+        show("length", "unknown before there is a genome; set training.max_steps, or data.fasta to an existing file")
         return
     seen = run.steps * windows
     epochs = f", about {seen / run.windows_per_epoch:,.2g} epochs" if run.windows_per_epoch else ""
-    print_line("length", f"{run.steps:,} steps: {seen:,} windows, {in_words(run.steps * tokens)} tokens{epochs}")
+    show("length", f"{run.steps:,} steps: {seen:,} windows, {in_words(run.steps * tokens)} tokens{epochs}")
 
 
 def print_flops(run: PlannedRun, step: StepCost, ran: StepCost, num_inner: int) -> None:
@@ -169,25 +167,21 @@ def print_flops(run: PlannedRun, step: StepCost, ran: StepCost, num_inner: int) 
     short = f"; from windows of {step.traced_tokens:,} tokens" if step.traced_tokens < run.length_tokens else ""
     attention = f"attention {percent(step.attention_flops / step.flops)}" if step.flops else "nothing was counted"
     rule = f"6 a parameter: {in_words(6 * num_inner)}"
-    print_line(
-        "FLOPs", f"{in_words(step.flops / tokens)} a token, forward and backward ({attention}; {rule}){again}{short}"
-    )
+    show("FLOPs", f"{in_words(step.flops / tokens)} a token, forward and backward ({attention}; {rule}){again}{short}")
 
 
 def print_time(run: PlannedRun, ran: StepCost) -> str | None:
     """Print how long training takes, without evaluation, and return it; None where it is unknown."""
     gpus = f"{run.num_gpus:,} × {run.gpu.name}"
+    unknown = ""
     if run.gpu.peak is None:
-        print_line("time", f"unknown, as is the peak of {run.gpu.name}; name a GPU with --gpus")
-        return None
-    if not run.half:
-        print_line(
-            "time",
-            "unknown: peaks are those of 16 bits, and the run is in float32; set training.bf16 or training.fp16",
-        )
-        return None
-    if run.precision == "bf16" and not run.gpu.bf16:
-        print_line("time", f"unknown: {run.gpu.name} has no bf16; set training.fp16=true training.bf16=false")
+        unknown = f"the peak of {run.gpu.name} is unknown; name a GPU with --gpus"
+    elif not run.half:
+        unknown = "peaks are those of 16 bits, and the run is in float32; set training.bf16 or training.fp16"
+    elif run.precision == "bf16" and not run.gpu.bf16:
+        unknown = f"{run.gpu.name} has no bf16; set training.fp16=true training.bf16=false"
+    if run.gpu.peak is None or unknown:
+        show("time", f"unknown: {unknown}")
         return None
     steps = run.steps or 1e9 / (run.windows_per_step * run.length_tokens)
     # Causal kernels skip half of what attention is counted as.
@@ -201,16 +195,15 @@ def print_time(run: PlannedRun, ran: StepCost) -> str | None:
     why = f"at {percent(MFU[1])} to {percent(MFU[0])} of {in_words(run.gpu.peak)}FLOP/s{halved}"
     if times != computing:
         why = f"for starting {ran.num_ops:,.0f} operations a micro-batch; larger ones make better use of the GPUs"
-    print_line("time", f"{took}, {why}")
+    show("time", f"{took}, {why}")
     return took
 
 
 def print_memory(run: PlannedRun, rows: list[ProfileMemory]) -> None:
     """Print a table of the memory of each profile on a GPU."""
     room = ROOM * run.gpu.gib * 2**30
-    print_line(
-        "memory", f"of each GPU; states are weights, gradients and optimizer, activations of {run.batch_size:,} windows"
-    )
+    windows = f"{run.batch_size:,} windows"
+    show("memory", f"of each GPU; states are weights, gradients and optimizer, activations of {windows}")
     table = Table("profile", "states", "buffers", "activations", "sum", f"of {run.gpu.gib:.0f} GiB")
     for row in rows:
         name = "one GPU" if row.profile == "ddp" and run.num_gpus == 1 else row.profile
@@ -238,9 +231,8 @@ def fit_verdict(tracer: Tracer, rows: list[ProfileMemory], checkpointing: dict[s
     if others:
         return False, f"{no}; yes{launch_option(run, others[0])}"
     # Where states and buffers alone do not fit, nothing is traced.
-    tried = (
-        (row, tracer.most_windows(row, room, checkpointing)) for row in candidates if row.states + row.buffers < room
-    )
+    possible = [row for row in candidates if row.states + row.buffers < room]
+    tried = ((row, tracer.most_windows(row, room, checkpointing)) for row in possible)
     row, most = next((pair for pair in tried if pair[1] > 0), (candidates[0], 0))
     if not most:
         return False, f"{no}, and not one window does; take a smaller model or window, or another GPU"
