@@ -151,7 +151,7 @@ def run_one(recipe: str, changes: list[str]) -> None:
             note.write_text(json.dumps({"training_seconds": before + time.process_time() - start}))
 
     run.train_in_folder = timed
-    pretrain.run(settings)
+    pretrain.run_pretraining(settings)
 
 
 def child(run_dir: Path, words: list[str]) -> None:

@@ -28,7 +28,7 @@ def letters(rng: np.random.Generator, length: int) -> str:
 
 def pretrain(folder: Path, name: str, model: dict, tokenizer: str = "char", kind: str = "masked", window: int = 80):
     """Pretrain a model for two steps and return its run folder."""
-    from genolm.commands.pretrain import run
+    from genolm.commands.pretrain import run_pretraining
     from genolm.config.pretrain import PretrainRecipe
 
     fasta = folder / "genome.fa"
@@ -45,7 +45,7 @@ def pretrain(folder: Path, name: str, model: dict, tokenizer: str = "char", kind
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values))
-    run(load_settings(PretrainRecipe, path, []))
+    run_pretraining(load_settings(PretrainRecipe, path, []))
     return folder / name
 
 

@@ -46,7 +46,7 @@ def demo(
 
     Example: genolm demo --out runs/demo
     """
-    from genolm.commands.pretrain import run
+    from genolm.commands.pretrain import run_pretraining
 
     out.mkdir(parents=True, exist_ok=True)
     recipe = PretrainRecipe(
@@ -59,7 +59,7 @@ def demo(
         evaluation=EvaluationRecipe(every_steps=200, valid_bp=40_000, max_bp=200_000),
     )
     if fasta:
-        print_report(out, run(recipe), None)
+        print_report(out, run_pretraining(recipe), None)
         return
     from genolm.genome.simulate import simulate, write_bed, write_fasta
 
@@ -73,7 +73,7 @@ def demo(
         **{name: SplitRecipe(contigs=[contig]) for name, contig in HELD_OUT.items()},
     )
     evaluation = replace(recipe.evaluation, regions=str(out / "features.bed"))
-    metrics = run(replace(recipe, data=data, evaluation=evaluation))
+    metrics = run_pretraining(replace(recipe, data=data, evaluation=evaluation))
     names = [name for name, _ in genome.records]
     floor = float(genome.bits[names.index(HELD_OUT["test"])][: recipe.evaluation.max_bp].mean())
     print_report(out, metrics, floor)

@@ -1,4 +1,4 @@
-"""`genolm env`: what a bug report needs."""
+"""`genolm env`: versions and hardware, for a bug report."""
 
 import os
 import platform

@@ -12,7 +12,7 @@ def prepare(
     sha256: Annotated[list[str] | None, typer.Option(help="URL=HEX for each URL.")] = None,
     rename_duplicates: Annotated[bool, typer.Option(help="Number contigs that share a name.")] = False,
 ) -> None:
-    """Write genomes to disk, ready to be trained on; a second run with the same files does no work.
+    """Write genomes to disk, ready for training; a second run with the same files does no work.
 
     Example: genolm prepare ecoli=ecoli.fna.gz salmonella=lt2.fa --out genomes/enterics
     """

@@ -46,11 +46,11 @@ def pretrain(
 
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
-    run(settings, allow_change or [])
+    run_pretraining(settings, allow_change or [])
 
 
 @retry_with_smaller_batch
-def run(
+def run_pretraining(
     stop: StopRequest, exit_stack: ExitStack, recipe: PretrainRecipe, allow_change: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Run a recipe to the end and return its metrics, as in `metrics.json`."""

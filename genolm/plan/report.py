@@ -99,10 +99,10 @@ def plan_recipe(recipe: PretrainRecipe, gpus: str, launch: str) -> None:
     """Print what a recipe takes on some GPUs, under a profile where one is named."""
     num, gpu = gpus_to_plan(gpus, parallelism_of_profile(launch).processes if launch else None)
     profile = launch.split()[0].removeprefix("cpu-") if launch else None
-    print_plan(planned_run(recipe, num, gpu, profile))
+    print_planned_run(planned_run(recipe, num, gpu, profile))
 
 
-def print_plan(run: PlannedRun) -> None:
+def print_planned_run(run: PlannedRun) -> None:
     """Print model, FLOPs, time, memory by profile and a verdict."""
     with torch.device("meta"):
         model = run.make_model()

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from genolm.cli import main
 from genolm.commands.evaluate import evaluate
-from genolm.commands.pretrain import run
+from genolm.commands.pretrain import run_pretraining
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.models.precision import has_fast_bf16
@@ -68,7 +68,7 @@ def load(folder, name, *overrides, **changes):
 
 @pytest.fixture(scope="module")
 def runs(folder):
-    return {name: run(load(folder, name)) for name in RUNS}
+    return {name: run_pretraining(load(folder, name)) for name in RUNS}
 
 
 def logits_of(checkpoint, causal, text):
@@ -135,7 +135,7 @@ def test_a_second_run_prepares_nothing_and_gives_the_same_bytes(folder, runs):
     where = folder / "char-causal"
     before = (where / "genome" / "letters.arrow").stat().st_mtime_ns
     weights = (where / "checkpoint" / "model.safetensors").read_bytes()
-    run(load(folder, "char-causal"))
+    run_pretraining(load(folder, "char-causal"))
     assert (where / "genome" / "letters.arrow").stat().st_mtime_ns == before
     assert (where / "checkpoint" / "model.safetensors").read_bytes() == weights
 
@@ -144,10 +144,10 @@ def test_the_model_of_another_recipe_is_not_overwritten(folder, runs):
     checkpoint = folder / "char-causal" / "checkpoint" / "model.safetensors"
     before = checkpoint.stat().st_mtime_ns
     with pytest.raises(SettingsError, match="is of another recipe: training.max_steps: 3 → 2"):
-        run(load(folder, "char-causal", "training.max_steps=2"))
+        run_pretraining(load(folder, "char-causal", "training.max_steps=2"))
     (folder / "char-causal" / "checkpoints").rename(folder / "taken-away")
     with pytest.raises(SettingsError, match="holds a model of another recipe.*set another run_dir"):
-        run(load(folder, "char-causal", "training.max_steps=2"))
+        run_pretraining(load(folder, "char-causal", "training.max_steps=2"))
     (folder / "taken-away").rename(folder / "char-causal" / "checkpoints")
     assert checkpoint.stat().st_mtime_ns == before
 
@@ -156,7 +156,7 @@ def test_the_model_of_another_recipe_is_not_overwritten(folder, runs):
 def test_evaluating_a_finished_run_again_gives_the_same_bytes(folder, tmp_path, name):
     """In the number format and batches of the training, also where this machine would choose another format."""
     where = tmp_path / "run"
-    run(load(folder, name, f"run_dir={where}", f"training.bf16={str(not has_fast_bf16()).lower()}"))
+    run_pretraining(load(folder, name, f"run_dir={where}", f"training.bf16={str(not has_fast_bf16()).lower()}"))
     before = (where / "metrics.json").read_bytes()
     (where / "metrics.json").unlink()
     evaluate(str(where))
@@ -219,7 +219,9 @@ def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
         "column": "dna",
     }
     name = "bpe512-causal" if kind == "causal" else "char-masked"
-    metrics = run(load(folder, name, run_dir=str(tmp_path / "run"), data={"dataset": dataset, "window_bp": 96}))
+    metrics = run_pretraining(
+        load(folder, name, run_dir=str(tmp_path / "run"), data={"dataset": dataset, "window_bp": 96})
+    )
     assert 400 < metrics["test"]["num_bases"] < 570 or kind == "masked"
     assert (tmp_path / "run" / "checkpoint" / "model.safetensors").is_file()
 
@@ -253,11 +255,11 @@ def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
 )
 def test_a_wrong_recipe_is_one_error(folder, tmp_path, override, message):
     with pytest.raises(ValueError, match=message):
-        run(load(folder, "char-causal", f"run_dir={tmp_path}", override))
+        run_pretraining(load(folder, "char-causal", f"run_dir={tmp_path}", override))
 
 
 def test_a_streamed_dataset_needs_a_number_of_steps(folder, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"sequence": "ACGTTGACCATG"}\n')
     data = {"dataset": {"path": str(tmp_path / "x.jsonl")}}
     with pytest.raises(SettingsError, match="max_steps is not set"):
-        run(load(folder, "char-causal", "training.max_steps=-1", run_dir=str(tmp_path / "r"), data=data))
+        run_pretraining(load(folder, "char-causal", "training.max_steps=-1", run_dir=str(tmp_path / "r"), data=data))

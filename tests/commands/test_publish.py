@@ -18,7 +18,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from genolm.commands.pretrain import run
+from genolm.commands.pretrain import run_pretraining
 from genolm.commands.publish import publish
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
@@ -43,7 +43,7 @@ def pretrained(kind, folder, objective, model):
         "evaluation": {"markov_orders": [1, 2], "max_bp": 500},
     }
     (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
-    run(load_settings(PretrainRecipe, folder / "r.yaml"))
+    run_pretraining(load_settings(PretrainRecipe, folder / "r.yaml"))
     return folder / "run"
 
 
