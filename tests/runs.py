@@ -166,7 +166,7 @@ def profile_env(profile: str, ranks: int) -> dict[str, str]:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-    from genolm.training.launch import parallelism_of
+    from genolm.training.parallelism import parallelism_of
 
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)
     path = ROOT / "recipes" / "accelerate" / f"{profile}.yaml"

@@ -26,7 +26,7 @@ from genolm.tokenizers.bpe import train_sample
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import Encoder, make_encoder
 from genolm.training.arguments import uses_bf16
-from genolm.training.launch import whole_model
+from genolm.training.parallelism import whole_model
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from genolm.pretraining.summary import mean_bases_per_token, print_bits, print_s
 from genolm.reports.figures import loss_curve
 from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, steps, write_checkpoint
-from genolm.training.launch import requested_parallelism
 from genolm.training.loop_callbacks import RunLog, bits_and_speed, samples_per_step
+from genolm.training.parallelism import requested_parallelism
 from genolm.training.resume import on_all_ranks, resume_checkpoint
 from genolm.training.run_folder import open_run, train_in_folder
 from genolm.training.signals import StopRequest

@@ -12,8 +12,8 @@ from genolm.data.corpus import Corpus
 from genolm.data.stream import StreamCorpus
 from genolm.models.build import describe_model
 from genolm.pretraining.build import PretrainingData
-from genolm.training.launch import expected_wrapper
 from genolm.training.loop_callbacks import samples_per_step
+from genolm.training.parallelism import expected_wrapper
 from genolm.training.trainer import WeightedTrainer
 
 

@@ -11,8 +11,8 @@ from accelerate.utils import broadcast_object_list
 from genolm.config.console import did_you_mean
 from genolm.config.yaml import SettingsError
 from genolm.training.checkpoint import newest_valid, remove_leftovers, steps
-from genolm.training.launch import expected_wrapper
 from genolm.training.loop_callbacks import rewind_log, samples_per_step
+from genolm.training.parallelism import expected_wrapper
 from genolm.training.trainer import WeightedTrainer
 from genolm.training.universal_checkpoint import convert
 

@@ -15,8 +15,8 @@ from genolm.config.yaml import SettingsError
 from genolm.models.precision import set_deterministic
 from genolm.training import malloc
 from genolm.training.arguments import training_arguments, uses_cpu
-from genolm.training.launch import shard_on_cpu
 from genolm.training.memory import FITTED, fitted, gibibytes, out_of_memory, peak_bytes
+from genolm.training.parallelism import shard_on_cpu
 from genolm.training.signals import RunStopped, Stopped
 from genolm.training.trainer import WeightedTrainer
 

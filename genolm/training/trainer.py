@@ -39,7 +39,9 @@ from genolm.training.checkpoint import (
     step_folder,
     write_model,
 )
-from genolm.training.launch import (
+from genolm.training.loop_callbacks import BeforeFirstStep, samples_per_step, sync_log
+from genolm.training.not_finite import raise_not_finite
+from genolm.training.parallelism import (
     Parallelism,
     check_parallelism,
     check_precision,
@@ -48,8 +50,6 @@ from genolm.training.launch import (
     ends_in_one_group,
     wrapper_of,
 )
-from genolm.training.loop_callbacks import BeforeFirstStep, samples_per_step, sync_log
-from genolm.training.not_finite import raise_not_finite
 from genolm.training.signals import Stopped, StopRequest, ignore_stop_signals
 from genolm.training.universal_checkpoint import separate_step_counters
 

@@ -15,7 +15,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from genolm.config.yaml import SettingsError
-from genolm.training.launch import Parallelism, check_parallelism, profile_path
+from genolm.training.launch import profile_path
+from genolm.training.parallelism import Parallelism, check_parallelism
 
 WRAPPERS = ["ddp", "zero1", "zero2", "zero3", "zero3-offload", "fsdp2"]
 
