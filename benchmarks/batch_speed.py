@@ -35,7 +35,7 @@ from genolm.data.corpus import Corpus
 from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 
@@ -66,7 +66,7 @@ def main() -> None:
         else:
             packed = Path(options.fasta).read_bytes()
             fasta.write_bytes(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
-        store = prepare({"genome": [fasta]}, Path(folder) / "store")
+        store = prepare_store({"genome": [fasta]}, Path(folder) / "store")
         names = [name for name in SPECS if name not in ("pyfaidx", "hyenadna") or importlib.util.find_spec("pyfaidx")]
         ways = {name: way(name, store, fasta) for name in names}
         samples = [range(i * BATCH, (i + 1) * BATCH) for i in range(options.batches)]

@@ -19,7 +19,7 @@ from genolm.data.corpus import Corpus
 from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -68,7 +68,7 @@ def main() -> None:
         if fasta is None:
             fasta = f"{folder}/simulated.fa"
             write_fasta(fasta, simulate(1_500_000).records)
-        store = prepare({"genome": [fasta]}, Path(folder) / "store")
+        store = prepare_store({"genome": [fasta]}, Path(folder) / "store")
         print(f"{'spec':<20}{'objective':<12}{'window bp':>10}{'Mb/s':>8}")
         for spec in ("char", "kmer6", "kmer6-overlapping"):
             for kind in ("masked", "causal"):

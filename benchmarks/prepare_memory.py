@@ -20,9 +20,9 @@ from genolm.genome.simulate import write_fasta
 
 CHILD = """
 import json, sys, time
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 began = time.perf_counter()
-store = prepare({"genome": [sys.argv[1]]}, sys.argv[2])
+store = prepare_store({"genome": [sys.argv[1]]}, sys.argv[2])
 seconds = time.perf_counter() - began
 # Not getrusage: its peak is inherited from the process that started this one.
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

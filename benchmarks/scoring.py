@@ -35,7 +35,7 @@ import torch
 import yaml
 from peers.variant_scorers import gpn, straight
 
-from genolm.genome.store import Store, prepare
+from genolm.genome.store import Store, prepare_store
 from genolm.models.build import build_model
 from genolm.models.language_model import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -69,7 +69,7 @@ def main() -> None:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites + 2 * max(options.window)))
         (Path(folder) / "g.fa").write_text(f">c\n{contig}\n")
-        store = prepare({"g": [Path(folder) / "g.fa"]}, Path(folder) / "store")
+        store = prepare_store({"g": [Path(folder) / "g.fa"]}, Path(folder) / "store")
         name = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
         print(f"{name}, {'bf16' if options.bf16 else 'fp32'}, batches of {options.batch_size}, {options.sites} sites")
         print("model            window  variants         peer        peer/s   genolm/s   ratio   greatest difference")

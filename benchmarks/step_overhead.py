@@ -20,7 +20,7 @@ from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16
@@ -103,7 +103,7 @@ def main() -> None:
     times: dict[str, list[float]] = {"bare loop": [], "trainer": []}
     with tempfile.TemporaryDirectory() as folder:
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
-        store = prepare({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
+        store = prepare_store({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
         corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
         collate = CausalCollator(corpus)
         for _ in range(asked.rounds):

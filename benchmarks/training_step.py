@@ -115,7 +115,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from genolm.data.masking import Masking
     from genolm.genome.regions import Regions
     from genolm.genome.simulate import simulate, write_fasta
-    from genolm.genome.store import prepare
+    from genolm.genome.store import prepare_store
     from genolm.models.build import build_model
     from genolm.models.loss import weighted_token_loss
     from genolm.models.precision import has_fast_bf16
@@ -149,7 +149,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
 
     with tempfile.TemporaryDirectory() as folder:
         write_fasta(f"{folder}/g.fa", simulate(500_000).records)
-        store = prepare({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
+        store = prepare_store({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
         encoder = make_encoder(tokenizer)
         corpus = Corpus(store, Regions.whole(store), encoder, window)
         causal = objective == "causal"

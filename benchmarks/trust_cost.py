@@ -19,7 +19,7 @@ from genolm.data.collate import CausalCollator
 from genolm.data.corpus import Corpus
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.models.loss import weighted_token_loss
 from genolm.models.precision import has_fast_bf16, set_deterministic
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write_fasta(place / "g.fa", simulate(2_000_000).records)
-        store = prepare({"g": [place / "g.fa"]}, place / "store")
+        store = prepare_store({"g": [place / "g.fa"]}, place / "store")
         tokenizer = build_tokenizer(load_spec("char"))
         corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, seed=0, pack=True)
 

@@ -72,10 +72,10 @@ def embed(
 
 def rows_of(sequences: str, fasta: str | None, column: list[str] | None) -> tuple[Any, list[str], Any]:
     """Return ids, letters and places of the records of a FASTA, or of the rows of a table."""
-    from genolm.genome.records import FASTA, read_records
+    from genolm.genome.extract import FASTA_SUFFIXES, read_records
     from genolm.labels.columns import read_rows
 
-    if sequences.endswith(FASTA):
+    if sequences.endswith(FASTA_SUFFIXES):
         if column or fasta:
             raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
         return read_records(sequences)

@@ -69,7 +69,7 @@ def generate(
     if infill is not None:
         asked = spans(infill, str(fasta), room_bp(opened, encoder))
     elif prompts is not None:
-        from genolm.genome.records import read_records
+        from genolm.genome.extract import read_records
 
         names, letters, _ = read_records(prompts)
         asked = [Asked(name, row, 0, len(row)) for name, row in zip(names, letters, strict=True)]
@@ -167,18 +167,12 @@ def spans(bed: str, fasta: str, most_bp: int | None) -> list[Asked]:
     are as many letters on either side as the stretch has, and 512 at least.
     """
     from genolm.genome.alphabet import clean_sequences, to_text
-    from genolm.genome.fasta import read_fasta
+    from genolm.genome.fasta import read_contigs
     from genolm.genome.interval import read_bed
 
     intervals = read_bed(bed)
     wanted = {interval.contig for interval in intervals}
-    contigs: dict[str, list[str]] = {}
-    for block in read_fasta(fasta):
-        if block.name in wanted:
-            parts = contigs.setdefault(block.name, [])
-            if not block.opens:
-                parts.append(to_text(block.letters))
-    whole = {name: "".join(parts) for name, parts in contigs.items()}
+    whole = {name: to_text(sequence) for name, sequence, _ in read_contigs(fasta) if name in wanted}
     found = []
     for interval in intervals:
         contig = whole.get(interval.contig)

@@ -24,7 +24,7 @@ def predict(
     import torch
 
     from genolm.finetuning.build import check_lengths
-    from genolm.genome.records import FASTA, read_records
+    from genolm.genome.extract import FASTA_SUFFIXES, read_records
     from genolm.inference.predict import predict_rows
     from genolm.labels.collate import for_rows
     from genolm.labels.columns import read_rows
@@ -34,7 +34,7 @@ def predict(
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
-    if sequences.endswith(FASTA):
+    if sequences.endswith(FASTA_SUFFIXES):
         if column or fasta:
             raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
         names, letters, places = read_records(sequences)

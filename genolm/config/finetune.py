@@ -9,7 +9,7 @@ from genolm.config.yaml import SettingsError, within
 
 @dataclass(frozen=True)
 class RowSplitRecipe:
-    """Which labelled rows are train, valid and test; as `genolm.labels.split.split_rows` has it."""
+    """How labelled rows are split into train, valid and test; see `genolm.labels.split.split_rows`."""
 
     by: Literal["column", "contig", "fold", "random"] = "column"
     valid: float = 0.1
@@ -30,11 +30,11 @@ class LabelsRecipe:
         table: a file; split → file or files; class → file; or a dataset of the Hub, `owner/name`.
         fasta: FASTA of a table of intervals.
         columns: our name of a column (sequence, label, split, id, chrom, start, end, strand) → the table's.
-        task: inferred, and told, where not set.
+        task: inferred from the labels, and printed, where not set.
         classes: classes in the order of their index, or names of labels and targets.
         split: which rows are train, valid and test.
-        leakage: what to do about rows that splits share: tell, stop, or drop them from train and valid.
-        data_fraction: share of the train rows to learn from; a smaller share lies within a larger.
+        leakage: rows shared by splits are warned of, are an error, or are dropped from train and valid.
+        data_fraction: fraction of the train rows to learn from; smaller subsets lie within larger ones.
     """
 
     table: Any
@@ -52,12 +52,12 @@ class LabelsRecipe:
 
 @dataclass(frozen=True)
 class StoppingRecipe:
-    """How often the valid rows are predicted in training, and when no more is learnt.
+    """Evaluation on the valid rows during training, and early stopping.
 
     Attributes:
         evaluations: spread evenly over training; the model of the best is kept.
         patience: evaluations without a better one after which training stops; 0 for never.
-        metric: to be best in; the primary one of the task where not set.
+        metric: selects the best model; the primary metric of the task where not set.
     """
 
     evaluations: int = 20
@@ -71,7 +71,7 @@ class StoppingRecipe:
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """Everything `genolm finetune` needs.
+    """The recipe of `genolm finetune`.
 
     Attributes:
         run_dir: folder of the run; the model is left in its `model`.
@@ -81,22 +81,22 @@ class FinetuneRecipe:
         method: lora, full, probe or scratch; a baseline has none.
         name: of the run in comparisons; by default the method or the baseline. Seeds of one name are replicates.
         task_name: of the task in comparisons of several.
-        seed: of everything random but the split.
-        lora: fields of peft.LoraConfig; by default on all linear maps of the backbone.
-        pooling: mean over tokens, the first token, or a learnt weighting.
+        seed: of everything random except the split.
+        lora: fields of peft.LoraConfig; by default on all linear layers of the backbone.
+        pooling: mean over tokens, the first token, or learned attention.
         dropout: before the head; of a baseline, instead of the published rates.
-        imbalance: nothing, weights of classes, classes equally likely, or focal loss.
+        imbalance: no correction, class weights, class-balanced sampling, or focal loss.
         focal_gamma: of focal loss.
         reverse_complement: probability that a training row is read from the other strand.
-        both_strands: predict the mean over strands.
+        both_strands: predict the mean of both strands.
         long_inputs: sequences longer than the model are an error, or read in windows whose vectors are averaged.
-        stopping: evaluation on valid rows along the way.
+        stopping: evaluation on valid rows during training.
         training: fields of transformers.TrainingArguments.
-        predict_test: at the end, predict and measure the test rows too; a search over recipes leaves them alone.
+        predict_test: at the end, predict and measure the test rows too; off in a hyperparameter search.
         merge: of an adapter, also write the merged model, to `merged`.
-        resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
-        deterministic: only operations that give the same bits twice on one machine.
-        fit_batch: where the micro-batch does not fit, halve it and accumulate twice as often.
+        resume: `auto` resumes from the newest valid checkpoint of the run folder; `never` refuses one.
+        deterministic: use only bitwise reproducible operations.
+        fit_batch: where the micro-batch does not fit into memory, halve it and double the accumulation steps.
     """
 
     run_dir: str
@@ -138,15 +138,15 @@ class FinetuneRecipe:
 
 
 def keys_without_effect(recipe: FinetuneRecipe) -> list[str]:
-    """Return the keys that a recipe sets and that change nothing with its method; a suite's defaults may be such."""
+    """Return the keys that a recipe sets but its method does not use, as defaults of a suite may do."""
     idle = set() if recipe.method == "lora" else {"lora", "merge"}
     idle |= {"pooling", "long_inputs"} if recipe.method is None else set()
     idle |= {"dropout", "reverse_complement", "fit_batch"} if recipe.method == "probe" else set()
     idle |= set() if recipe.imbalance == "focal" else {"focal_gamma"}
     plain = FinetuneRecipe(recipe.run_dir, recipe.model, recipe.labels, recipe.method)
-    found = [name for name in to_dict(recipe) if name in idle and getattr(recipe, name) != getattr(plain, name)]
+    keys = [name for name in to_dict(recipe) if name in idle and getattr(recipe, name) != getattr(plain, name)]
     if recipe.method == "probe":
-        found += [f"training.{name}" for name in recipe.training if name not in ("bf16", "use_cpu")]
+        keys += [f"training.{name}" for name in recipe.training if name not in ("bf16", "use_cpu")]
         stopping = StoppingRecipe(metric=recipe.stopping.metric)
-        found += [f"stopping.{x}" for x in vars(stopping) if getattr(stopping, x) != getattr(recipe.stopping, x)]
-    return found
+        keys += [f"stopping.{x}" for x in vars(stopping) if getattr(stopping, x) != getattr(recipe.stopping, x)]
+    return keys

@@ -8,7 +8,7 @@ from genolm.config.yaml import SettingsError, within
 
 @dataclass(frozen=True)
 class SplitRecipe:
-    """What is held out: named contigs, a fraction of all bases, and the intervals of a BED or GFF file."""
+    """A held-out split: named contigs, a fraction of all bases, and the intervals of a BED or GFF file."""
 
     contigs: list[str] = field(default_factory=list)
     fraction: float = 0.0
@@ -20,7 +20,12 @@ class SplitRecipe:
 
 @dataclass(frozen=True)
 class SamplingRecipe:
-    """What is equally likely, and how strongly genomes of unequal size are evened out."""
+    """Sampling of windows.
+
+    Attributes:
+        by: bases, contigs or genomes are equally likely.
+        temperature: genomes are drawn with probability ∝ bases^(1/temperature).
+    """
 
     by: Literal["base", "contig", "genome"] = "base"
     temperature: float = 1.0
@@ -33,8 +38,8 @@ class SamplingRecipe:
 class DatasetRecipe:
     """A sequence dataset that is streamed: a Parquet, JSONL or CSV file, a folder of such, or a Hub name.
 
-    Its first `sample_bp` bases, and the first `test_bp` of `test_split` or of the file `test_path`, are also kept as
-    genomes: the former teach BPE and the Markov models, the latter are what the model is evaluated on.
+    Its first `sample_bp` bases, and the first `test_bp` of `test_split` or of the file `test_path`, are also stored as
+    genomes: BPE and the Markov models are fitted to the former, the model is evaluated on the latter.
     """
 
     path: str
@@ -49,7 +54,23 @@ class DatasetRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Genomes, what is held out of them, and how windows are drawn."""
+    """Genomes, their splits, and how windows are sampled from them.
+
+    Attributes:
+        fasta: file or URL; several, each a genome; or genome name → file or files.
+        sha256: URL → hash of the file.
+        rename_duplicates: number the records of a file that share a name.
+        dataset: stream a sequence dataset instead of FASTA files.
+        include: BED or GFF file of the regions to use.
+        exclude: BED or GFF file of regions to leave out.
+        valid: the validation split.
+        test: the test split.
+        window_bp: window length in bp.
+        reverse_complement: probability that a window is read from the other strand.
+        soft_masked_weight: loss weight of lower-case bases in training.
+        eval_soft_masked_weight: loss weight of lower-case bases in evaluation.
+        sampling: how windows are sampled.
+    """
 
     fasta: str | list[str] | dict[str, str | list[str]] | None = None
     sha256: dict[str, str] | None = None
@@ -73,7 +94,16 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ObjectiveRecipe:
-    """What the model learns to predict."""
+    """The training objective.
+
+    Attributes:
+        kind: `masked` or `causal`.
+        mask_rate: fraction of nucleotide tokens to predict.
+        mask_token_rate: fraction of those replaced by the mask token.
+        random_token_rate: fraction of those replaced by a random token; the rest is kept.
+        span_tokens: adjacent tokens masked together; by default k for overlapping k-mers, else 1.
+        eos: end each packed contig with EOS (causal).
+    """
 
     kind: Literal["masked", "causal"]
     mask_rate: float = 0.15
@@ -88,12 +118,21 @@ class ObjectiveRecipe:
         for name in ("mask_rate", "mask_token_rate", "random_token_rate"):
             within(name, getattr(self, name), 0, 1)
         if self.mask_token_rate + self.random_token_rate > 1 + 1e-9:
-            raise SettingsError("mask_token_rate + random_token_rate is above 1; what is left of 1 is kept as it is")
+            raise SettingsError("mask_token_rate + random_token_rate is above 1; what remains to 1 is kept")
 
 
 @dataclass(frozen=True)
 class EvaluationRecipe:
-    """What is measured: on a part of the validation regions along the way, on the test regions at the end."""
+    """Bits per base: on a part of the validation regions during training, on the test regions at the end.
+
+    Attributes:
+        every_steps: steps between evaluations during training; 0 for none.
+        valid_bp: bases evaluated during training.
+        max_bp: bases evaluated at the end; all by default.
+        regions: BED or GFF file; bits are also reported for each name in it.
+        markov_orders: orders of the Markov models to compare with.
+        markov_mixture: also compare with a mixture of them.
+    """
 
     every_steps: int = 250
     valid_bp: int = 100_000
@@ -113,7 +152,7 @@ class EvaluationRecipe:
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """Everything `genolm pretrain` needs.
+    """The recipe of `genolm pretrain`.
 
     Attributes:
         run_dir: folder of the run; the model is left in its `checkpoint`.
@@ -123,10 +162,10 @@ class PretrainRecipe:
         tokenizer: a spec of tokenizer_configs, a YAML file, or a tokenizer folder.
         seed: of everything random.
         training: fields of transformers.TrainingArguments.
-        evaluation: what is measured at the end.
-        resume: `auto` goes on from the newest valid checkpoint of the run folder; `never` refuses to.
-        deterministic: only operations that give the same bits twice on one machine.
-        fit_batch: where the micro-batch does not fit, halve it and accumulate twice as often.
+        evaluation: measurements during training and at the end.
+        resume: `auto` resumes from the newest valid checkpoint of the run folder; `never` refuses one.
+        deterministic: use only bitwise reproducible operations.
+        fit_batch: where the micro-batch does not fit into memory, halve it and double the accumulation steps.
     """
 
     run_dir: str

@@ -1,4 +1,4 @@
-"""What a run was: resolved recipe, versions, machine, input hashes, seed."""
+"""Write the provenance of a run: resolved recipe, versions, machine, input hashes, seed."""
 
 import json
 import platform
@@ -16,22 +16,22 @@ PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "de
 
 def versions() -> dict[str, str | None]:
     """Return package → installed version, None where absent."""
-    found: dict[str, str | None] = {"genolm": genolm.__version__, "python": platform.python_version()}
+    installed: dict[str, str | None] = {"genolm": genolm.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 def write_provenance(run_dir: Path, recipe: dict[str, Any], manifest: dict[str, Any], seed: int) -> None:
     """Write `recipe.yaml`, the resolved recipe, and `provenance.json` into a run folder."""
     write_text(run_dir / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
-    about = {
+    provenance = {
         "seed": seed,
         "versions": versions(),
         "platform": {"system": platform.platform(), "machine": platform.machine()},
         "inputs": manifest.get("inputs", []),
     }
-    write_text(run_dir / "provenance.json", json.dumps(about, indent=1))
+    write_text(run_dir / "provenance.json", json.dumps(provenance, indent=1))

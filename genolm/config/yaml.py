@@ -1,12 +1,13 @@
-"""YAML → frozen dataclasses, with dotted overrides. An unknown key is an error, always.
+"""Read YAML into frozen dataclasses, with dotted overrides. An unknown key is always an error.
 
     run_dir: runs/first          key: value pairs of a dataclass
     data: {window_bp: 512}       nested blocks
     genolm pretrain recipe.yaml data.window_bp=1024 training.learning_rate=3e-4
 
-Values are coerced by the field's type; `3e-4` is a number, which it is not in plain YAML.
+Values are converted to the field's type; `3e-4` is a number, which it is not in plain YAML.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -40,18 +41,18 @@ class _LineLoader(yaml.SafeLoader):
         self.lines: dict[str, int] = {}
 
     def construct_settings(self, node: yaml.Node | None, prefix: str = "") -> Any:
-        """Build plain data from a node, noting the line of every dotted key."""
+        """Return the plain data of a node, and note the line of every dotted key."""
         if not isinstance(node, yaml.MappingNode):
             return self.construct_object(node, deep=True) if node is not None else None
-        found: dict[str, Any] = {}
+        block: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(self.construct_object(key_node))
             line = key_node.start_mark.line + 1
-            if key in found:
+            if key in block:
                 raise SettingsError(f"line {line}: key {prefix + key!r} is already on line {self.lines[prefix + key]}")
             self.lines[prefix + key] = line
-            found[key] = self.construct_settings(value_node, f"{prefix}{key}.")
-        return found
+            block[key] = self.construct_settings(value_node, f"{prefix}{key}.")
+        return block
 
 
 # Names are kept as written: YAML 1.1 would make dates of 2026-01-31, 7 of 07, 90 of 1:30 and 10 of 1_0.
@@ -67,7 +68,7 @@ _EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def _parse(text: str) -> tuple[Any, dict[str, int]]:
-    """Turn YAML into plain data, and say on which line each dotted key stands."""
+    """Return the plain data of a YAML text, and the line of each dotted key."""
     loader = _LineLoader(text)
     try:
         return loader.construct_settings(loader.get_single_node()), loader.lines
@@ -97,13 +98,13 @@ def read_values(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     Args:
         path: the file.
-        overrides: as of `load_settings`.
+        overrides: as in `load_settings`.
 
     Returns:
-        The values, and dotted key → where it stands, for messages: `file.yaml:17`.
+        The values, and dotted key → its location for messages: `file.yaml:17`.
 
     Raises:
-        SettingsError: no such file, no YAML, or an override that is none.
+        SettingsError: no such file, no YAML, or a malformed override.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,18 +141,18 @@ def build_settings(cls: type[Settings], values: dict[str, Any], lines: dict[str,
 
     Args:
         cls: the dataclass.
-        values: what a YAML file would hold.
-        lines: dotted key → where it stands, for messages.
-        where: what is said of a key that is not in `lines`.
+        values: plain data, as in a YAML file.
+        lines: dotted key → its location for messages.
+        where: the location of keys that are not in `lines`.
 
     Raises:
-        SettingsError: as of `load_settings`.
+        SettingsError: as `load_settings`.
     """
     return _build(cls, values, "", lines, where)
 
 
 def set_key(values: dict[str, Any], dotted: str, value: Any, what: str) -> None:
-    """Set a dotted key of plain data; blocks above it are made.
+    """Set a dotted key of plain data; missing blocks above it are added.
 
     Raises:
         SettingsError: naming `what`, where a key above has a value and is no block.
@@ -168,7 +169,7 @@ def set_key(values: dict[str, Any], dotted: str, value: Any, what: str) -> None:
 
 
 def _build(cls: Any, values: dict[str, Any], prefix: str, lines: dict[str, str], where: str) -> Any:
-    """Build a dataclass from plain data; `prefix` and `lines` say where each key stands."""
+    """Build a dataclass from plain data; `prefix` is the dotted key of its block."""
     types_of = get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     for key in values:
@@ -193,15 +194,10 @@ def _build(cls: Any, values: dict[str, Any], prefix: str, lines: dict[str, str],
 
 
 def _coerce(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) -> Any:
-    """Turn plain data into a field's type, or say why not."""
-    origin = get_origin(kind)
-    at = lines.get(key, where)
+    """Convert plain data to a field's type, or say why it cannot be."""
+    origin, at = get_origin(kind), lines.get(key, where)
     if kind is Any:
-        if isinstance(value, dict):
-            return {k: _coerce(Any, v, f"{key}.{k}", lines, where) for k, v in value.items()}
-        if isinstance(value, list):
-            return [_coerce(Any, item, key, lines, where) for item in value]
-        return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+        return _with_exponents(value)
     if origin in (Union, types.UnionType):
         return _coerce_union(kind, value, key, lines, where)
     if origin is Literal:
@@ -209,31 +205,44 @@ def _coerce(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) 
             return value
         raise SettingsError(f"{at}: {key} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
     if dataclasses.is_dataclass(kind):
-        if value is None:
-            value = {}
-        if isinstance(value, dict):
-            return _build(kind, value, key + ".", lines, at)
+        if value is None or isinstance(value, dict):
+            return _build(kind, value or {}, key + ".", lines, at)
         raise SettingsError(f"{at}: {key} is {value!r}; it must be a block of keys")
     if origin is list and isinstance(value, list):
         return [_coerce(get_args(kind)[0], item, key, lines, where) for item in value]
     if origin is dict and isinstance(value, dict):
         return {str(k): _coerce(get_args(kind)[1], v, f"{key}.{k}", lines, where) for k, v in value.items()}
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind in (int, float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-            if kind is float:
-                return number
-            if number == int(number):
-                return int(number)
-        except (TypeError, ValueError, OverflowError):
-            pass
+    if kind in _PARSERS and isinstance(value, bool) == (kind is bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return _PARSERS[kind](value)
     raise SettingsError(f"{at}: {key} is {value!r}; it must be {_spelled(kind)}")
+
+
+def _with_exponents(value: Any) -> Any:
+    """Convert text such as 3e-4 to numbers, wherever it stands in plain data."""
+    if isinstance(value, dict):
+        return {key: _with_exponents(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_exponents(item) for item in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise TypeError
+    return str(value)
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    if (number := float(value)) != int(number):
+        raise ValueError
+    return int(number)
+
+
+_PARSERS = {str: _text, int: _whole_number, float: float, bool: bool}
+"""Type of a scalar field → its parser, which raises TypeError, ValueError or OverflowError."""
 
 
 def _coerce_union(kind: Any, value: Any, key: str, lines: dict[str, str], where: str) -> Any:
@@ -254,7 +263,7 @@ def _coerce_union(kind: Any, value: Any, key: str, lines: dict[str, str], where:
 
 
 def _spelled(kind: Any) -> str:
-    """Say a type as a user would."""
+    """Name a type in words."""
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_spelled(option) for option in get_args(kind))
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "empty"}

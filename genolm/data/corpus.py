@@ -1,7 +1,7 @@
-"""Windows to examples: sample number → letters → token ids and loss weights.
+"""Turn sample numbers into training examples: window and strand → bases → token ids and loss weights.
 
-An epoch shows each region once, save for less than a window: it is tiled from a starting point drawn anew each epoch,
-and the tile that would run over its end is moved back. Tiles are visited in a shuffled order that needs no table
+An epoch covers each region once, except for less than a window: it is tiled from a start drawn anew each epoch, and
+the tile that would run over its end is moved back. Tiles are visited in a shuffled order that needs no table
 (`rng.permute`). With sampling weights other than `base` windows are drawn with replacement. Either way the window and
 its strand are functions of (seed, sample).
 """
@@ -23,12 +23,12 @@ STREAM_ORDER, STREAM_ROTATION, STREAM_STRAND, STREAM_UNIT, STREAM_START = range(
 
 @dataclass(frozen=True)
 class Examples:
-    """Token ids with what the loss needs to know of the letters under them.
+    """Token ids with their loss weights.
 
     Attributes:
         ids: (B, L) int64, padded on the right.
-        weight: (B, L) float32: mean letter weight under the token (1, or less where soft-masked); 0 for tokens with
-            any letter that is not A, C, G or T, for special tokens and for padding.
+        weight: (B, L) float32: mean weight of the token's bases (1, or less where soft-masked); 0 for tokens with
+            anything but A, C, G and T, for special tokens and for padding.
         length: (B,) int64, tokens before the padding.
     """
 
@@ -37,27 +37,27 @@ class Examples:
     length: np.ndarray
 
 
-def letter_weights(soft_masked_weight: float) -> np.ndarray:
-    """Return (256,) float32: 1 for A, C, G, T; `soft_masked_weight` for a, c, g, t; 0 for all other letters."""
+def base_weights(soft_masked_weight: float) -> np.ndarray:
+    """Return (256,) float32: 1 for A, C, G, T; `soft_masked_weight` for a, c, g, t; 0 for everything else."""
     return np.where(BASE_INDEX < 4, np.where(IS_SOFT_MASKED, soft_masked_weight, 1.0), 0.0).astype(np.float32)
 
 
 def encode_rows(
     encoder: Encoder, letters: np.ndarray, lengths: np.ndarray, weights: np.ndarray, max_tokens: int | None = None
 ) -> Examples:
-    """Encode rows of letters and weigh their tokens.
+    """Encode sequences and compute the loss weights of their tokens.
 
     Args:
-        encoder: letters → ids.
-        letters: (B, W) uint8.
-        lengths: (B,) letters in each row.
-        weights: (256,) float32, as `letter_weights` gives.
+        encoder: sequence → ids.
+        letters: (B, W) uint8, the sequences.
+        lengths: (B,) bases in each row.
+        weights: (256,) float32, as `base_weights` returns.
         max_tokens: tokens in each row; None for as many as the longest has.
     """
     encoded = encoder.encode_batch(letters, lengths=lengths, max_tokens=max_tokens)
     ids, start, end = encoded.ids, encoded.start, encoded.end
     weight = (end > start).astype(np.float32)
-    # Tokens of rows whose letters all weigh 1 need no more.
+    # Rows whose bases all weigh 1 are done.
     rest = np.flatnonzero(translate(letters, weights != 1.0).any(axis=1))
     if len(rest):
         weight[rest] = _mean_weights(letters[rest], weights, start[rest], end[rest])
@@ -65,7 +65,7 @@ def encode_rows(
 
 
 def _mean_weights(letters: np.ndarray, weights: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return (B, L) float32: mean weight of the letters [start, end) of each token; 0 with any but A, C, G, T."""
+    """Return (B, L) float32: mean weight of the bases [start, end) of each token; 0 with anything but A, C, G, T."""
     if letters.shape == start.shape and (end - start <= 1).all():
         return weights[letters] * (end > start)
     rows = np.arange(len(letters))[:, None]
@@ -83,16 +83,16 @@ class Corpus:
 
     Args:
         store: the genomes.
-        regions: what may be drawn from.
-        encoder: letters → ids.
-        window_bp: letters in a window.
+        regions: where windows are sampled.
+        encoder: sequence → ids.
+        window_bp: window length in bp.
         seed: of everything random.
         reverse_complement: probability that a window is read from the other strand.
         soft_masked_weight: loss weight of lower-case letters.
-        by: every base, every contig, or every genome is equally likely.
+        by: bases, contigs or genomes are equally likely.
         temperature: genomes are drawn with probability ∝ bases^(1/temperature); 1 leaves `by` as it is.
-        pack: put contigs shorter than a window together, instead of padding each.
-        eos: end each packed contig with EOS. What is cut from a longer contig has none, as nothing ends there.
+        pack: concatenate contigs shorter than a window, instead of padding each.
+        eos: end each packed contig with EOS; a part of a longer contig has none.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Corpus:
             raise ValueError("there is no region to draw windows from; check data.include and the splits")
         self.store, self.encoder, self.window_bp, self.seed = store, encoder, window_bp, seed
         self.reverse_complement, self.eos = reverse_complement, eos
-        self._weights = letter_weights(soft_masked_weight)
+        self._weights = base_weights(soft_masked_weight)
         self._packs = _pack(store, regions, window_bp, eos_letters=1) if pack else []
         packed = {row for members in self._packs for row in members}
         alone = [row for row in range(len(regions)) if row not in packed]
@@ -158,7 +158,7 @@ class Corpus:
         return unit, start, length, strand
 
     def _letters(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fetch (B, W) letters, (B,) lengths and (B,) pack numbers (-1 for a window of one region)."""
+        """Return (B, W) bases, (B,) lengths and (B,) pack numbers (-1 for a window of one region)."""
         unit, start, length, flip = self.windows(samples)
         letters = np.zeros((len(samples), self.window_bp), dtype=np.uint8)
         pack = np.where(unit < len(self._length), -1, unit - len(self._length))
@@ -186,7 +186,7 @@ class Corpus:
 
 
 def flip_rows(letters: np.ndarray, lengths: np.ndarray, flip: np.ndarray) -> None:
-    """Reverse-complement, in place, the first `lengths` letters of the rows (B, W) where `flip` (B,) is True."""
+    """Reverse-complement, in place, the first `lengths` bases of the rows (B, W) where `flip` (B,) is True."""
     full = flip & (lengths == letters.shape[1])
     if full.any():
         letters[full] = translate(letters[full], COMPLEMENT)[:, ::-1]
@@ -203,10 +203,10 @@ def fill_packed(
     weights: np.ndarray,
     eos: bool,
 ) -> None:
-    """Overwrite a row of examples with short pieces (letters, whether they are a whole sequence), read from one strand.
+    """Overwrite a row of examples with short pieces (bases, whether they are a whole sequence), read from one strand.
 
-    A whole sequence is ended by EOS, which is predicted with weight 1. What is only a part of one, and everything where
-    `eos` is False or there is no such token, is parted by padding.
+    A whole sequence ends with EOS, which is predicted with weight 1. Parts of sequences, and all pieces where `eos` is
+    False or the tokenizer has no EOS, are separated by padding.
     """
     ids, weight = [], []
     for letters, whole in pieces:
@@ -221,14 +221,14 @@ def fill_packed(
 
 
 def length_tokens(encoder: Encoder, window_bp: int, some: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
-    """Return the tokens in a row: exact where every full window gives as many, else the 5th percentile of `some`.
+    """Return the tokens in a row: exact for tokenizers of fixed width, else the 5th percentile of some windows.
 
-    Rows are then nearly never padded; the few letters beyond the last token come in another epoch's window.
+    Rows are then almost never padded; the few bases beyond the last token come in another epoch's window.
 
     Args:
-        encoder: letters → ids.
-        window_bp: letters in a window.
-        some: gives letters (B, W) and lengths (B,) of a few windows.
+        encoder: sequence → ids.
+        window_bp: window length in bp.
+        some: returns bases (B, W) and lengths (B,) of a few windows.
     """
     if encoder.kind not in ("bpe", "other"):
         return encoder.encode_batch(np.full((1, window_bp), ord("A"), dtype=np.uint8)).ids.shape[1]
@@ -237,7 +237,7 @@ def length_tokens(encoder: Encoder, window_bp: int, some: Callable[[], tuple[np.
 
 
 def _pack(store: Store, regions: Regions, window_bp: int, eos_letters: int) -> list[list[int]]:
-    """Put regions shorter than a window together, in order, never across genomes."""
+    """Group regions shorter than a window into packs, in order, never across genomes."""
     packs: list[list[int]] = []
     room, genome = 0, None
     for row, length in enumerate(regions.length.tolist()):
@@ -261,9 +261,8 @@ def _unit_probability(store, regions: Regions, members: list[list[int]], by: str
     genome_bases = np.bincount(genome, weights=length)
     contig_bases = np.bincount(regions.contig, weights=length)
     weight = length / contig_bases[regions.contig] if by == "contig" else length.copy()
-    share = np.bincount(genome, weights=weight)[genome]
     if by == "genome":
-        weight = weight / share
+        weight = weight / np.bincount(genome, weights=weight)[genome]
     if temperature != 1.0:
         weight = weight / np.bincount(genome, weights=weight)[genome] * genome_bases[genome] ** (1 / temperature)
     return np.array([weight[rows].sum() for rows in members])

@@ -1,9 +1,9 @@
-"""Sequence datasets, read through `datasets` as a stream, to the same kind of examples.
+"""Stream sequence datasets with `datasets` into training examples, as `Corpus` does for genomes.
 
 Sequences are cut into windows, in order; what is shorter is packed (causal) or padded (masked). Windows are shuffled
 within blocks: block b of S windows is visited in an order drawn from (seed, b), so that sample number n is always the
 same window, whatever the number of workers and ranks. Each of them reads the stream for itself and encodes its own
-sample numbers only; after a restart it reads ahead to the sample number it is asked for.
+sample numbers only; after a restart it reads ahead to the requested sample number.
 """
 
 import dataclasses
@@ -20,20 +20,20 @@ from genolm.data.corpus import (
     STREAM_ORDER,
     STREAM_STRAND,
     Examples,
+    base_weights,
     encode_rows,
     fill_packed,
     flip_rows,
     length_tokens,
-    letter_weights,
 )
-from genolm.genome.alphabet import POLICY, REFUSED
+from genolm.genome.alphabet import POLICY, REFUSED, to_array
 from genolm.tokenizers.encode import Encoder
 
 FILES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 READ_ROWS = 64
 
 Unit = list[tuple[np.ndarray, bool]]
-"""The pieces of a window, and of each whether it is a whole sequence."""
+"""The pieces of a window, each with whether it is a whole sequence."""
 
 
 class StreamError(ValueError):
@@ -42,7 +42,7 @@ class StreamError(ValueError):
 
 @dataclass(frozen=True)
 class Sequences:
-    """The sequences of one split of a dataset, read anew by every loop over it.
+    """The sequences of one split of a dataset, read again by every iteration.
 
     Attributes:
         path: a Parquet, JSONL or CSV file (plain or .gz), a folder of such, or a Hub name.
@@ -57,7 +57,7 @@ class Sequences:
     name: str | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield letters of each sequence, under the policy of `genolm.genome.alphabet`."""
+        """Yield each sequence, uint8 (length,), under the policy of `genolm.genome.alphabet`."""
         number = 0
         for batch in self._open().iter(batch_size=READ_ROWS):
             if self.column not in batch:
@@ -70,8 +70,7 @@ class Sequences:
         where = f"{self.path}: {self.column} of row {number} of {self.split}"
         if not isinstance(sequence, str):
             raise StreamError(f"{where} is {type(sequence).__name__}; it must be text")
-        found = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
-        letters = POLICY[found]
+        letters = POLICY[to_array(sequence.encode("latin-1", "replace"))]
         if (letters == REFUSED).any():
             at = int(np.flatnonzero(letters == REFUSED)[0])
             raise StreamError(f"{where} has {sequence[at]!r} at {at}; allowed are A, C, G, T, N and IUPAC codes")
@@ -85,7 +84,7 @@ class Sequences:
         try:
             if path.is_file():
                 if suffix not in FILES:
-                    raise StreamError(f"{path}: cannot tell what this is; allowed: {', '.join(FILES)}, each also .gz")
+                    raise StreamError(f"{path}: unknown format; allowed: {', '.join(FILES)}, each also .gz")
                 options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
                 data = load_dataset(
                     FILES[suffix], data_files={"train": str(path)}, split=self.split, streaming=True, **options
@@ -99,22 +98,22 @@ class Sequences:
             raise StreamError(
                 f"{self.path} is no local file or folder that can be read, and no dataset that the Hub gives: {first}"
             ) from error
-        # Where the columns are known beforehand, as for Parquet, the others are not even read.
+        # Formats whose columns are known up front, such as Parquet, then read no other column.
         return data.select_columns([self.column]) if self.column in (data.column_names or ()) else data
 
 
 class StreamCorpus:
-    """Training examples of a sequence dataset, addressed by sample number; numbers should come in ascending order.
+    """Training examples of a streamed dataset, addressed by sample numbers in ascending order.
 
     Args:
-        sequences: the sequences; looped over again when they end.
-        encoder: letters → ids.
-        window_bp: letters in a window.
+        sequences: the sequences; read again when they end.
+        encoder: sequence → ids.
+        window_bp: window length in bp.
         seed: of the shuffle and the strands.
         reverse_complement: probability that a window is read from the other strand.
         soft_masked_weight: loss weight of lower-case letters.
-        pack: put sequences shorter than a window together, instead of padding each.
-        eos: end each packed sequence with EOS; the rest of a longer one has none.
+        pack: concatenate sequences shorter than a window, instead of padding each.
+        eos: end each packed sequence with EOS; a part of a longer one has none.
     """
 
     windows_per_epoch = None
@@ -133,8 +132,8 @@ class StreamCorpus:
     ):
         self.sequences, self.encoder, self.window_bp, self.seed = sequences, encoder, window_bp, seed
         self.reverse_complement, self.pack, self.eos = reverse_complement, pack, eos
-        self._weights = letter_weights(soft_masked_weight)
-        # As many as fit in 16 Mb of letters, so that long windows do not fill the memory.
+        self._weights = base_weights(soft_masked_weight)
+        # At most 16 Mb, so that long windows do not fill the memory.
         self.block = max(64, min(4096, 2**24 // window_bp))
         self._restart()
         self.may_pad = True
@@ -142,7 +141,7 @@ class StreamCorpus:
         self._restart()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_units", "_held")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_units", "_blocks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -159,10 +158,10 @@ class StreamCorpus:
         return examples
 
     def _letters(self, samples: np.ndarray):
-        """Return (B, W) letters and (B,) lengths of the first piece of each sample, all its pieces, its strand."""
+        """Return (B, W) bases and (B,) lengths of the first piece of each sample, all its pieces, its strand."""
         block, index = np.divmod(samples, self.block)
         index = rng.permute(self.seed, STREAM_ORDER, index, self.block, block)
-        units = [self._held_block(b)[i] for b, i in zip(block.tolist(), index.tolist(), strict=True)]
+        units = [self._block_of_windows(b)[i] for b, i in zip(block.tolist(), index.tolist(), strict=True)]
         letters = np.zeros((len(samples), self.window_bp), dtype=np.uint8)
         lengths = np.array([len(pieces[0][0]) for pieces in units])
         for row, pieces in zip(letters, units, strict=True):
@@ -173,18 +172,18 @@ class StreamCorpus:
 
     def _restart(self) -> None:
         self._units = self._endless()
-        self._held: dict[int, list[Unit]] = {}
+        self._blocks: dict[int, list[Unit]] = {}
         self._read = 0
 
-    def _held_block(self, number: int) -> list[Unit]:
-        """Return a block of windows; the last two read are held, since a batch may lie across two."""
-        if number not in self._held and number < self._read:
+    def _block_of_windows(self, number: int) -> list[Unit]:
+        """Return a block of windows; the last two are kept, since a batch may lie across two."""
+        if number not in self._blocks and number < self._read:
             self._restart()
-        while number not in self._held:
-            self._held[self._read] = [next(self._units) for _ in range(self.block)]
-            self._held.pop(self._read - 2, None)
+        while number not in self._blocks:
+            self._blocks[self._read] = [next(self._units) for _ in range(self.block)]
+            self._blocks.pop(self._read - 2, None)
             self._read += 1
-        return self._held[number]
+        return self._blocks[number]
 
     def _endless(self) -> Iterator[Unit]:
         while True:
@@ -193,7 +192,7 @@ class StreamCorpus:
                 empty = False
                 yield unit
             if empty:
-                raise StreamError(f"{self.sequences.path}: split {self.sequences.split} holds no letters")
+                raise StreamError(f"{self.sequences.path}: split {self.sequences.split} holds no bases")
 
     def _once(self) -> Iterator[Unit]:
         """Yield the pieces of each window of one pass: one of a full window, or short ones packed together."""
@@ -215,13 +214,13 @@ class StreamCorpus:
 
 
 def write_first(sequences: Sequences, max_bp: int, path: Path) -> None:
-    """Write the first `max_bp` bases of a dataset as FASTA, records named by their row, or find them written."""
-    about = path.with_suffix(".json")
-    asked = json.dumps({**dataclasses.asdict(sequences), "max_bp": max_bp})
-    if about.is_file() and path.is_file() and about.read_text() == asked:
+    """Write the first `max_bp` bases of a dataset as FASTA, records named by row, unless they are written already."""
+    description = path.with_suffix(".json")
+    request = json.dumps({**dataclasses.asdict(sequences), "max_bp": max_bp})
+    if description.is_file() and path.is_file() and description.read_text() == request:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    about.unlink(missing_ok=True)
+    description.unlink(missing_ok=True)
     left = max_bp
     with path.open("wb") as file:
         for row, letters in enumerate(sequences):
@@ -229,4 +228,4 @@ def write_first(sequences: Sequences, max_bp: int, path: Path) -> None:
                 break
             file.write(b">row%d\n%s\n" % (row, letters[:left].tobytes()))
             left -= len(letters)
-    about.write_text(asked)
+    description.write_text(request)

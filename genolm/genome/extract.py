@@ -1,28 +1,27 @@
-"""Letters of intervals, read from FASTA files in one pass: a whole contig is in memory, never a genome.
+"""Sequences out of FASTA files in one pass, without an index: of intervals, or of whole records.
 
-No index is needed, and none is written beside the file. Cost: that of reading the files once, see `fasta.py`.
+Cost: that of reading the files once, see `fasta.py`; one contig is in memory at a time.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from genolm.genome.alphabet import reverse_complement, to_text
-from genolm.genome.fasta import read_fasta
+from genolm.genome.alphabet import clean_sequences, reverse_complement, to_text
+from genolm.genome.fasta import read_contigs
 from genolm.genome.interval import Interval
 
+FASTA_SUFFIXES = tuple(f"{name}{packed}" for name in (".fa", ".fasta", ".fna") for packed in ("", ".gz", ".bgz"))
 
-def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: Callable[[int], str]) -> list[str]:
-    """Return the letters of intervals, case kept; of strand `-` the reverse complement.
+
+def extract_intervals(
+    paths: Sequence[str | Path], intervals: Sequence[Interval], where: Callable[[int], str]
+) -> list[str]:
+    """Return the sequence of each interval, case kept; of strand `-` the reverse complement.
 
     Args:
-        paths: FASTA files; the first that has a contig is taken for it.
+        paths: FASTA files; a contig is read from the first that has it.
         intervals: n intervals, in any order, which may overlap.
-        where: number of an interval → what messages call it, such as its file and line.
-
-    Returns:
-        n texts.
+        where: number of an interval → its name in messages, such as its file and line.
 
     Raises:
         ValueError: a file that cannot be read, a contig that is in none of them, or an interval that ends beyond its
@@ -31,17 +30,19 @@ def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: C
     waiting: dict[str, list[int]] = {}
     for row, interval in enumerate(intervals):
         waiting.setdefault(interval.contig, []).append(row)
-    found, names = [""] * len(intervals), []
+    sequences, names = [""] * len(intervals), []
     for path in paths:
-        name, held = "", []
-        for block in read_fasta(path):
-            if block.opens:
-                _cut(path, held, intervals, waiting.pop(name, ()), found, where)
-                name, held = block.name, []
-                names.append(name)
-            elif name in waiting:
-                held.append(block.letters)
-        _cut(path, held, intervals, waiting.pop(name, ()), found, where)
+        for name, contig, _ in read_contigs(path):
+            names.append(name)
+            for row in waiting.pop(name, ()):
+                interval = intervals[row]
+                if interval.end > len(contig):
+                    raise ValueError(
+                        f"{where(row)}: {name}:{interval.start}-{interval.end} (0-based, half-open) ends beyond "
+                        f"{name}, which has {len(contig):,} bp in {path}; is this the right assembly?"
+                    )
+                bases = contig[interval.start : interval.end]
+                sequences[row] = to_text(reverse_complement(bases) if interval.strand == "-" else bases)
     if waiting:
         contig, (row, *_) = next(iter(waiting.items()))
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -49,18 +50,18 @@ def extract(paths: Sequence[str | Path], intervals: Sequence[Interval], where: C
         hint = f"; there it is named {other!r}" if other in names else ""
         files = ", ".join(str(path) for path in paths)
         raise ValueError(f"{where(row)}: no contig {contig!r} in {files}, which has {shown}{hint}")
-    return found
+    return sequences
 
 
-def _cut(path: str | Path, held: list[np.ndarray], intervals, rows: Sequence[int], found: list[str], where) -> None:
-    """Cut the intervals of a contig out of its letters."""
-    contig = np.concatenate(held) if rows else np.zeros(0, dtype=np.uint8)
-    for row in rows:
-        interval = intervals[row]
-        if interval.end > len(contig):
-            raise ValueError(
-                f"{where(row)}: {interval.contig}:{interval.start}-{interval.end} (0-based, half-open) ends beyond "
-                f"{interval.contig}, which has {len(contig):,} bp in {path}; is this the right assembly?"
-            )
-        letters = contig[interval.start : interval.end]
-        found[row] = to_text(reverse_complement(letters) if interval.strand == "-" else letters)
+def read_records(path: str | Path) -> tuple[list[str], list[str], list[str]]:
+    """Read all records of a FASTA file into memory.
+
+    Returns:
+        n names, unique; n sequences of upper-case A, C, G, T and N; n times file and line of the header.
+
+    Raises:
+        ValueError: a file that cannot be read, or a character that is no nucleotide, named by its line.
+    """
+    records = [(name, to_text(sequence), f"{path}:{line}") for name, sequence, line in read_contigs(path)]
+    names, sequences, places = (list(column) for column in zip(*records, strict=True))
+    return names, clean_sequences(sequences, lambda row: places[row])[0], places

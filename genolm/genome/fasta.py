@@ -1,4 +1,4 @@
-"""FASTA, plain, gzip or bgzip, from a path or a URL: a stream of blocks, never a whole contig in memory.
+"""Read FASTA, plain, gzip or bgzip, from a path or a URL, as a stream of blocks that never holds a whole contig.
 
 Cost: one `bytes.translate` for each block, about 1 GB/s plain; decompression dominates the rest. Memory: a few blocks.
 """
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,13 +31,13 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of one record.
+    """A part of one record.
 
     Attributes:
         name: the header up to its first space.
-        letters: (n,) uint8 as stored (see `genolm.genome.alphabet`); empty for the block that opens a record.
+        letters: (n,) uint8, bases as stored (see `genolm.genome.alphabet`); empty for the block that opens a record.
         opens: True for the first block of a record.
-        counts: (256,) int64, letters as found in the file.
+        counts: (256,) int64, characters as they are in the file.
         line: line of the record's header, 1-based.
     """
 
@@ -47,7 +48,15 @@ class Block:
     line: int
 
 
-def resolve(source: str | Path, sha256: str | None = None, progress: bool = True) -> Path:
+class FastaRecord(NamedTuple):
+    """One record: its name, sequence (uint8, shape (length,), as stored), and the line of its header, 1-based."""
+
+    name: str
+    sequence: np.ndarray
+    line: int
+
+
+def local_path(source: str | Path, sha256: str | None = None, progress: bool = True) -> Path:
     """Return a local path: the source itself, or a URL's download, checked and cached.
 
     Downloads are kept in the folder that GENOLM_CACHE names, by default in the user's cache.
@@ -68,17 +77,17 @@ def resolve(source: str | Path, sha256: str | None = None, progress: bool = True
 
     folder = os.environ.get("GENOLM_CACHE") or pooch.os_cache("genolm")
     try:
-        found = pooch.retrieve(
+        path = pooch.retrieve(
             str(source), known_hash=f"sha256:{sha256}", path=folder, fname=_cache_name(str(source), sha256),
             progressbar=progress,
         )  # fmt: skip
     except Exception as error:
         raise ValueError(f"{source}: could not be downloaded: {error}") from error
-    return Path(found)
+    return Path(path)
 
 
 def _cache_name(url: str, sha256: str) -> str:
-    """Name a download by its content, and keep the suffix that says what it is."""
+    """Return the file name of a download: its hash, and the name in the URL for its suffix."""
     return f"{sha256[:16]}-{url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]}"
 
 
@@ -116,16 +125,16 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
     """Stream the records of a FASTA file.
 
     Args:
-        path: plain, gzip or bgzip, told apart by content.
+        path: plain, gzip or bgzip, recognised by content.
         block_bytes: bytes read at a time.
         rename: give the second record named `x` the name `x#2`, and so on, instead of refusing it.
 
     Yields:
-        For each record an opening block without letters, then its letters in blocks.
+        For each record an opening block without bases, then its sequence in blocks.
 
     Raises:
-        ValueError: anything that would lose or invent a base: text before the first `>`, a record without letters or
-            a printable name, a repeated name, a letter that is no IUPAC nucleotide, a truncated archive.
+        ValueError: anything that would lose or invent a base: text before the first `>`, a record without sequence
+            or a printable name, a repeated name, a character that is no IUPAC nucleotide, a truncated archive.
     """
     path = Path(path)
     none = np.zeros(0, dtype=np.uint8), np.zeros(256, dtype=np.int64)
@@ -165,6 +174,19 @@ def read_fasta(path: str | Path, block_bytes: int = 1 << 20, rename: bool = Fals
     if name is None:
         raise ValueError(f"{path}:1: no record; a FASTA record starts with a line '>name'")
     _check_filled(path, name, header_line, length)
+
+
+def read_contigs(path: str | Path, rename: bool = False) -> Iterator[FastaRecord]:
+    """Read a FASTA file record by record, one sequence in memory at a time; arguments and errors as `read_fasta`."""
+    name, line, parts = "", 0, []
+    for block in read_fasta(path, rename=rename):
+        if block.opens:
+            if parts:
+                yield FastaRecord(name, np.concatenate(parts), line)
+            name, line, parts = block.name, block.line, []
+        else:
+            parts.append(block.letters)
+    yield FastaRecord(name, np.concatenate(parts), line)
 
 
 def _check_filled(path: Path, name: str | None, line: int, length: int) -> None:
@@ -209,12 +231,12 @@ def _not_fasta(path: Path, piece: bytes, line: int) -> ValueError:
 
 def _letters(path: Path, name: str, header_line: int, piece: bytes, line: int) -> Block:
     """Apply the letter policy to whole or part lines of one record."""
-    found = piece.translate(None, _SPACE)
-    kept = found.translate(_TABLE)
+    codes = piece.translate(None, _SPACE)
+    kept = codes.translate(_TABLE)
     if REFUSED in kept:
         position = kept.index(REFUSED)
-        raise _bad_letter(path, name, piece, line, found[position : position + 1])
-    counts = np.bincount(np.frombuffer(found, dtype=np.uint8), minlength=256)
+        raise _bad_letter(path, name, piece, line, codes[position : position + 1])
+    counts = np.bincount(np.frombuffer(codes, dtype=np.uint8), minlength=256)
     return Block(name, np.frombuffer(kept, dtype=np.uint8), False, counts, header_line)
 
 

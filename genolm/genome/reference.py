@@ -13,7 +13,7 @@ import numpy as np
 
 from genolm.config.files import file_sha256
 from genolm.genome.alphabet import POLICY, to_array, translate
-from genolm.genome.store import Contig, Store, prepare
+from genolm.genome.store import Contig, Store, prepare_store
 
 
 class IndexedFasta:
@@ -100,7 +100,7 @@ def open_reference(path: str | Path, folder: Path) -> Reference:
         return Store.open(path)
     if is_indexed(path):
         return IndexedFasta(path)
-    return prepare({"reference": [path]}, folder)
+    return prepare_store({"reference": [path]}, folder)
 
 
 def is_indexed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Genomes of known entropy: drawn from a stated model, with the exact probability of every letter.
+"""Simulate genomes of known entropy: drawn from a stated model, with the exact probability of every base.
 
 The model is a hidden Markov model whose letters also depend on the three letters before them. From a background state
 it enters, at a constant rate for each kind and either strand, one of
@@ -42,7 +42,7 @@ ORDER = 3
 """Letters of context of every letter; the codons need two, the background uses all."""
 
 FRACTIONS = {"CDS": 0.60, "repeat": 0.05, "motif": 0.03}
-"""Expected share of the genome in each kind of element; the rest is background."""
+"""Expected fraction of the genome in each kind of element; the rest is background."""
 
 AGAIN = 0.995
 """Probability that a codon is followed by another: genes of 200 codons on average."""
@@ -86,7 +86,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Generator:
-    """The model that letters are drawn from. State 0 is the background.
+    """The hidden Markov model that bases are drawn from; state 0 is the background.
 
     Attributes:
         emission: (4 ** ORDER, 4, S) float64, p(letter | letters before it, state).
@@ -177,7 +177,7 @@ class Generator:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A genome and the truth about it.
+    """A simulated genome and its exact probabilities.
 
     Attributes:
         records: (name, letters) of each contig; letters uint8, repeats in lower case.
@@ -209,15 +209,15 @@ class Simulated:
 
 
 def simulate(num_bases: int, *, num_contigs: int = 8, seed: int = 0) -> Simulated:
-    """Draw a genome and compute what no causal predictor can beat.
+    """Draw a genome and compute the bits that no causal predictor can beat.
 
     Args:
-        num_bases: letters in all contigs together.
-        num_contigs: contigs, equal in length up to one letter.
+        num_bases: bases in all contigs together.
+        num_contigs: contigs, equal in length up to one base.
         seed: of the model's parameters and of the letters.
 
     Raises:
-        ValueError: less than one letter a contig.
+        ValueError: fewer bases than contigs.
     """
     if not 1 <= num_contigs <= num_bases:
         raise ValueError(f"{num_bases} bases cannot make {num_contigs} contigs; a contig has at least one")
@@ -226,13 +226,13 @@ def simulate(num_bases: int, *, num_contigs: int = 8, seed: int = 0) -> Simulate
     records, features, states = [], [], []
     for i in range(num_contigs):
         name, length = f"sim{i + 1}", num_bases // num_contigs + (i < num_bases % num_contigs)
-        path, found = _draw_states(generator, name, length, rng)
+        path, drawn_features = _draw_states(generator, name, length, rng)
         letters = np.frombuffer(BASES, dtype=np.uint8)[_draw_letters(generator, path, rng)]
-        for feature in found:
+        for feature in drawn_features:
             if feature.name == "repeat":
                 letters[feature.start : feature.end] |= 0x20
         records.append((name, letters))
-        features += found
+        features += drawn_features
         states.append(path)
     sequences = [letters for _, letters in records]
     given = [generator.bits_given_states(letters, path) for letters, path in zip(sequences, states, strict=True)]
@@ -244,8 +244,8 @@ def make_generator(rng: np.random.Generator) -> Generator:
     codons = _codon_usage(rng)
     start, stop = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
     start[_indices(START)] = 1
-    for codon, share in STOPS.items():
-        stop[_indices(codon)] = share
+    for codon, frequency in STOPS.items():
+        stop[_indices(codon)] = frequency
     gene = [*_codon_states(start), *_codon_states(codons), *_codon_states(stop)]
     antisense = [table for codon in (stop, codons, start) for table in _codon_states(_reversed(codon))]
     pieces: list[tuple[str, str, list[np.ndarray]]] = [("CDS", "+", gene), ("CDS", "-", antisense)]
@@ -326,7 +326,7 @@ def _both_strands(name: str, table: np.ndarray) -> list[tuple[str, str, list[np.
 
 
 def _draw_states(generator: Generator, contig: str, length: int, rng) -> tuple[np.ndarray, list[Interval]]:
-    """Draw a path of states, (length,) int64, and say which features lie on it."""
+    """Draw a path of states, (length,) int64, and the features on it."""
     enter = np.array([element.enter for element in generator.elements])
     states, features, at = np.zeros(length, dtype=np.int64), [], 0
     while at < length:

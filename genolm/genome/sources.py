@@ -1,18 +1,18 @@
-"""What a user names as genomes: files and URLs, each with the genome it belongs to."""
+"""Genomes as a user gives them: FASTA files and URLs, grouped by genome, prepared into a store."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from genolm.genome.fasta import resolve
-from genolm.genome.store import Store, prepare
+from genolm.genome.fasta import local_path
+from genolm.genome.store import Store, prepare_store
 
 Fasta = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
 def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
-    """Group sources as typed, `NAME=FILE` or `FILE`, by genome."""
+    """Group sources, each `NAME=FILE` or `FILE`, by genome."""
     genomes: dict[str, list[str]] = {}
     for source in sources:
         name, equals, path = source.partition("=")
@@ -27,7 +27,7 @@ def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _add_unnamed(genomes: dict[str, list[str]], source: str) -> None:
-    """Add a file as a genome of its own; two files of one name would be taken for one genome, or replace each other."""
+    """Add a file as a genome of its own; refuse two that would share a name."""
     name = genome_name(source)
     if name in genomes:
         raise ValueError(
@@ -52,13 +52,13 @@ def prepare_genomes(
     quiet: bool = False,
     rename_duplicates: bool = False,
 ) -> Store:
-    """Download what are URLs, then prepare all; a bar shows the letters stored.
+    """Download URLs, then prepare all genomes into a store, with a progress bar.
 
     Args:
         fasta: one file, several (a genome each), or genome name → file or files.
         out: the store's folder.
         sha256: URL → hash.
-        quiet: show nothing.
+        quiet: show no progress bar.
         rename_duplicates: number the records of a file that share a name.
 
     Raises:
@@ -74,8 +74,10 @@ def prepare_genomes(
     listed = {name: [files] if isinstance(files, str) else list(files) for name, files in fasta.items()}
     hashes = sha256 or {}
     local = {
-        name: [resolve(source, hashes.get(source), progress=not quiet) for source in sources]
+        name: [local_path(source, hashes.get(source), progress=not quiet) for source in sources]
         for name, sources in listed.items()
     }
     with tqdm(unit="bp", unit_scale=True, desc="preparing", disable=quiet, delay=1) as bar:
-        return prepare(local, out, on_progress=lambda _, num: bar.update(num), rename_duplicates=rename_duplicates)
+        return prepare_store(
+            local, out, on_progress=lambda _, num: bar.update(num), rename_duplicates=rename_duplicates
+        )

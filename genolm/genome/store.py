@@ -1,4 +1,4 @@
-"""Prepared genomes on disk: letters memory-mapped, a contig table, a manifest.
+"""Prepared genomes on disk: memory-mapped sequence, a contig table and a manifest.
 
     letters.arrow     Arrow IPC file, one uint8 column; record batches of 2**24 letters, contigs end to end
     contigs.parquet   genome, contig, length, offset of its first letter
@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genolm.config.files import file_sha256
 from genolm.genome.alphabet import COMPLEMENT, IS_SOFT_MASKED, POLICY, reverse_complement
 from genolm.genome.fasta import read_fasta
 from genolm.genome.sniff import check_file
@@ -99,7 +100,7 @@ class Store:
 
     @property
     def num_bases(self) -> int:
-        """Letters in all contigs."""
+        """Bases in all contigs."""
         return int(self.lengths.sum())
 
     @property
@@ -108,7 +109,7 @@ class Store:
         return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
     def fetch(self, contig: int, start: int, end: int) -> np.ndarray:
-        """Return letters [start, end) of a contig, 0-based, (end - start,) uint8; a view of the map where possible."""
+        """Return bases [start, end) of a contig, 0-based, (end - start,) uint8; a view of the map where possible."""
         if not 0 <= start <= end <= self.lengths[contig]:
             raise IndexError(f"[{start}, {end}) lies outside contig {contig} of {self.lengths[contig]} bases")
         first = int(self.offsets[contig]) + start
@@ -122,7 +123,7 @@ class Store:
         return np.concatenate(parts)
 
     def fetch_rows(self, contig: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
-        """Return `width` letters of contigs from these starts, (B, width) uint8; one copy of each, whatever B."""
+        """Return `width` bases of contigs from these starts, (B, width) uint8, copied once."""
         if ((start < 0) | (start + width > self.lengths[contig])).any():
             raise IndexError(f"some of {len(start)} stretches of {width} bases lie outside their contig")
         first = self.offsets[contig] + start
@@ -138,35 +139,35 @@ class Store:
 
 
 class OtherStrand(Store):
-    """The same genomes read from the other strand: the letter at p of a contig is the complement of length - 1 - p."""
+    """The same genomes read from the other strand: base p of a contig is the complement of base length - 1 - p."""
 
     def fetch(self, contig: int, start: int, end: int) -> np.ndarray:
-        """Return letters [start, end) of a contig's other strand, 0-based, (end - start,) uint8."""
+        """Return bases [start, end) of a contig's other strand, 0-based, (end - start,) uint8."""
         length = int(self.lengths[contig])
         return reverse_complement(super().fetch(contig, length - end, length - start))
 
     def fetch_rows(self, contig: np.ndarray, start: np.ndarray, width: int) -> np.ndarray:
-        """Return `width` letters of contigs' other strands, (B, width) uint8."""
+        """Return `width` bases of contigs' other strands, (B, width) uint8."""
         return COMPLEMENT[super().fetch_rows(contig, self.lengths[contig] - start - width, width)[:, ::-1]]
 
 
-def prepare(
+def prepare_store(
     genomes: Mapping[str, Sequence[str | Path]],
     out: str | Path,
     on_progress: Callable[[str, int], object] | None = None,
     rename_duplicates: bool = False,
 ) -> Store:
-    """Write genomes to a folder, or find that it holds them already.
+    """Write genomes to a folder, unless it holds them already.
 
     Args:
         genomes: genome name → its FASTA files.
         out: the folder; replaced whole, never half-written. Only a prepared genome is ever replaced.
-        on_progress: called with a file's name and the letters just stored.
+        on_progress: called with a file's name and the number of bases just stored.
         rename_duplicates: number the records of a file that share a name, instead of refusing them.
 
     Raises:
-        ValueError: a file cannot be read right, or two files of a genome share a contig name.
-        ValueError: the folder holds something else.
+        ValueError: a file cannot be read right, two files of a genome share a contig name, or the folder holds
+            something else.
     """
     out = Path(out)
     sources = [_source(name, Path(path)) for name, paths in genomes.items() for path in paths]
@@ -219,7 +220,7 @@ def _source(genome: str, path: Path) -> dict:
 
 
 def _unchanged(out: Path, sources: list[dict]) -> bool:
-    """Say whether the folder holds just these inputs: by size and time, and where those differ by sha256."""
+    """Return whether the folder holds just these inputs: by size and time, and where those differ by sha256."""
     try:
         manifest = json.loads((out / "manifest.json").read_text())
         recorded = json.loads((out / "sources.json").read_text())
@@ -227,23 +228,17 @@ def _unchanged(out: Path, sources: list[dict]) -> bool:
         return False
     if recorded == sources:
         return manifest.get("format") == FORMAT
-    held = [(row["genome"], row["sha256"]) for row in manifest.get("inputs", [])]
-    if manifest.get("format") != FORMAT or len(held) != len(sources):
+    recorded_inputs = [(row["genome"], row["sha256"]) for row in manifest.get("inputs", [])]
+    if manifest.get("format") != FORMAT or len(recorded_inputs) != len(sources):
         return False
-    if held != [(row["genome"], file_sha256(Path(row["path"]))) for row in sources]:
+    if recorded_inputs != [(row["genome"], file_sha256(Path(row["path"]))) for row in sources]:
         return False
     (out / "sources.json").write_text(json.dumps(sources, indent=1))
     return True
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write(folder: Path, sources: list[dict], on_progress, rename: bool) -> None:
-    """Write letters, contigs and manifest."""
+    """Write sequence, contigs and manifest."""
     names: dict[str, list] = {"genome": [], "contig": [], "length": []}
     seen: dict[tuple[str, str], str] = {}
     inputs = []
@@ -290,7 +285,7 @@ def _write(folder: Path, sources: list[dict], on_progress, rename: bool) -> None
 
 
 def _count_report(counts: np.ndarray) -> dict[str, int]:
-    """Sum letter counts as the policy sees them; case is counted apart."""
+    """Summarise counts of characters by what the policy does with them, and soft-masked bases."""
     upper = counts.copy()
     upper[ord("A") : ord("Z") + 1] += counts[ord("a") : ord("z") + 1]
     upper[ord("a") : ord("z") + 1] = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from genolm.data.corpus import encode_rows, letter_weights
+from genolm.data.corpus import base_weights, encode_rows
 from genolm.data.masking import Masking
 from genolm.genome.store import Store
 from genolm.tokenizers.encode import Encoder
@@ -72,7 +72,7 @@ def score_windows(
         One `TokenNLL` for each batch of this rank. A token that starts before the scored part counts for its share of
         bases in it.
     """
-    weights = (letter_weights(soft_masked_weight) > 0).astype(np.float32)
+    weights = (base_weights(soft_masked_weight) > 0).astype(np.float32)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

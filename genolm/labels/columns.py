@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from genolm.genome.alphabet import clean_sequences
-from genolm.genome.extract import extract
+from genolm.genome.extract import extract_intervals
 from genolm.genome.interval import Interval, IntervalError
 from genolm.labels.table import HUB_NAME, SUFFIXES, LabelTable, read_hub, read_table, suffix
 
@@ -97,7 +97,7 @@ def read_rows(
     if not rows.sequences[0]:
         assert fasta is not None and rows.intervals is not None
         paths = [fasta] if isinstance(fasta, str | Path) else fasta
-        rows = replace(rows, sequences=extract(paths, rows.intervals, lambda row: str(rows.source[row])))
+        rows = replace(rows, sequences=extract_intervals(paths, rows.intervals, lambda row: str(rows.source[row])))
     sequences, said = clean_sequences(rows.sequences, lambda row: str(rows.source[row]))
     return replace(rows, sequences=sequences, notes=(*notes, *said))
 

@@ -18,7 +18,7 @@ import numpy as np
 from genolm.genome.alleles import trim
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
 from genolm.genome.chromosomes import canonical
-from genolm.genome.fasta import read_fasta
+from genolm.genome.fasta import read_contigs
 from genolm.genome.reference import is_indexed, open_reference
 from genolm.metrics.markov import MarkovLadder, fit
 from genolm.metrics.variant_table import Variants
@@ -28,20 +28,6 @@ GC_BP = 101
 ABSENT, DIFFERS, BEYOND = "contig not in --fasta", "REF differs from --fasta", "beyond the end of its contig"
 _VARIANTS_AT_ONCE = 1 << 14
 _PURINES = frozenset("AG")
-
-
-def contigs(path: str | Path, rename: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and sequence, uint8 (length,), of each contig of a FASTA; with `rename` records may share a name."""
-    name, parts = "", []
-    for block in read_fasta(path, rename=rename):
-        if not block.opens:
-            parts.append(block.letters)
-            continue
-        if parts:
-            yield name, np.concatenate(parts)
-        name, parts = block.name, []
-    if parts:
-        yield name, np.concatenate(parts)
 
 
 def reference_contigs(path: str | Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
@@ -54,13 +40,13 @@ def reference_contigs(path: str | Path) -> Iterator[tuple[str, Callable[[], np.n
         for number, contig in enumerate(reference.contigs):
             yield contig.name, partial(reference.fetch, number, 0, contig.length)
     else:
-        for name, sequence in contigs(path):
+        for name, sequence, _ in read_contigs(path):
             yield name, partial(np.asarray, sequence)
 
 
 def fit_markov(paths: Sequence[str | Path], orders: Sequence[int] = MARKOV_ORDERS) -> MarkovLadder:
     """Count k-mers of both strands of every contig of some FASTA files. Arguments and errors as in `markov.fit`."""
-    return fit((sequence for path in paths for _, sequence in contigs(path, rename=True)), orders)
+    return fit((sequence for path in paths for _, sequence, _ in read_contigs(path, rename=True)), orders)
 
 
 def transversions(ref: Iterable[str], alt: Iterable[str]) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""BPE learnt on genomes: what it is shown, and how it is trained.
+"""Train a BPE tokenizer on genomes: the training sample, and the training.
 
-The rule of the sample: the training regions are cut into chunks of `CHUNK_BP`; of N chunks, where all would hold more
-than `sample_bp` bases, every (N / wanted)-th is taken, evenly over the genomes. Every other chunk is read from the
-reverse strand, so that the vocabulary serves both. Chunks are upper-cased and cut at whatever is not A, C, G or T.
-Nothing is drawn at random: the same regions give the same vocabulary.
+The training regions are cut into N chunks of `CHUNK_BP`. Where only n of them fit into `sample_bp`, every (N / n)-th is
+taken, evenly over the genomes. Every other chunk is read from the reverse strand, so that the vocabulary serves both.
+Chunks are upper-cased and cut at everything but A, C, G and T. Nothing is drawn at random: the same regions give the
+same vocabulary.
 
 Cost: about 0.3 s a Mb.
 """
@@ -21,19 +21,19 @@ CHUNK_BP = 512
 
 
 def train_sample(store: Store, regions: Sequence[tuple[int, int, int]], sample_bp: int = 20_000_000) -> Iterator[str]:
-    """Yield stretches of A, C, G and T to learn from; see the module for the rule.
+    """Yield sequences of A, C, G and T to train on, sampled by the rule of this module.
 
     Args:
         store: the genomes.
         regions: (contig, start, end) of the training split, 0-based half-open.
-        sample_bp: bases to show at most.
+        sample_bp: most bases to sample.
     """
     chunks = [
         (contig, at, min(end, at + CHUNK_BP)) for contig, start, end in regions for at in range(start, end, CHUNK_BP)
     ]
-    wanted = min(len(chunks), max(1, sample_bp // CHUNK_BP))
-    for number in range(wanted):
-        contig, start, end = chunks[number * len(chunks) // wanted]
+    num_sampled = min(len(chunks), max(1, sample_bp // CHUNK_BP))
+    for number in range(num_sampled):
+        contig, start, end = chunks[number * len(chunks) // num_sampled]
         letters = store.fetch(contig, start, end) & 0xDF  # ASCII letters without bit 5 are upper case
         letters = reverse_complement(letters) if number % 2 else letters
         is_base = np.concatenate([[False], BASE_INDEX[letters] < 4, [False]])
@@ -45,7 +45,7 @@ def train_sample(store: Store, regions: Sequence[tuple[int, int, int]], sample_b
 def train(
     sequences: Iterable[str], special_tokens: Sequence[str], letters: str, vocab_size: int, max_token_bp: int
 ) -> Tokenizer:
-    """Learn a vocabulary: special tokens, single letters, then merges in the order they are learnt."""
+    """Train a vocabulary: special tokens, single letters, then merges in the order they are learned."""
     first = [*special_tokens, *sorted(letters)]
     codes = BASE_INDEX[np.frombuffer("N".join(sequences).encode(), dtype=np.uint8)]
     tokens, merges = list("ACGT"), []
@@ -60,7 +60,7 @@ def train(
 
 
 def bases_per_token(backend: Tokenizer, sequences: Iterable[str]) -> float:
-    """Return letters per token of a tokenizer over sequences."""
+    """Return the mean number of bases per token of a tokenizer over sequences."""
     sequences = list(sequences)
     tokens = sum(len(encoding.ids) for encoding in backend.encode_batch_fast(sequences, add_special_tokens=False))
     return sum(map(len, sequences)) / max(1, tokens)

@@ -1,9 +1,9 @@
-"""Specs of tokenizer_configs to transformers fast tokenizers, whose folders plain AutoTokenizer opens.
+"""Build transformers fast tokenizers from the specs of tokenizer_configs; plain AutoTokenizer opens their folders.
 
     char               one letter, one token
     kmer               pieces of A, C, G, T cut into k-mers from the left; what remains, and all else, letter by letter
     kmer-overlapping   a k-mer at every base; one with any other letter is unknown
-    bpe                learnt on the user's genomes (`genolm.tokenizers.bpe`); never merges across other letters
+    bpe                trained on the user's genomes (`genolm.tokenizers.bpe`); never merges across other letters
 
 The presets are such specs too: their special tokens, the order of their bases and what they do with case and with
 unknown letters are written in the YAML, and the ids follow. `tokenizer_config.json` keeps, under `genolm`, what the
@@ -34,11 +34,11 @@ def _default_special_tokens() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """What a tokenizer is.
+    """Specification of a tokenizer.
 
     Attributes:
-        kind: how letters are cut.
-        k: letters of a k-mer, 1 to 8.
+        kind: how a sequence is cut into tokens.
+        k: length of a k-mer, 1 to 8.
         special_tokens: role → token, in the order of their ids, which come first. Two roles may share a token; a name
             that is no role keeps a place.
         bases: the order of the bases in k-mer ids, the last letter of a k-mer counting fastest.
@@ -111,18 +111,18 @@ def load_spec(name: str | Path) -> TokenizerSpec:
 
 
 def build_tokenizer(spec: TokenizerSpec, sequences: Iterable[str] | None = None) -> PreTrainedTokenizerFast:
-    """Build the tokenizer of a spec.
+    """Build a tokenizer from its spec.
 
     Args:
         spec: what to build.
-        sequences: stretches of A, C, G, T to learn from; for BPE only.
+        sequences: A, C, G, T to train BPE on; not used by other kinds.
 
     Raises:
         SettingsError: BPE without sequences.
     """
     if spec.kind == "bpe":
         if sequences is None:
-            raise SettingsError("a BPE tokenizer is learnt from genomes; give FASTA files")
+            raise SettingsError("a BPE tokenizer is trained on genomes; give FASTA files")
         backend = bpe.train(sequences, spec.first_tokens, spec.letters, spec.vocab_size, spec.max_token_bp)
     elif spec.alphabet == "bytes":
         backend = _byte_backend(spec)
@@ -139,14 +139,14 @@ def build_tokenizer(spec: TokenizerSpec, sequences: Iterable[str] | None = None)
         backend.post_processor = processors.TemplateProcessing(
             single=[*spec.prefix, "$A", *spec.suffix], pair=pair, special_tokens=ids
         )
-    about: dict[str, Any] = {"kind": spec.kind, "k": spec.k}
-    about |= {name: getattr(spec, name) for name in ("bases", "alphabet", "case", "unknown")}
+    settings: dict[str, Any] = {"kind": spec.kind, "k": spec.k}
+    settings |= {name: getattr(spec, name) for name in ("bases", "alphabet", "case", "unknown")}
     kind = OverlappingKmerTokenizer if spec.kind == "kmer-overlapping" else PreTrainedTokenizerFast
     roles = {f"{role}_token": token for role, token in spec.special_tokens.items() if role in ROLES}
     others = [token for role, token in spec.special_tokens.items() if role not in ROLES]
     return kind(
         tokenizer_object=backend,
-        genolm=about,
+        genolm=settings,
         padding_side=spec.padding_side,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
@@ -156,17 +156,17 @@ def build_tokenizer(spec: TokenizerSpec, sequences: Iterable[str] | None = None)
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
-    """Open a tokenizer folder, our own or any fast tokenizer's; nothing is downloaded and no code of it is run."""
+    """Open the folder of any fast tokenizer, without downloads and without running code from it."""
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file():
         raise SettingsError(f"{folder} holds no tokenizer.json; give a folder that `genolm tokenizer` wrote")
     config = folder / "tokenizer_config.json"
     try:
-        about = json.loads(config.read_text()) if config.is_file() else {}
-        overlapping = about.get("genolm", {}).get("kind") == "kmer-overlapping"
+        saved = json.loads(config.read_text()) if config.is_file() else {}
+        overlapping = saved.get("genolm", {}).get("kind") == "kmer-overlapping"
         kind = OverlappingKmerTokenizer if overlapping else AutoTokenizer
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # as many kinds as there are things that a folder can hold
+    except Exception as error:  # a broken folder raises almost anything
         # transformers' own advice is to trust that code.
         remote = "trust_remote_code" in str(error)
         reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""Letters as bytes to token ids, without strings: numpy look-ups, equal to the tokenizer id for id.
+"""Encode byte arrays to token ids by numpy look-ups, without strings, equal to the tokenizer id for id.
 
 Fixed-width vocabularies need no more than tables of 256 letters and 4^k k-mers. BPE, and any fast tokenizer that is
-not ours, goes through the tokenizer's own Rust code. Every encoder also says which letters each token covers.
+not ours, goes through the tokenizer's own Rust code. Every encoder also returns which bases each token covers.
 
 Cost: about 0.5 ns a base for single nucleotides, 1 ns for k-mers, 5 ns for overlapping ones; for k-mers 4 to 7 times
 that where rows have other letters than A, C, G, T, for overlapping ones 3 times.
@@ -25,12 +25,12 @@ Cut = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids and the letters under them.
+    """Token ids and the bases under them.
 
     Attributes:
         ids: (B, L) int64, padded on the right.
-        start: (B, L) int32, first letter of the token, 0-based. Special tokens and padding have start == end.
-        end: (B, L) int32, one past its last letter.
+        start: (B, L) int32, first base of the token, 0-based. Special tokens and padding have start == end.
+        end: (B, L) int32, one past its last base.
         length: (B,) int64, tokens before the padding.
     """
 
@@ -42,18 +42,18 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes rows of letters; made by `make_encoder`.
+    """Encode rows of sequences; made by `make_encoder`.
 
     Attributes:
         kind: `char`, `kmer`, `kmer-overlapping`, `bpe`, or `other` for a tokenizer that is not ours.
-        k: letters of a k-mer, 1 where there is none.
+        k: length of a k-mer, 1 for other kinds.
         vocab_size: number of ids, special tokens included.
         pad_id: and `mask_id`, `unk_id`, `eos_id`, `bos_id`: ids of special tokens, None where there is none. Padding
             without a padding token uses EOS.
         prefix_ids: put before every sequence.
         suffix_ids: put after every sequence.
         is_special: (V,) bool.
-        num_bases: (V,) int64, letters A, C, G, T that a token spells; 0 for special and unknown tokens.
+        num_bases: (V,) int64, bases that a token spells; 0 for special and unknown tokens.
         nucleotide_ids: (N,) int64, the tokens that spell A, C, G, T and nothing else.
     """
 
@@ -79,11 +79,11 @@ class Encoder:
         special_tokens: bool = True,
         max_tokens: int | None = None,
     ) -> Encoded:
-        """Encode rows of letters.
+        """Encode rows of sequences.
 
         Args:
             letters: (B, W) uint8.
-            lengths: (B,) letters in each row; all W where None. What lies beyond is not looked at.
+            lengths: (B,) bases in each row; all W where None. The rest of a row is ignored.
             special_tokens: add those that the tokenizer adds.
             max_tokens: tokens in every row, by padding and by cutting the sequence, never its special tokens; None for
                 as many as the longest row has.
@@ -112,9 +112,9 @@ class Encoder:
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
-    """Return the encoder of a tokenizer: by tables where it is ours and of fixed width."""
-    about = tokenizer.init_kwargs.get("genolm", {})
-    kind, k = about.get("kind", "other"), about.get("k", 1)
+    """Return the encoder of a tokenizer: by tables for our fixed-width vocabularies, else through the tokenizer."""
+    settings = tokenizer.init_kwargs.get("genolm", {})
+    kind, k = settings.get("kind", "other"), settings.get("k", 1)
     vocabulary = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids)
     num_bases = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
@@ -122,10 +122,10 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
     for token, i in vocabulary.items():
         if i in special:
             is_special[i] = True
-        elif set(token) <= set("ACGT" if about.get("case") != "lower" else "acgt"):
+        elif set(token) <= set("ACGT" if settings.get("case") != "lower" else "acgt"):
             num_bases[i] = len(token)
     if kind in ("char", "kmer", "kmer-overlapping"):
-        cut = _table_cut(kind, k, about, vocabulary, tokenizer.unk_token_id)
+        cut = _table_cut(kind, k, settings, vocabulary, tokenizer.unk_token_id)
     else:
         widths = np.maximum(num_bases, 1) if kind == "bpe" else None
         cut = partial(_cut_text, backend=tokenizer.backend_tokenizer, widths=widths)
@@ -151,27 +151,27 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
     )
 
 
-def _table_cut(kind: str, k: int, about: dict, vocabulary: dict[str, int], unk: Any):
-    """Make the tables of a fixed-width vocabulary, and the function that looks letters up in them."""
+def _table_cut(kind: str, k: int, settings: dict, vocabulary: dict[str, int], unk: Any):
+    """Return the look-up function of a fixed-width vocabulary, with its tables."""
     folded = np.arange(256)
     for letter in range(ord("a"), ord("z") + 1):
-        if about["case"] != "kept":
-            folded[letter if about["case"] == "upper" else letter - 32] = (
-                letter - 32 if about["case"] == "upper" else letter
+        if settings["case"] != "kept":
+            folded[letter if settings["case"] == "upper" else letter - 32] = (
+                letter - 32 if settings["case"] == "upper" else letter
             )
-    if about["alphabet"] == "bytes":
+    if settings["alphabet"] == "bytes":
         single = np.arange(256, dtype=np.int64)
     else:
         single = np.array([vocabulary.get(chr(folded[i]), unk) for i in range(256)], dtype=np.int64)
     if kind == "char":
         return partial(_cut_letters, single=single)
     digit_of = np.full(256, 4, dtype=np.uint8)
-    for i, base in enumerate(about["bases"]):
+    for i, base in enumerate(settings["bases"]):
         digit_of[[i for i in range(256) if chr(folded[i]) == base]] = i
-    table = np.array([vocabulary[kmer] for kmer in kmers(about["bases"], k)], dtype=np.int64)
+    table = np.array([vocabulary[kmer] for kmer in kmers(settings["bases"], k)], dtype=np.int64)
     if kind == "kmer-overlapping":
         return partial(_cut_overlapping, k=k, digit_of=digit_of, table=table, unk=unk)
-    joins = single == unk if about["unknown"] == "run" else np.zeros(256, dtype=bool)
+    joins = single == unk if settings["unknown"] == "run" else np.zeros(256, dtype=bool)
     return partial(_cut_kmers, k=k, digit_of=digit_of, table=table, single=single, joins=joins)
 
 
@@ -262,7 +262,7 @@ def _spread(first: np.ndarray, num: np.ndarray, step: int) -> np.ndarray:
 
 
 def _cut_text(letters, lengths, backend: Tokenizer, widths: np.ndarray | None) -> Cut:
-    """Encode through the tokenizer; `widths` (V,) spares it the offsets, where every token's letters are known."""
+    """Encode through the tokenizer; with `widths` (V,), bases of each token, no offsets are needed."""
     texts = [row[:n].tobytes().decode("ascii") for row, n in zip(letters, lengths.tolist(), strict=True)]
     encode = backend.encode_batch if widths is None else backend.encode_batch_fast
     encodings = encode(texts, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""k-mers: their order, their spelling, and the tokenizer that spells raw DNA.
+"""Enumerate k-mers, split sequences into overlapping k-mers, and tokenize raw DNA by them.
 
 A tokenizers-JSON cannot cut a sequence into overlapping pieces. Its vocabulary reads k-mers that are already spelled,
 `ACG CGT GTA`, as DNABERT's did; the class here spells raw DNA first. AutoTokenizer finds it by name once genolm is
@@ -12,25 +12,25 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFas
 
 
 def kmers(bases: str, k: int) -> list[str]:
-    """Return all 4^k k-mers, in the order of the bases, the last letter fastest."""
+    """Return all 4^k k-mers, in the order of the bases, the last base fastest."""
     return ["".join(letters) for letters in product(bases, repeat=k)]
 
 
 def spell(sequence: str, k: int) -> str:
-    """Spell a sequence as its overlapping k-mers: `spell("ACGTA", 3)` is `"ACG CGT GTA"`; "" where it is shorter."""
+    """Return the overlapping k-mers of a sequence: `spell("ACGTA", 3)` is `"ACG CGT GTA"`; "" for a shorter one."""
     return " ".join(sequence[i : i + k] for i in range(len(sequence) - k + 1))
 
 
 class OverlappingKmerTokenizer(PreTrainedTokenizerFast):
-    """A fast tokenizer over k-mers that also takes raw DNA.
+    """A fast tokenizer over overlapping k-mers that also accepts raw DNA.
 
     Text with white space in it is taken for k-mers already spelled, and so is a single k-mer. Special tokens are added
-    around, never looked for in raw DNA. Offsets, where asked for, are those of the spelled text.
+    around, never parsed from raw DNA. Offsets refer to the spelled text.
     """
 
     @property
     def k(self) -> int:
-        """Letters of a k-mer."""
+        """Length of a k-mer in bp."""
         return self.init_kwargs["genolm"]["k"]
 
     def _spelled(self, text: Any) -> Any:

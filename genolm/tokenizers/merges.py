@@ -1,4 +1,4 @@
-"""Byte pair encoding learnt with numpy: which two tokens to merge, again and again the pair that stands most often.
+"""Learn byte pair encoding with numpy: merge the most frequent pair of adjacent tokens, again and again.
 
 Three things make it fast on DNA, whose words are as long as chromosomes. No word is ever cut out: tokens lie on one
 array of bases, each with its number at its first and at its last base, so that both neighbours are found by look-ups,
@@ -19,13 +19,13 @@ import numpy as np
 
 @dataclass
 class _Born:
-    """Pairs that were born together, those (x, token) by x and then those (token, y) by y.
+    """Pairs first made by one merge: (x, token) by x, then (token, y) by y.
 
     Attributes:
-        left, right: (n,) tokens.
-        bound: (n,) int64; at most so often does each stand now. 0 for pairs that are never merged.
-        place, start: pair i was born at the bases place[start[i] : start[i + 1]], ascending.
-        seen: pair → places, where they were looked at since.
+        left, right: (n,) tokens of the pairs.
+        bound: (n,) int64, upper bound of the current count of each; 0 for pairs that are never merged.
+        place, start: pair i was first at the bases place[start[i] : start[i + 1]], ascending.
+        seen: pair → places, where they were counted again since.
     """
 
     left: np.ndarray
@@ -42,13 +42,12 @@ class _Born:
 def learn_merges(codes: np.ndarray, num_merges: int, max_token_bp: int) -> list[tuple[int, int]]:
     """Learn byte pair merges of A, C, G and T.
 
-    Overlapping pairs count as often as they stand (AAA is twice AA) and are merged from the left. Of pairs that stand
-    equally often, the one whose younger token is the oldest comes first; then those with the younger on the right, then
-    the older token's age.
+    Overlapping pairs are all counted (AAA is twice AA) and merged from the left. Of equally frequent pairs, the one
+    whose younger token is the oldest comes first; then those with the younger on the right, then the older token's age.
 
     Args:
-        codes: (length,) uint8, 0 … 3 for A, C, G, T; any other number parts what stands on both its sides.
-        num_merges: to learn at most; fewer where no pair is left.
+        codes: (length,) uint8, 0 … 3 for A, C, G, T; any other number separates its two sides.
+        num_merges: most merges to learn; fewer where no pair is left.
         max_token_bp: longest token to make.
 
     Returns:
@@ -74,10 +73,10 @@ def learn_merges(codes: np.ndarray, num_merges: int, max_token_bp: int) -> list[
         left, right = int(born.left[pair]), int(born.right[pair])
         at, middle = born.places(pair), int(widths[left])
         at = at[(begins[at] == left) & (begins[at + middle] == right)]
-        found = len(at) == bound
-        born.bound[pair] = 0 if found else len(at)
+        is_exact = len(at) == bound
+        born.bound[pair] = 0 if is_exact else len(at)
         best[row] = born.bound.max()
-        if not found:
+        if not is_exact:
             born.seen[pair] = at
             continue
         born.seen.pop(pair, None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genolm.cli import main
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.variants.alleles import Contigs
@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capfd):
 
 
 def test_regions_merged_and_cut(folder, tmp_path):
-    store = prepare({"g": [folder / "g.fa"]}, tmp_path / "store")
+    store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
     spans = spans_of(store, Contigs(store), ["chr2", "1:5-10", "chr1:11-20", "chr1:30-40"])
     assert spans == [Span(1, 0, 8), Span(0, 4, 10), Span(0, 10, 20), Span(0, 29, 40)]
     assert merged(spans) == [Span(0, 4, 20), Span(0, 29, 40), Span(1, 0, 8)]
@@ -192,7 +192,7 @@ def test_regions_merged_and_cut(folder, tmp_path):
 
 
 def test_changes_are_the_same_however_a_region_is_cut(folder, tmp_path):
-    store = prepare({"g": [folder / "g.fa"]}, tmp_path / "store")
+    store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
     whole, _ = changes_of(store, Span(0, 195, 310), deletions=True)
     cut = [changes_of(store, piece, deletions=True)[0] for piece in pieces_of([Span(0, 195, 310)], 3)]
     assert whole == [allele for piece in cut for allele in piece]

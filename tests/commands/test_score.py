@@ -16,7 +16,7 @@ import runs
 from scoring import BASES, CONTIGS, other_base, record, save, score, write_vcf
 
 from genolm.cli import main
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.language_model import open_language_model
 from genolm.variants.alleles import Allele, resolve
 from genolm.variants.contigs import Contigs
@@ -80,7 +80,7 @@ def test_every_record_with_scores_or_the_reason(folder, tmp_path, capfd, model):
     assert [s for r in read for s in r.info["GENOLM_STATUS"]] == STATUSES
     table = pq.read_table(tmp_path / "y.parquet").to_pydict()
     assert table["GENOLM_STATUS"] == STATUSES
-    store = prepare({"g": [folder / "g.fa"]}, tmp_path / "store")
+    store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
     language, contigs = open_language_model(str(folder / model)), Contigs(store)
     lines = [line.split("\t") for line in mixed()]
     alleles = [
@@ -293,7 +293,7 @@ def test_two_processes_write_the_same_bytes(folder, tmp_path, many, project_dir)
 def test_models_of_transformers_are_read_by_their_files(folder, tmp_path, objective, block, tokenizer, tokens):
     language = open_language_model(str(save(tmp_path / "m", objective, block, tokenizer, tokens)), window_bp=48)
     assert language.causal == (objective == "causal")
-    store = prepare({"g": [folder / "g.fa"]}, tmp_path / "store")
+    store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
     bases = CONTIGS["chr1"]
     alleles = [
         Allele(0, 100, bases[100], other_base(bases[100])),

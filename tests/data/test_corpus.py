@@ -6,7 +6,7 @@ from genolm.data.corpus import Corpus
 from genolm.data.masking import Masking, span_offsets
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.regions import Regions
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 
@@ -25,7 +25,7 @@ def store(tmp_path_factory):
             if name == "one":
                 sequence = sequence[:1000] + sequence[1000:1500].lower() + "N" * 100 + sequence[1600:]
             file.write(f">{name}\n{sequence}\n")
-    return prepare({"g": [fasta]}, folder / "store")
+    return prepare_store({"g": [fasta]}, folder / "store")
 
 
 def corpus(store, spec="char", **options):
@@ -168,7 +168,7 @@ def test_a_large_genome_drowns_small_ones_only_if_asked_to(tmp_path, options, sh
     draw = lambda n: "".join(rng.choice(list("ACGT"), n))  # noqa: E731
     (tmp_path / "large.fa").write_text(f">chromosome\n{draw(90_000)}\n")
     (tmp_path / "small.fa").write_text("".join(f">c{i}\n{draw(n)}\n" for i, n in enumerate((5000, 3000, 2000))))
-    both = prepare({"large": [tmp_path / "large.fa"], "small": [tmp_path / "small.fa"]}, tmp_path / "store")
+    both = prepare_store({"large": [tmp_path / "large.fa"], "small": [tmp_path / "small.fa"]}, tmp_path / "store")
     c = corpus(both, window_bp=100, **options)
     contig = c._contig[c.windows(np.arange(20_000))[0]]
     assert (contig == 0).mean() == pytest.approx(share, abs=0.015)

@@ -133,7 +133,7 @@ def test_a_bad_dataset_is_one_error(tmp_path, content, column, message):
 
 def test_an_unknown_dataset_is_one_error(tmp_path):
     (tmp_path / "x.docx").write_text("")
-    with pytest.raises(StreamError, match="cannot tell what this is"):
+    with pytest.raises(StreamError, match="unknown format"):
         list(Sequences(str(tmp_path / "x.docx")))
     with pytest.raises(StreamError, match="no dataset that the Hub gives"):
         list(Sequences("nobody/nothing-of-this-name"))
@@ -141,7 +141,7 @@ def test_an_unknown_dataset_is_one_error(tmp_path):
 
 def test_no_letters_at_all_is_an_error(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"sequence": ""}\n')
-    with pytest.raises(StreamError, match="holds no letters"):
+    with pytest.raises(StreamError, match="holds no bases"):
         StreamCorpus(Sequences(str(tmp_path / "x.jsonl")), ENCODER, 64).examples([0])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.interval import CONTIG_END, Interval, bed_rows, parse_region, read_bed, read_gff, read_intervals
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 
 GFF = """##gff-version 3
 chr1\tx\tgene\t11\t20\t.\t-\t.\tID=g1
@@ -126,7 +126,7 @@ def test_yeast_genes_begin_with_a_start_codon_and_end_with_a_stop(data_dir, tmp_
     assert found[0] == Interval("chrI", 0, 230_218, ".", "chromosome")
     # YAL069W: chrI 335 649 +; YAL068C: chrI 1807 2169 -
     assert Interval("chrI", 334, 649, "+", "CDS") in found and Interval("chrI", 1806, 2169, "-", "CDS") in found
-    store = prepare({"yeast": [data_dir / "genomes/yeast_S288C_R64-2-1.fa.gz"]}, tmp_path / "yeast")
+    store = prepare_store({"yeast": [data_dir / "genomes/yeast_S288C_R64-2-1.fa.gz"]}, tmp_path / "yeast")
     index = {contig.name: i for i, contig in enumerate(store.contigs)}
     genes = {interval for interval in found if interval.name == "gene" and interval.contig == "chrI"}
     whole = [x for x in found if x.name == "CDS" and Interval(x.contig, x.start, x.end, x.strand, "gene") in genes]

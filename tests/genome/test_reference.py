@@ -7,7 +7,7 @@ import pysam
 import pytest
 
 from genolm.genome.reference import IndexedFasta, files_in_common, is_indexed, open_reference
-from genolm.genome.store import Store, prepare
+from genolm.genome.store import Store, prepare_store
 
 TEXT = ">one first\nACGTacgtNR\nryUu-.XxKM\nAC\n>two\nTTTTG\n"
 
@@ -24,7 +24,7 @@ def fasta(request, tmp_path):
 
 
 def test_the_same_bases_as_a_prepared_genome(fasta, tmp_path):
-    indexed, store = open_reference(fasta, tmp_path / "not-written"), prepare({"x": [fasta]}, tmp_path / "store")
+    indexed, store = open_reference(fasta, tmp_path / "not-written"), prepare_store({"x": [fasta]}, tmp_path / "store")
     assert isinstance(indexed, IndexedFasta) and not (tmp_path / "not-written").exists()
     assert [(c.name, c.length) for c in indexed.contigs] == [(c.name, c.length) for c in store.contigs]
     assert indexed.fetch(0, 8, 22).tobytes() == b"NRryTtNNNnKMAC"
@@ -76,6 +76,6 @@ def test_files_in_common_are_found_by_their_bytes(tmp_path):
     for name, text in (("a", ">one\nACGT\n"), ("b", ">one\nACGG\n"), ("c", ">one\nACGTACGT\n")):
         (tmp_path / f"{name}.fa").write_text(text)
         pysam.faidx(str(tmp_path / f"{name}.fa"))
-    trained = prepare({"x": [tmp_path / "a.fa"]}, tmp_path / "store").manifest["inputs"]
+    trained = prepare_store({"x": [tmp_path / "a.fa"]}, tmp_path / "store").manifest["inputs"]
     for name, common in (("a", ["a.fa"]), ("b", []), ("c", [])):
         assert files_in_common(IndexedFasta(tmp_path / f"{name}.fa"), trained) == common

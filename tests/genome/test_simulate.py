@@ -15,7 +15,7 @@ from genolm.genome.simulate import (
     write_bed,
     write_fasta,
 )
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.metrics.markov import fit
 
 
@@ -183,7 +183,7 @@ def test_files_give_the_same_genome_back(genome, tmp_path, monkeypatch, width):
     lines = (tmp_path / "g.fa").read_text().splitlines()
     assert max(map(len, lines)) == min(width, 20_000) and "" not in lines
     write_bed(tmp_path / "g.bed", genome.features)
-    store = prepare({"sim": [tmp_path / "g.fa"]}, tmp_path / "store")
+    store = prepare_store({"sim": [tmp_path / "g.fa"]}, tmp_path / "store")
     for i, (name, letters) in enumerate(genome.records):
         assert store.contigs[i].name == name
         assert (store.fetch(i, 0, len(letters)) == letters).all()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from genolm.genome.interval import Interval
 from genolm.genome.regions import Regions
 from genolm.genome.splits import SplitRule, available_regions, split_genomes
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 
 LENGTHS = (40, 40, 25, 7, 1)  # of the contigs below
 ROWS = st.lists(
@@ -143,7 +143,7 @@ def store(tmp_path_factory):
     records = [f">{name}\n{'ACGTN' * 8}"[: 3 + length] + "\n" for name, length in zip(names, LENGTHS, strict=True)]
     (folder / "x.fa").write_text("".join(records[:3]))
     (folder / "y.fa").write_text("".join(records[3:]))
-    made = prepare({"x": [folder / "x.fa"], "y": [folder / "y.fa"]}, folder / "store")
+    made = prepare_store({"x": [folder / "x.fa"], "y": [folder / "y.fa"]}, folder / "store")
     assert tuple(contig.length for contig in made.contigs) == LENGTHS
     return made
 
@@ -196,7 +196,7 @@ def test_a_base_has_one_split_and_none_is_lost(store, valid, test, in_valid, in_
 def test_a_fraction_is_what_it_says(tmp_path, percent):
     (tmp_path / "x.fa").write_text("".join(f">c{i}\n{'ACGT' * 25}\n" for i in range(10)))
     parts = split_genomes(
-        prepare({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(), SplitRule(fraction=percent / 100)
+        prepare_store({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(), SplitRule(fraction=percent / 100)
     )
     assert parts["test"].num_bases == 10 * percent
 
@@ -205,7 +205,7 @@ def test_a_fraction_is_what_it_says(tmp_path, percent):
 def test_a_fraction_of_equal_contigs(tmp_path, percent):
     (tmp_path / "x.fa").write_text("".join(f">c{i}\n{'ACGT' * 25}\n" for i in range(10)))
     parts = split_genomes(
-        prepare({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(), SplitRule(fraction=percent / 100)
+        prepare_store({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(), SplitRule(fraction=percent / 100)
     )
     assert parts["test"].num_bases == 10 * percent
 
@@ -213,7 +213,7 @@ def test_a_fraction_of_equal_contigs(tmp_path, percent):
 def test_test_is_taken_before_valid_from_the_ends_of_the_largest(tmp_path):
     (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 25 + "\n")
     parts = split_genomes(
-        prepare({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(fraction=0.1), SplitRule(fraction=0.2)
+        prepare_store({"g": [tmp_path / "x.fa"]}, tmp_path / "store"), SplitRule(fraction=0.1), SplitRule(fraction=0.2)
     )
     assert {name: list(part) for name, part in parts.items()} == {
         "train": [(0, 0, 70)],

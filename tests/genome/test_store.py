@@ -11,7 +11,7 @@ from genolm.genome.alphabet import to_text
 from genolm.genome.fasta import read_fasta
 from genolm.genome.regions import Regions
 from genolm.genome.splits import SplitRule, split_genomes
-from genolm.genome.store import OtherStrand, Store, prepare
+from genolm.genome.store import OtherStrand, Store, prepare_store
 
 
 def read(path, **options):
@@ -70,7 +70,7 @@ def test_plain_gzip_and_bgzip_give_one_fingerprint(tmp_path):
     pysam.tabix_compress(str(fasta), str(blocked))
     letters = []
     for i, path in enumerate((fasta, zipped, blocked)):
-        store = prepare({"g": [path]}, tmp_path / f"s{i}")
+        store = prepare_store({"g": [path]}, tmp_path / f"s{i}")
         letters.append((tmp_path / f"s{i}" / "letters.arrow").read_bytes())
         assert to_text(store.fetch(1, 0, 4)) == "ACGT"
     assert letters[0] == letters[1] == letters[2]
@@ -85,7 +85,7 @@ def test_fetch_across_batches(tmp_path, monkeypatch):
     sequence = "".join(np.random.default_rng(1).choice(list("ACGT"), 64))
     fasta = tmp_path / "x.fa"
     fasta.write_text(f">a\n{sequence[:10]}\n>b\n{sequence[10:]}\n")
-    store = prepare({"g": [fasta]}, tmp_path / "s")
+    store = prepare_store({"g": [fasta]}, tmp_path / "s")
     for start in range(54):
         for end in range(start, 55):
             assert to_text(store.fetch(1, start, end)) == sequence[10:][start:end]
@@ -106,14 +106,14 @@ def test_fetch_across_batches(tmp_path, monkeypatch):
 def test_a_second_run_does_no_work(tmp_path, monkeypatch):
     fasta = tmp_path / "x.fa"
     fasta.write_text(">a\nACGTACGT\n")
-    first = prepare({"g": [fasta]}, tmp_path / "s")
+    first = prepare_store({"g": [fasta]}, tmp_path / "s")
     monkeypatch.setattr(store_module, "_write", lambda *a: pytest.fail("wrote again"))
-    assert prepare({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
+    assert prepare_store({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
     fasta.touch()
-    assert prepare({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
+    assert prepare_store({"g": [fasta]}, tmp_path / "s").fingerprint == first.fingerprint
     monkeypatch.undo()
     fasta.write_text(">a\nACGTACGA\n")
-    again = prepare({"g": [fasta]}, tmp_path / "s")
+    again = prepare_store({"g": [fasta]}, tmp_path / "s")
     assert again.fingerprint != first.fingerprint
     assert to_text(again.fetch(0, 0, 8)) == "ACGTACGA"
     assert to_text(pickle.loads(pickle.dumps(again)).fetch(0, 7, 8)) == "A"
@@ -123,9 +123,9 @@ def test_a_failed_run_leaves_the_old_store(tmp_path):
     good, bad = tmp_path / "x.fa", tmp_path / "y.fa"
     good.write_text(">a\nACGT\n")
     bad.write_text(">a\nAC*T\n")
-    prepare({"g": [good]}, tmp_path / "s")
+    prepare_store({"g": [good]}, tmp_path / "s")
     with pytest.raises(ValueError):
-        prepare({"g": [bad]}, tmp_path / "s")
+        prepare_store({"g": [bad]}, tmp_path / "s")
     assert to_text(Store.open(tmp_path / "s").fetch(0, 0, 4)) == "ACGT"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "x.fa", "y.fa"]
 
@@ -137,15 +137,15 @@ def test_only_a_prepared_genome_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "home" / "thesis.tex").write_text("all of it")
     for out, says in (("home", "holds other files (thesis.tex)"), ("x.fa", "is a file"), (".", "cannot be written")):
         with pytest.raises(ValueError, match=re.escape(says)):
-            prepare({"g": ["x.fa"]}, out)
+            prepare_store({"g": ["x.fa"]}, out)
     (tmp_path / "empty").mkdir()
-    prepare({"g": ["x.fa"]}, "empty")
+    prepare_store({"g": ["x.fa"]}, "empty")
     (tmp_path / "x.fa").write_text(">a\nACGTA\n")
-    assert prepare({"g": ["x.fa"]}, "empty").num_bases == 5
+    assert prepare_store({"g": ["x.fa"]}, "empty").num_bases == 5
     (tmp_path / "x.fa").write_text(">a\nACGTAC\n")
     (tmp_path / "empty" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="notes.txt"):
-        prepare({"g": ["x.fa"]}, "empty")
+        prepare_store({"g": ["x.fa"]}, "empty")
     assert Store.open("empty").num_bases == 5
     assert sorted(p.name for p in tmp_path.rglob("*.t*")) == ["notes.txt", "thesis.tex"]
 
@@ -156,7 +156,7 @@ def test_a_failed_run_removes_the_folders_it_made(tmp_path):
     (tmp_path / "mine").mkdir()
     for out in ("mine/new/store", "a/b/c", "store"):
         with pytest.raises(ValueError):
-            prepare({"g": [bad]}, tmp_path / out)
+            prepare_store({"g": [bad]}, tmp_path / out)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["mine", "y.fa"]
 
 
@@ -169,10 +169,10 @@ def test_repeated_names_can_be_numbered(tmp_path):
 
 
 def test_real_genomes(data_dir, tmp_path):
-    store = prepare({"yeast": [data_dir / "genomes/yeast_S288C_R64-2-1.fa.gz"]}, tmp_path / "y")
+    store = prepare_store({"yeast": [data_dir / "genomes/yeast_S288C_R64-2-1.fa.gz"]}, tmp_path / "y")
     assert (store.num_bases, len(store.contigs)) == (12_157_105, 17)
     fish = {"fish": [data_dir / "genomes/mitogenomes_teleost_872.fa.gz"]}
-    store = prepare(fish, tmp_path / "f", rename_duplicates=True)
+    store = prepare_store(fish, tmp_path / "f", rename_duplicates=True)
     assert (store.num_bases, len(store.contigs)) == (14_483_840, 872)
     counted = store.manifest["inputs"][0]["letters"]
     assert (counted["N"], counted["IUPAC"]) == (2541, 14 + 5 + 47 + 8 + 43 + 6)
@@ -218,7 +218,7 @@ def test_tiles_score_every_base_once():
 def test_splits(tmp_path):
     fasta = tmp_path / "x.fa"
     fasta.write_text(">a\n" + "A" * 100 + "\n>b\n" + "C" * 50 + "\n")
-    store = prepare({"g": [fasta]}, tmp_path / "s")
+    store = prepare_store({"g": [fasta]}, tmp_path / "s")
     parts = split_genomes(store, SplitRule(), SplitRule(contigs=("b",)))
     assert list(parts["test"]) == [(1, 0, 50)] and list(parts["train"]) == [(0, 0, 100)]
     last_tenth = split_genomes(store, SplitRule(), SplitRule(fraction=0.1))

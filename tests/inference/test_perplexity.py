@@ -9,7 +9,7 @@ import torch
 from genolm.data.masking import evaluation_masking
 from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.regions import Regions
-from genolm.genome.store import OtherStrand, Store, prepare
+from genolm.genome.store import OtherStrand, Store, prepare_store
 from genolm.inference.perplexity import measure_bits
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
@@ -22,7 +22,7 @@ OPTIONS = {"window_bp": 60, "window_tokens": 60, "batch_size": 7}
 def write(path, sequences: list[str]):
     with gzip.open(path, "wt") as file:
         file.writelines(f">{i}\n{sequence}\n" for i, sequence in enumerate(sequences))
-    return prepare({"g": [path]}, path.parent / path.name.split(".")[0])
+    return prepare_store({"g": [path]}, path.parent / path.name.split(".")[0])
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.inference.token_nll import fit_windows, score_windows
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -21,7 +21,7 @@ SEQUENCE = "".join(rng.choice(list("ACGT"), 150)) + "acgtNNacgt" + "".join(rng.c
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nats")
     (folder / "g.fa").write_text(f">one\n{SEQUENCE}\n>two\n{SEQUENCE[:70]}\n")
-    return prepare({"g": [folder / "g.fa"]}, folder / "store")
+    return prepare_store({"g": [folder / "g.fa"]}, folder / "store")
 
 
 class Bigram(torch.nn.Module):

@@ -8,10 +8,10 @@ import pysam
 import pytest
 
 from genolm.genome.alphabet import to_array
-from genolm.genome.store import prepare
+from genolm.genome.fasta import read_contigs
+from genolm.genome.store import prepare_store
 from genolm.metrics import markov
 from genolm.metrics.variant_baselines import (
-    contigs,
     fit_markov,
     from_reference,
     gc_around,
@@ -198,9 +198,10 @@ def test_two_contigs_of_one_name(tmp_path):
 def test_contigs_come_whole_and_training_may_repeat_a_name(tmp_path):
     path = tmp_path / "t.fa"
     path.write_text(">a x\nACG\nTTT\n>a y\nGG\n")
-    assert [(name, bytes(part)) for name, part in contigs(path, rename=True)] == [("a", b"ACGTTT"), ("a#2", b"GG")]
+    records = list(read_contigs(path, rename=True))
+    assert [(name, bytes(part), line) for name, part, line in records] == [("a", b"ACGTTT", 1), ("a#2", b"GG", 4)]
     with pytest.raises(ValueError, match="already on line 1"):
-        list(contigs(path))
+        list(read_contigs(path))
     assert fit_markov([path, path], [0]).dense[0].sum() == 2 * 2 * 8
 
 
@@ -209,7 +210,7 @@ def test_an_indexed_or_prepared_genome_gives_the_same_and_reads_only_contigs_wit
     rows = variants(("1", 100, genome[100], "ACGT"["ACGT".index(genome[100]) - 1]), ("1", 9, genome[9:12], genome[9]))
     plain, reasons = from_reference(rows, path, ladder := fit_markov([path], [3]))
     assert set(reasons) == {""}
-    store = prepare({"g": [path]}, tmp_path / "prepared")
+    store = prepare_store({"g": [path]}, tmp_path / "prepared")
     pysam.faidx(str(path))
     for other in (path, store.folder):
         baselines, _ = from_reference(rows, other, ladder)

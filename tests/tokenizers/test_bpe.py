@@ -5,14 +5,14 @@ import pytest
 
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.regions import Regions
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.tokenizers import bpe
 from genolm.tokenizers.build import TokenizerSpec, build_tokenizer, load_spec
 
 
 def store_of(folder, records):
     (folder / "g.fa").write_text("".join(f">{name}\n{sequence}\n" for name, sequence in records))
-    return prepare({"g": [folder / "g.fa"]}, folder / "store")
+    return prepare_store({"g": [folder / "g.fa"]}, folder / "store")
 
 
 def test_the_sample_is_every_nth_chunk_on_alternating_strands(tmp_path):

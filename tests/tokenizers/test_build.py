@@ -197,5 +197,5 @@ def test_a_wrong_spec_is_one_error(text, message, tmp_path):
 
 
 def test_bpe_needs_genomes():
-    with pytest.raises(SettingsError, match="learnt from genomes"):
+    with pytest.raises(SettingsError, match="trained on genomes"):
         build_tokenizer(TokenizerSpec(kind="bpe"))

@@ -15,7 +15,7 @@ from genolm.data.collate import CausalCollator, MaskedCollator
 from genolm.data.corpus import Corpus
 from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.loss import weighted_token_loss
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -31,7 +31,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("genome")
     sequence = "".join(np.random.default_rng(3).choice(list("ACGTacgtN"), 4000))
     (folder / "g.fa").write_text(f">one\n{sequence}\n>two\n{sequence[:37]}\n>three\n{sequence[:20]}\n")
-    store = prepare({"g": [folder / "g.fa"]}, folder / "store")
+    store = prepare_store({"g": [folder / "g.fa"]}, folder / "store")
     encoder = make_encoder(build_tokenizer(load_spec("char")))
     return Corpus(store, Regions.whole(store), encoder, 64, seed=5, soft_masked_weight=0.3, pack=True)
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.variants.alleles import (
     CHECK_REF,
     STATUSES,
@@ -22,12 +22,12 @@ def make_store(folder, **contigs):
     """Prepare contigs of one genome; __ in a name stands for a dot."""
     fasta = folder / "genome.fa"
     fasta.write_text("".join(f">{name.replace('__', '.')}\n{letters}\n" for name, letters in contigs.items()))
-    return prepare({"g": [fasta]}, folder / "store")
+    return prepare_store({"g": [fasta]}, folder / "store")
 
 
 def named(folder, names):
     (folder / "names.fa").write_text("".join(f">{name}\nACGT\n" for name in names))
-    return prepare({"g": [folder / "names.fa"]}, folder / "names")
+    return prepare_store({"g": [folder / "names.fa"]}, folder / "names")
 
 
 def apply(letters, start, ref, alt):
@@ -241,7 +241,7 @@ def test_a_name_that_fits_two_contigs_is_an_error(tmp_path):
 def test_a_contig_of_two_genomes_is_an_error(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.fa").write_text(">chr1\nACGT\n")
-    contigs = Contigs(prepare({"a": [tmp_path / "a.fa"], "b": [tmp_path / "b.fa"]}, tmp_path / "store"))
+    contigs = Contigs(prepare_store({"a": [tmp_path / "a.fa"], "b": [tmp_path / "b.fa"]}, tmp_path / "store"))
     with pytest.raises(ValueError, match="chr1 of a and chr1 of b; give a FASTA of one genome"):
         contigs.number("chr1")
 
@@ -301,7 +301,7 @@ def rows(path):
 
 
 def test_a_real_stretch_of_chromosome_20(data_dir, tmp_path):
-    store = prepare({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
+    store = prepare_store({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
     contigs = Contigs(store)
     vcf = data_dir / "variants/human_chr20_1Mb_1000G_phase3_sites.vcf.gz"
     found = [resolve(contigs, store, *row, 1000) for row in rows(vcf)]
@@ -321,7 +321,7 @@ def test_insertions_and_deletions_stand_where_bcftools_norm_puts_them(data_dir, 
     subprocess.run(
         ["bcftools", "norm", "-m-any", "-f", fasta, "-Oz", "-o", out, vcf], check=True, stderr=subprocess.DEVNULL
     )
-    store = prepare({"human": [fasta]}, tmp_path / "store")
+    store = prepare_store({"human": [fasta]}, tmp_path / "store")
     contigs = Contigs(store)
     theirs = [(row, resolve(contigs, store, *row, 1000)[1]) for row in rows(out)]
     ours = [resolve(contigs, store, *row, 1000)[1] for row in rows(vcf)]
@@ -335,7 +335,7 @@ def test_insertions_and_deletions_stand_where_bcftools_norm_puts_them(data_dir, 
 
 
 def test_the_mitochondrial_genome_under_another_name(data_dir, tmp_path):
-    store = prepare({"human": [data_dir / "genomes/human_mt_rCRS_NC_012920.fa.gz"]}, tmp_path / "store")
+    store = prepare_store({"human": [data_dir / "genomes/human_mt_rCRS_NC_012920.fa.gz"]}, tmp_path / "store")
     contigs = Contigs(store)
     found = [resolve(contigs, store, *row, 1000) for row in rows(data_dir / "variants/mt_1000G_phase1_chrMT.vcf.gz")]
     counts = Counter(status for status, _ in found)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
@@ -28,7 +28,7 @@ def genome(folder, *contigs):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "g.fa"
     path.write_text("".join(f">c{i}\n{contig}\n" for i, contig in enumerate(contigs)))
-    return prepare({"g": [path]}, folder / "store")
+    return prepare_store({"g": [path]}, folder / "store")
 
 
 def applied(contig, allele):

@@ -13,7 +13,7 @@ import pysam
 import pytest
 from nasty import COLUMNS, HEADER, REFERENCE, nasty_lines, nasty_vcf
 
-from genolm.genome.store import prepare
+from genolm.genome.store import prepare_store
 from genolm.variants.alleles import STATUSES, resolve
 from genolm.variants.contigs import Contigs
 from genolm.variants.vcf import open_records
@@ -23,7 +23,7 @@ from genolm.variants.write_vcf import as_words, check_suffix, write_records
 @pytest.fixture
 def store(tmp_path):
     (tmp_path / "genome.fa").write_text(f">1\n{REFERENCE}\n")
-    return prepare({"g": [tmp_path / "genome.fa"]}, tmp_path / "store")
+    return prepare_store({"g": [tmp_path / "genome.fa"]}, tmp_path / "store")
 
 
 def statuses(records, store):
@@ -586,7 +586,7 @@ def test_files_of_other_tools_are_read_as_htslib_reads_them(data_dir, tmp_path, 
 
 
 def test_sites_of_the_1000_genomes_come_out_whole(data_dir, tmp_path):
-    store = prepare({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
+    store = prepare_store({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
     path = data_dir / "variants/human_chr20_1Mb_1000G_phase3_sites.vcf.gz"
     records = open_records(path)
     found = statuses(records, store)
