@@ -246,7 +246,7 @@ def test_a_streamed_dataset_trains_too(folder, tmp_path, suffix, kind):
         ("training.log_level=bogus", "transformers refuses"),
         ("training.output_dir=x", "training.output_dir cannot be set: set run_dir"),
         ("tokenizer=kmer66", "no tokenizer"),
-        ("model.architecture=lama", "did you mean llama"),
+        ("model.architecture=lama", "did you mean 'llama'"),
         ("model.hidden_sise=3", "did you mean 'hidden_size'"),
         ("model.architecture=bert", "cannot learn|is an encoder"),
         ("objective.kind=masked", "cannot learn a masked objective"),
