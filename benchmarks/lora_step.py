@@ -184,7 +184,7 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     """Return the trainer that `genolm finetune` would start."""
     from genolm.config.finetune import FinetuneRecipe
     from genolm.config.yaml import load_settings
-    from genolm.finetuning.build import build_collator, build_label_model, label_metadata, read_split_rows
+    from genolm.finetuning.build import build_setup, read_split_rows
     from genolm.finetuning.train import build_label_trainer
     from genolm.training.loop_callbacks import RunLog, rows_and_speed
     from genolm.training.run_folder import open_run
@@ -196,15 +196,9 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     with ExitStack() as held:
         arguments, _ = open_run(run_dir, recipe.training, recipe.seed, held, deterministic=False, fit_batch=False)
     rows = read_split_rows(recipe)
-    model, tokenizer, encoder, base = build_label_model(recipe, rows)
-    if method == "lora":
-        from genolm.models.lora import with_adapter
-
-        model = with_adapter(model, recipe.lora)
-    collator = build_collator(recipe, rows, encoder)
+    setup = build_setup(recipe, rows, bool(arguments.bf16))
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(batch))
-    about = label_metadata(recipe, collator, base) | {"bf16": bool(arguments.bf16)}
-    return build_label_trainer(recipe, arguments, rows, model, tokenizer, collator, about, None, [log])
+    return build_label_trainer(recipe, arguments, setup, None, [log])
 
 
 def by_hand(method: str, folder: str, run_dir: str, batch: int, steps: int, checkpointing: bool, tuned: bool, dropout):

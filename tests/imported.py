@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer  # 
 import genolm.commands.pretrain
 import genolm.finetuning.best
 import genolm.finetuning.build
+import genolm.finetuning.run
 import genolm.finetuning.train
 import genolm.inference.perplexity
 import genolm.inference.predict

@@ -119,10 +119,10 @@ def write_recipe(folder: Path, name: str, model, table: Path, kind: str = "binar
 
 def finetune(recipe: Path, *overrides: str) -> dict:
     """Run a recipe in this process and return its metrics."""
-    from genolm.commands.finetune import run
+    from genolm.commands.finetune import run_finetuning
     from genolm.config.finetune import FinetuneRecipe
 
-    return run(load_settings(FinetuneRecipe, recipe, list(overrides)))
+    return run_finetuning(load_settings(FinetuneRecipe, recipe, list(overrides)))
 
 
 def predictions(run_dir: Path) -> dict[str, np.ndarray]:

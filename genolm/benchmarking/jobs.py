@@ -1,8 +1,7 @@
-"""Fine-tuning runs as processes of their own, a few at a time.
+"""Run `genolm finetune` in processes of their own, a few at a time.
 
-Each is `python -m genolm finetune RECIPE`, so that memory, GPUs and crashes are its own. Ended from outside, all are
-asked to stop, save a checkpoint, and are waited for. Whatever works in a folder takes its lock; nothing here imports
-torch, so that a command which only needs the lock waits for nothing.
+Memory, GPUs and crashes of a run are its own. When the command is stopped, each run is asked to save a checkpoint and
+stop, and is waited for.
 """
 
 import contextlib
@@ -18,11 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
 from genolm.config.files import folder_lock
 from genolm.config.yaml import SettingsError
 
 PATIENCE = 120.0
-"""Seconds that a run is given to save itself, and that another process is waited for."""
+"""Seconds to wait for a run to save itself, and for another process in its folder."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Job:
     Attributes:
         folder: of the run.
         recipe: of `genolm finetune`.
-        number: of the run among its like, for whoever started it.
+        number: of the run, for whoever started it.
     """
 
     folder: Path
@@ -41,8 +44,43 @@ class Job:
 
     @property
     def output(self) -> Path:
-        """File of what the run prints."""
+        """File with the output of the run."""
         return self.folder / "output.txt"
+
+
+def run_with_table(
+    jobs: Iterable[Job],
+    at_once: int,
+    ended: Callable[[Job, int, float], str],
+    table: Callable[[set[int]], Table],
+) -> None:
+    """Run jobs, print how each ended, and show a table below that in a terminal.
+
+    Args:
+        jobs: the next one is made only when there is room for it.
+        at_once: processes at a time; 0 for one a GPU.
+        ended: a job that ended, its exit code and its seconds → what to print about it.
+        table: numbers of the running jobs → the table.
+
+    Raises:
+        SystemExit: 75 after Ctrl-C, SIGTERM or SIGUSR1, once all jobs have saved themselves.
+    """
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def report(job: Job, code: int, seconds: float) -> None:
+            console.print(ended(job, code, seconds), markup=False)
+
+        def tick(running: list[Job]) -> None:
+            if console.is_terminal:
+                live.update(table({job.number for job in running}), refresh=True)
+
+        try:
+            run_jobs(jobs, at_once or max(1, len(visible_gpus())), report, tick)
+        except KeyboardInterrupt:
+            live.stop()
+            print("stopped: running jobs are saved; the same command resumes from there", file=sys.stderr)
+            raise SystemExit(75) from None
 
 
 def run_jobs(
@@ -51,11 +89,11 @@ def run_jobs(
     ended: Callable[[Job, int, float], None],
     tick: Callable[[list[Job]], None],
 ) -> None:
-    """Run jobs, and return when all have ended.
+    """Run jobs in processes of their own, and return when all have ended.
 
     Args:
-        jobs: asked for the next one only when there is room for it.
-        at_once: processes at a time; where there are several GPUs, each has one.
+        jobs: the next one is made only when there is room for it.
+        at_once: processes at a time; where there are several GPUs, each process gets one.
         ended: called with a job that ended, its exit code and its seconds.
         tick: called with the running jobs, a few times a second.
 
@@ -68,8 +106,7 @@ def run_jobs(
         try:
             while True:
                 for slot in set(range(at_once)) - set(running):
-                    job = next(waiting, None)
-                    if job is None:
+                    if (job := next(waiting, None)) is None:
                         break
                     gpu = gpus[slot % len(gpus)] if len(gpus) > 1 else None
                     running[slot] = (job, _start(job, threads, gpu), time.perf_counter())
@@ -78,8 +115,7 @@ def run_jobs(
                 tick([job for job, _, _ in running.values()])
                 time.sleep(0.1)
                 for slot, (job, process, began) in list(running.items()):
-                    code = process.poll()
-                    if code is not None:
+                    if (code := process.poll()) is not None:
                         del running[slot]
                         ended(job, code, time.perf_counter() - began)
         finally:
@@ -97,15 +133,15 @@ def visible_gpus() -> list[str]:
 
 
 def last_line(path: Path) -> str:
-    """Return what a run said last, an error rather than anything else."""
+    """Return the last line that a run printed; its last error where there is any."""
     try:
         text = path.read_bytes()[-20_000:].decode(errors="replace")
     except OSError:
         return ""
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-    told = [found[1] for line in lines if (found := re.search(r"(?:^|\] *)((?:error|ended): .*)", line))]  # after a bar
-    rest = [line for line in lines if not re.search(r"\d%\|", line)]
-    return (told or rest or [""])[-1]
+    errors = [match[1] for line in lines if (match := re.search(r"(?:^|\] *)((?:error|ended): .*)", line))]
+    rest = [line for line in lines if not re.search(r"\d%\|", line)]  # of a progress bar
+    return (errors or rest or [""])[-1]
 
 
 def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:
@@ -126,12 +162,12 @@ def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:
 
 
 def _stop_with_parent() -> None:
-    """Ask the system to send SIGTERM when the parent is gone, however it went. Source: prctl(2), PR_SET_PDEATHSIG."""
+    """Ask the system to send SIGTERM when the parent has ended. Source: prctl(2), PR_SET_PDEATHSIG."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_for(folder: Path) -> None:
-    """Wait while another process trains in a folder: one left over from before, that is saving itself."""
+    """Wait while another process trains in a folder: one of an earlier start that is saving itself."""
     with contextlib.suppress(SettingsError):
         if (folder / ".lock").is_file():
             with folder_lock(folder, PATIENCE):

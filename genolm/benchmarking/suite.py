@@ -1,15 +1,16 @@
 """A benchmark suite: tasks × methods × data fractions × seeds from one YAML, each a recipe of `genolm finetune`."""
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genolm.config.console import did_you_mean
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError, build_settings, load_settings, read_values, within
+from genolm.finetuning.validate import check_finetune_recipe
 
 DECIDED = {
     "run_dir": "--out decides it",
@@ -30,7 +31,7 @@ class BenchmarkRecipe:
         tasks: name → keys of a FinetuneRecipe, its labels above all.
         methods: name → keys of a FinetuneRecipe: model, method, training. They win over those of the task.
         seeds: of training; the rows of a task are split alike for all.
-        data_fractions: shares of the train rows to learn from; several give a curve of label efficiency.
+        data_fractions: fractions of the train rows to learn from; several give a learning curve.
         defaults: keys of a FinetuneRecipe for all; tasks and methods win over them.
     """
 
@@ -91,8 +92,8 @@ class SuiteRun:
     def label(self) -> str:
         """The run in a few words."""
         fraction = self.recipe.labels.data_fraction
-        share = "" if fraction == 1 else f", {100 * fraction:g} % of the train rows"
-        return f"{self.task} {self.method} seed {self.recipe.seed}{share}"
+        of_rows = "" if fraction == 1 else f", {100 * fraction:g} % of the train rows"
+        return f"{self.task} {self.method} seed {self.recipe.seed}{of_rows}"
 
 
 def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteRun]:
@@ -109,9 +110,9 @@ def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteR
     suite = load_settings(BenchmarkRecipe, path, overrides)
     _, lines = read_values(path, overrides)
     runs = []
-    for task, about_task in suite.tasks.items():
-        for method, about_method in suite.methods.items():
-            blocks = {"defaults": suite.defaults, f"tasks.{task}": about_task, f"methods.{method}": about_method}
+    for task, task_block in suite.tasks.items():
+        for method, method_block in suite.methods.items():
+            blocks = {"defaults": suite.defaults, f"tasks.{task}": task_block, f"methods.{method}": method_block}
             values: dict[str, Any] = {}
             places: dict[str, str] = {}
             for prefix, block in blocks.items():
@@ -150,12 +151,12 @@ def _recipe(
 
 def merge_blocks(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return two blocks as one, key by key; a model and a table are taken whole."""
-    found = dict(under)
+    result = dict(under)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
         whole = prefix + key in ("model", "labels.table")
-        found[key] = merge_blocks(found[key], value, f"{prefix}{key}.") if both and not whole else value
-    return found
+        result[key] = merge_blocks(result[key], value, f"{prefix}{key}.") if both and not whole else value
+    return result
 
 
 def select(runs: list[SuiteRun], only: str) -> list[SuiteRun]:
@@ -168,23 +169,37 @@ def select(runs: list[SuiteRun], only: str) -> list[SuiteRun]:
     tasks, methods = {run.task for run in runs}, {run.method for run in runs}
     for name in names:
         if name not in tasks | methods:
-            near = difflib.get_close_matches(name, tasks | methods, n=1)
             allowed = f"tasks: {', '.join(sorted(tasks))}; methods: {', '.join(sorted(methods))}"
-            raise ValueError(f"--only {name}: {f'did you mean {near[0]!r}?' if near else allowed}")
+            raise ValueError(f"--only {name}: {did_you_mean(name, tasks | methods, allowed)}")
     tasks, methods = tasks.intersection(names) or tasks, methods.intersection(names) or methods
     return [run for run in runs if run.task in tasks and run.method in methods]
 
 
+def check_runs(runs: list[SuiteRun]) -> None:
+    """Refuse a suite of which a recipe cannot work, or differs from that of the finished run in its folder.
+
+    Raises:
+        ValueError: naming the first such run.
+    """
+    for run in runs:
+        try:
+            check_finetune_recipe(run.recipe)
+        except ValueError as error:
+            raise ValueError(f"{run.where}: {error}") from None
+        if run.done and (change := changed(run.recipe, run.folder / "recipe.yaml")):
+            raise ValueError(f"{run.folder} is finished, but {change}; remove it to run it anew, or give another --out")
+
+
 def changed(recipe: FinetuneRecipe, path: Path) -> str:
-    """Say in what a recipe differs from the one that a finished run left in its folder; "" where in nothing.
+    """Return the first key in which a recipe differs from that of a finished run, and how; "" where none does.
 
     Args:
         recipe: as it is now.
         path: `recipe.yaml` of the run.
     """
     values, lines = read_values(path)
-    known = {f.name for f in dataclasses.fields(FinetuneRecipe)}
-    before = build_settings(FinetuneRecipe, {k: v for k, v in values.items() if k in known}, lines, str(path))
+    names = {field.name for field in dataclasses.fields(FinetuneRecipe)}
+    before = build_settings(FinetuneRecipe, {k: v for k, v in values.items() if k in names}, lines, str(path))
     old, new = flatten_recipe(to_dict(before)), flatten_recipe(to_dict(recipe))
     for key in {**old, **new}:
         if old.get(key) != new.get(key):

@@ -1,4 +1,4 @@
-"""What a sweep searches: dotted keys of a fine-tuning recipe, each with a range or a list of choices.
+"""Search space of a sweep: dotted keys of a fine-tuning recipe, each with a range or a list of choices.
 
 model.width: {low: 0.25, high: 2, log: true}
 model.kernel: [11, 15, 19]
@@ -22,7 +22,7 @@ DECIDED = {
     "seed": "the luckiest seed is no better recipe; see genolm benchmark",
     "stopping.metric": "set --metric",
     "predict_test": "trials leave the test rows alone",
-    "resume": "a sweep always goes on",
+    "resume": "a sweep always resumes",
 }
 
 
@@ -64,7 +64,7 @@ Space = dict[str, Range | list[Any]]
 
 
 def read_space(values: Any, lines: dict[str, str], prefix: str, where: str) -> Space:
-    """Read what is to be searched.
+    """Read a search space.
 
     Args:
         values: dotted key → range or choices; blocks of keys may be nested instead.
@@ -75,7 +75,7 @@ def read_space(values: Any, lines: dict[str, str], prefix: str, where: str) -> S
     Raises:
         SettingsError: it is empty, or an entry is neither a range nor a list of choices.
     """
-    found: Space = {}
+    space: Space = {}
 
     def read(block: dict[str, Any], above: str) -> None:
         for name, value in block.items():
@@ -89,9 +89,9 @@ def read_space(values: Any, lines: dict[str, str], prefix: str, where: str) -> S
                     raise SettingsError(f"{at}: {key} cannot be searched: {why}")
             if isinstance(value, dict):
                 places = {k.removeprefix(f"{prefix}{key}."): line for k, line in lines.items()}
-                found[key] = build_settings(Range, value, places, f"{at}: {key}")
+                space[key] = build_settings(Range, value, places, f"{at}: {key}")
             elif isinstance(value, list) and len({json.dumps(x) for x in value}) == len(value) >= 2:
-                found[key] = [_number(x) for x in value]
+                space[key] = [_number(x) for x in value]
             else:
                 raise SettingsError(
                     f"{at}: {key} is {value!r}; give a range, {{low: 1e-4, high: 1e-2, log: true}}, or a list of "
@@ -101,7 +101,7 @@ def read_space(values: Any, lines: dict[str, str], prefix: str, where: str) -> S
     if not isinstance(values, dict) or not values:
         raise SettingsError(f"{where}: nothing to search; give dotted keys of the recipe, each with a range or a list")
     read(values, "")
-    return found
+    return space
 
 
 def _number(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The search of a sweep: what is tried next, what came of each trial, and what was best.
+"""The study of a sweep: which trial is next, the result of each, and the best.
 
-Trials are drawn by optuna's TPE, which learns from those before; where a space is lists alone, and they are enough for
-all of it, each combination is tried once.
+Trials are drawn by optuna's TPE, which learns from those before; where a space is lists alone, and the number of trials
+suffices for all of it, each combination is tried once.
 """
 
 import csv
@@ -10,6 +10,9 @@ import itertools
 import json
 import math
 import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +22,85 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-from rich.console import Console
+from optuna.trial import FrozenTrial, TrialState
 from rich.markup import escape
 from rich.table import Table
 
-from genolm.benchmarking.jobs import Job, last_line
-from genolm.benchmarking.sweep_space import Range, Space, with_values
-from genolm.config.files import write_text
+from genolm.benchmarking.jobs import Job, last_line, run_with_table
+from genolm.benchmarking.sweep_space import Range, Space, extremes, read_sweep, with_values
+from genolm.config.files import folder_lock, refuse_other, write_text
 from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError
-from genolm.finetuning.validate import check_finetune_recipe
-from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
+from genolm.finetuning.best import higher_is_better
+from genolm.finetuning.build import read_and_split
+from genolm.finetuning.validate import check_finetune_recipe, check_metric
+from genolm.metrics.prediction_metrics import PRIMARY
+from genolm.models.label_folder import model_folder
 from genolm.reports.sweep_figure import sweep_figure
+
+WRITTEN = ("trials", "study", "sweep.yaml", "best.yaml", "best", "trials.csv", "sweep.png", ".lock")
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep searches.
+
+    Attributes:
+        recipe: of `genolm finetune`, as plain data.
+        space: dotted key → range or choices.
+        metric: of the valid rows, by which trials are ranked.
+    """
+
+    recipe: dict[str, Any]
+    space: Space
+    metric: str
+
+
+def plan_sweep(path: str, overrides: list[str], space_path: str | None, metric: str | None, out: Path) -> SweepPlan:
+    """Read recipe and space, and check that both ends of every range and each choice can be tried.
+
+    Raises:
+        ValueError: the recipe or the space cannot be used, `out` holds something else, or no rows are valid.
+    """
+    values, space = read_sweep(path, overrides, space_path)
+    base = with_values(values, {}, out / "best", path)
+    try:
+        check_finetune_recipe(base)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    for key, value in extremes(space):
+        try:
+            check_finetune_recipe(with_values(values, {key: value}, out / "best", path))
+        except ValueError as error:
+            raise SettingsError(f"{space_path or path}: {key} = {value!r} cannot be tried: {error}") from None
+    if isinstance(base.model, str):
+        model_folder(base.model)
+    refuse_other(out, WRITTEN, "sweep")
+    labelled, split, _ = read_and_split(base.labels)
+    if "valid" not in split:
+        raise SettingsError(f"{path}: no rows are valid, which trials are compared on; see labels.split.valid")
+    check_metric("--metric", metric, labelled.task.kind)
+    metric = metric or base.stopping.metric or PRIMARY[labelled.task.kind]
+    values["stopping"] = (values.get("stopping") or {}) | {"metric": metric}
+    return SweepPlan(values, space, metric)
+
+
+def run_trials(plan: SweepPlan, seed: int, trials: int, at_once: int, out: Path) -> "SweepStudy":
+    """Run the trials that are left, and write the results of all.
+
+    Args:
+        plan: recipe, space and metric.
+        seed: of the search.
+        trials: in all, earlier and failed ones included.
+        at_once: trials at a time; 0 for one a GPU.
+        out: folder of the sweep.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with folder_lock(out):
+        study = SweepStudy(plan, seed, out)
+        run_with_table(study.jobs(trials), at_once, study.ended, study.table)
+        study.write()
+    return study
 
 
 class SweepStudy:
@@ -41,9 +110,9 @@ class SweepStudy:
         study: optuna's, kept in `study/journal.log`.
     """
 
-    def __init__(self, values: dict, space: Space, metric: str, seed: int, out: Path, console: Console):
-        self.values, self.space, self.metric, self.seed, self.out = values, space, metric, seed, out
-        self.console, self.lower = console, metric in LOWER_IS_BETTER or metric == "loss"
+    def __init__(self, plan: SweepPlan, seed: int, out: Path):
+        self.values, self.space, self.metric, self.seed, self.out = plan.recipe, plan.space, plan.metric, seed, out
+        self.lower = not higher_is_better(plan.metric)
         self._check_same()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         journal = out / "study" / "journal.log"
@@ -60,7 +129,7 @@ class SweepStudy:
         )
 
     def _check_same(self) -> None:
-        """Refuse to go on with another recipe or space: trials would not compare."""
+        """Refuse to resume with another recipe or space: trials would not compare."""
         space = {key: value if isinstance(value, list) else vars(value) for key, value in self.space.items()}
         recipe = to_dict(with_values(self.values, {}, self.out / "best", "recipe"))
         now = {"metric": self.metric, "seed": self.seed, "space": space, "recipe": recipe}
@@ -72,7 +141,7 @@ class SweepStudy:
                 if old.get(key) != value:
                     raise SettingsError(
                         f"{self.out} holds a sweep whose {key} was another: {_difference(old.get(key), value)}; "
-                        "go on with that, or give another --out"
+                        "resume with that, or give another --out"
                     )
         write_text(path, yaml.safe_dump(now, sort_keys=False))
 
@@ -80,19 +149,19 @@ class SweepStudy:
         """Return the run folder of a trial."""
         return self.out / "trials" / f"{number:04d}"
 
-    def jobs(self, trials: int):
-        """Yield the runs that are left: first those that had begun, then new ones until there are `trials`."""
+    def jobs(self, trials: int) -> Iterator[Job]:
+        """Yield the runs that are left: first those that were started, then new ones until there are `trials`."""
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if set(trial.params) != set(self.space):
                 self.folder(trial.number).mkdir(parents=True, exist_ok=True)
-                self.tell(trial.number, "stopped before all of it was drawn")
+                print(self.tell(trial.number, "stopped before all of it was drawn"), file=sys.stderr)
             elif (self.folder(trial.number) / "metrics.json").is_file():
-                self.tell(trial.number, "")
+                print(self.tell(trial.number, ""), file=sys.stderr)
             elif job := self.job(trial.number, trial.params):
                 yield job
         whole = combinations(self.space, trials)
-        waiting, begun = (TrialState.WAITING,), (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
-        while (number := len(tried := self.study.get_trials(deepcopy=False, states=begun))) < trials:
+        waiting, started = (TrialState.WAITING,), (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
+        while (number := len(tried := self.study.get_trials(deepcopy=False, states=started))) < trials:
             if whole:
                 left = [params for params in whole if params not in [trial.params for trial in tried]]
                 if not left:
@@ -105,30 +174,30 @@ class SweepStudy:
             if job := self.job(trial.number, trial.params):
                 yield job
 
-    def job(self, number: int, params: dict[str, Any]):
-        """Write the recipe of a trial and return its run; None where it is none, which counts as failed."""
+    def job(self, number: int, params: dict[str, Any]) -> Job | None:
+        """Write the recipe of a trial and return its run; None where it is not a recipe, which counts as failed."""
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             recipe = with_values(self.values | {"predict_test": False}, self.chosen(params), folder, f"trial {number}")
             check_finetune_recipe(recipe)
         except ValueError as error:
-            self.tell(number, str(error))
+            print(self.tell(number, str(error)), file=sys.stderr)
             return None
         write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False))
         return Job(folder, folder / "recipe.yaml", number)
 
     def chosen(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return dotted key → value of what optuna drew."""
+        """Return dotted key → value of the parameters that optuna drew."""
         choices = {key: entry for key, entry in self.space.items() if isinstance(entry, list)}
         return {key: choices[key][int(value)] if key in choices else value for key, value in params.items()}
 
-    def ended(self, job, code: int, seconds: float) -> None:
-        """Tell optuna what came of a run."""
-        self.tell(job.number, "" if code == 0 else last_line(job.output) or f"exit code {code}")
+    def ended(self, job: Job, code: int, seconds: float) -> str:
+        """Record the result of a run, and return a line about it."""
+        return self.tell(job.number, "" if code == 0 else last_line(job.output) or f"exit code {code}")
 
-    def tell(self, number: int, reason: str) -> None:
-        """Note the value of a trial; where `reason` says why there is none, or it is not defined, that it failed."""
+    def tell(self, number: int, reason: str) -> str:
+        """Record the value of a trial, or that it failed where `reason` is given, and return a line about it."""
         folder, value = self.folder(number), None
         if not reason:
             value = json.loads((folder / "metrics.json").read_text()).get("valid", {}).get(self.metric)
@@ -142,8 +211,8 @@ class SweepStudy:
                 if trial.number != self.study.best_trial.number:  # hundreds of models would fill a disk
                     shutil.rmtree(self.folder(trial.number) / "model", ignore_errors=True)
         drawn = ", ".join(f"{key} {shown(v)}" for key, v in self.chosen(self.study.trials[number].params).items())
-        told = f"{self.metric} {value:.4f}" if value is not None else f"failed: {reason}"
-        self.console.print(f"trial {number}: {told}   {drawn}", markup=False)
+        result = f"{self.metric} {value:.4f}" if value is not None else f"failed: {reason}"
+        return f"trial {number}: {result}   {drawn}"
 
     def table(self, running: set[int]) -> Table:
         """Return the best trials, the last ones, and those that run."""
@@ -162,6 +231,10 @@ class SweepStudy:
                 table.add_row(str(trial.number), value, *row, style="bold" if trial in ranked[:1] else None)
         return table
 
+    def _reason(self, trial: FrozenTrial) -> str:
+        path = self.folder(trial.number) / "failed.txt"
+        return path.read_text().strip() if trial.value is None and path.is_file() else ""
+
     def write(self) -> None:
         """Write `trials.csv`, `sweep.png` and `best.yaml`.
 
@@ -173,16 +246,14 @@ class SweepStudy:
         table.writerow(["trial", "state", self.metric, "seconds", *self.space, "reason"])
         drawn = [self.chosen(trial.params) for trial in rows]
         for trial, values in zip(rows, drawn, strict=True):
-            failed = self.folder(trial.number) / "failed.txt"
-            reason = failed.read_text().strip() if trial.value is None and failed.is_file() else ""
+            reason = self._reason(trial)
             seconds = "" if trial.duration is None else f"{trial.duration.total_seconds():.1f}"
             state = {"COMPLETE": "done", "FAIL": "failed"}.get(trial.state.name, "running")
             table.writerow([trial.number, state, trial.value, seconds, *(values.get(k) for k in self.space), reason])
         write_text(self.out / "trials.csv", text.getvalue())
         scores = [trial.value for trial in rows]
         if not any(score is not None for score in scores):
-            failed = self.folder(len(rows) - 1) / "failed.txt"
-            reason = failed.read_text().strip() if failed.is_file() else "see trials/*/output.txt"
+            reason = self._reason(rows[-1]) or "see trials/*/output.txt"
             raise ValueError(f"all {len(rows)} trials failed, the last one with: {reason}")
         logarithmic = [key for key, entry in self.space.items() if isinstance(entry, Range) and entry.log]
         columns = {key: [values.get(key) for values in drawn] for key in self.space}
@@ -192,20 +263,20 @@ class SweepStudy:
 
 
 def distributions(space: Space) -> dict[str, Any]:
-    """Return optuna's words for a space; choices go by their place in the list, so that they may be anything."""
-    found: dict[str, Any] = {}
+    """Return optuna's distributions of a space; choices go by their place in the list, so that they may be anything."""
+    made: dict[str, Any] = {}
     for key, entry in space.items():
         if isinstance(entry, list):
-            found[key] = CategoricalDistribution([str(i) for i in range(len(entry))])
+            made[key] = CategoricalDistribution([str(i) for i in range(len(entry))])
         elif entry.whole:
-            found[key] = IntDistribution(entry.low, entry.high, log=entry.log, step=int(entry.step or 1))
+            made[key] = IntDistribution(entry.low, entry.high, log=entry.log, step=int(entry.step or 1))
         else:
-            found[key] = FloatDistribution(float(entry.low), float(entry.high), log=entry.log, step=entry.step)
-    return found
+            made[key] = FloatDistribution(float(entry.low), float(entry.high), log=entry.log, step=entry.step)
+    return made
 
 
 def combinations(space: Space, trials: int) -> list[dict[str, Any]]:
-    """Return all there is to try, in optuna's words, where it is no more than `trials`; else nothing."""
+    """Return optuna's parameters of all combinations where they are no more than `trials`; else none."""
     lists = [entry for entry in space.values() if isinstance(entry, list)]
     if len(lists) < len(space) or math.prod(map(len, lists)) > trials:
         return []
@@ -214,7 +285,7 @@ def combinations(space: Space, trials: int) -> list[dict[str, Any]]:
 
 
 def shown(value: Any) -> str:
-    """Write a value as a table has it."""
+    """Format a value for a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

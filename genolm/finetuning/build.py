@@ -1,5 +1,6 @@
-"""The blocks of a fine-tuning recipe → what they name: rows, splits, leakage, model, collator."""
+"""Build what a fine-tuning recipe names: split rows, leakage, model, tokenizer, collator."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,13 @@ from genolm.tokenizers.encode import make_encoder
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a recipe.
+    """The rows of a recipe, split.
 
     Attributes:
-        train: what is learnt from.
-        valid: what chooses model and threshold.
-        test: what is reported.
-        leakage: what the splits share, before anything was dropped.
+        train: rows to learn from.
+        valid: rows that choose the model and its threshold.
+        test: rows that are reported.
+        leakage: rows that the splits share, before any were dropped.
         notes: for the user, one line each.
     """
 
@@ -42,6 +43,50 @@ class SplitRows:
     test: Labelled
     leakage: Leakage
     notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, Labelled]:
+        """Split → its rows."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return sha256 of the train and the valid rows with their labels."""
+        digests = {}
+        for name in ("train", "valid"):
+            part, digest = self.parts[name], hashlib.sha256()
+            for row_id, sequence, label in zip(part.ids, part.sequences, part.labels, strict=True):
+                digest.update(f"{row_id}\t{sequence}\t".encode() + label.tobytes())
+            digests[f"{name} rows"] = digest.hexdigest()
+        return digests
+
+
+@dataclass(frozen=True)
+class FinetuningSetup:
+    """Everything a fine-tuning run trains with.
+
+    Attributes:
+        rows: split rows.
+        model: backbone with a head, or a baseline; no adapter yet.
+        tokenizer: of the model.
+        collator: sample numbers → batches of train rows.
+        metadata: for `genolm.json` of the trained model.
+    """
+
+    rows: SplitRows
+    model: Any
+    tokenizer: Any
+    collator: LabelCollator
+    metadata: dict[str, Any]
+
+
+def build_setup(recipe: FinetuneRecipe, rows: SplitRows, bf16: bool) -> FinetuningSetup:
+    """Build model and collator, and check that every row fits the model."""
+    model, tokenizer, encoder, folder = build_label_model(recipe, rows)
+    collator = build_collator(recipe, rows, encoder)
+    for part in rows.parts.values():
+        check_lengths(encoder, part)
+    metadata = label_metadata(recipe, collator, folder) | {"bf16": bf16}
+    return FinetuningSetup(rows, model, tokenizer, collator, metadata)
 
 
 def read_and_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str, ...]]:
@@ -53,15 +98,12 @@ def read_and_split(block: LabelsRecipe) -> tuple[Labelled, np.ndarray, tuple[str
     if not block.table or not isinstance(block.table, str | dict):
         raise SettingsError(f"labels.table is {block.table!r}; give a file, split → file, or a dataset of the Hub")
     labelled = read_labels(block.table, block.fasta, block.columns or None, block.task, block.classes)
-    rule = block.split
-    fixed = {"folds": rule.folds, "fold": rule.fold, "stratified": rule.stratified, "seed": rule.seed}
-    contigs = {"valid_contigs": rule.valid_contigs, "test_contigs": rule.test_contigs}
-    split, notes = split_rows(labelled, by=rule.by, valid=rule.valid, test=rule.test, **contigs, **fixed)
+    split, notes = split_rows(labelled, **vars(block.split))
     return labelled, split, (*labelled.notes, *notes)
 
 
 def read_split_rows(recipe: FinetuneRecipe) -> SplitRows:
-    """Read the table, split it, look for leakage, and take the fraction to learn from.
+    """Read the table, split it, look for leakage, and take the fraction of the train rows to learn from.
 
     Raises:
         ValueError: a table that cannot be used; or rows that splits share, where the recipe says `leakage: error`.
@@ -69,12 +111,12 @@ def read_split_rows(recipe: FinetuneRecipe) -> SplitRows:
     block = recipe.labels
     labelled, split, notes = read_and_split(block)
     leakage = find_leakage(labelled, split)
-    notes += tuple(leakage.describe())
+    report = leakage.describe()
     if leakage and block.leakage == "error":
-        told = "; ".join(leakage.describe())
         raise ValueError(
-            f"{told}. labels.leakage is error; set drop to leave such rows of train and valid out, or warn"
+            f"{'; '.join(report)}. labels.leakage is error; set drop to leave such rows of train and valid out, or warn"
         )
+    notes += tuple(report)
     kept = np.ones(len(labelled), dtype=bool)
     if block.leakage == "drop":
         dropped = leakage.rows_to_drop()
@@ -82,64 +124,62 @@ def read_split_rows(recipe: FinetuneRecipe) -> SplitRows:
         notes += (f"leakage: {len(dropped):,} rows of train and valid are left out",)
     if block.data_fraction < 1:
         kept &= take_fraction(labelled, split, block.data_fraction, recipe.seed)
-    parts = {name: labelled.select(kept & (split == name)) for name in ("train", "valid", "test")}
-    if not len(parts["train"]):
+    train, valid, test = (labelled.select(kept & (split == name)) for name in ("train", "valid", "test"))
+    if not len(train):
         raise ValueError("no row is left to learn from, after leakage and data_fraction")
-    if labelled.task.kind in ("binary", "multiclass") and len(set(parts["train"].labels.tolist())) < 2:
+    if labelled.task.kind in ("binary", "multiclass") and len(set(train.labels.tolist())) < 2:
         raise ValueError("the train rows that are left, after leakage, are of one class; see labels.leakage")
-    return SplitRows(leakage=leakage, notes=notes, **parts)
+    return SplitRows(train, valid, test, leakage, notes)
 
 
 def num_outputs(task: Task) -> int:
-    """Return the outputs that a head needs."""
+    """Return the number of outputs of a task's head."""
     return 1 if task.kind == "binary" else len(task.names)
 
 
 def build_label_model(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEncoder, Path | None]:
-    """Return model, tokenizer, encoder of rows, and the folder of the pretrained model; the same for the same seed."""
-    task, per_base = rows.train.task, rows.train.task.kind in PER_BASE
+    """Return model, tokenizer, row encoder and the folder of the pretrained model; the same for the same seed."""
     set_seed(recipe.seed)
     if isinstance(recipe.model, dict):
-        options = {key: value for key, value in recipe.model.items() if key != "baseline"}
-        tokenizer = build_tokenizer(load_spec("char"))
-        encoder = make_encoder(tokenizer)
-        ids = [
-            int(encoder.encode_batch(np.frombuffer(b"ACGT", np.uint8)[None], special_tokens=False).ids[0, i])
-            for i in range(4)
-        ]
-        length = max(len(sequence) for part in (rows.train, rows.valid, rows.test) for sequence in part.sequences)
-        model = build_baseline(
-            recipe.model["baseline"], length, num_outputs(task), per_base=per_base, base_token_ids=ids,
-            **({} if recipe.dropout is None else {"dropout": recipe.dropout}), **options,
-        )  # fmt: skip
-        return model, tokenizer, RowEncoder(encoder, length, per_base=per_base, special_tokens=False), None
+        return _baseline(recipe, rows)
+    task, per_base = rows.train.task, rows.train.task.kind in PER_BASE
     folder = model_folder(recipe.model)
     tokenizer = load_tokenizer(folder)
+    encoder = make_encoder(tokenizer)
     if recipe.method == "scratch":
         check_config(folder / "config.json")
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         backbone = fresh_backbone(config.to_dict())
     else:
         backbone = open_backbone(folder)
-    if recipe.pooling == "cls" and not tokenizer_has_first(tokenizer):
+    if recipe.pooling == "cls" and not encoder.prefix_ids:
         raise SettingsError(f"pooling is cls, and the tokenizer of {folder} puts no token before a sequence; use mean")
     settings = {"pooling": recipe.pooling, "per_base": per_base, "dropout": recipe.dropout or 0.0}
     model = on_backbone(backbone, num_outputs(task), **settings)
     cut = recipe.long_inputs == "windows"
     if cut and per_base:
         raise SettingsError(
-            "long_inputs is windows, which averages; answers at every base need rows that fit the model"
+            "long_inputs is windows, which averages; predictions at every base need rows that fit the model"
         )
-    return model, tokenizer, RowEncoder(make_encoder(tokenizer), longest(backbone.config), cut, per_base), folder
+    return model, tokenizer, RowEncoder(encoder, longest(backbone.config), cut, per_base), folder
 
 
-def tokenizer_has_first(tokenizer) -> bool:
-    """Say whether a tokenizer puts a token of its own before every sequence."""
-    return bool(make_encoder(tokenizer).prefix_ids)
+def _baseline(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEncoder, None]:
+    task, per_base = rows.train.task, rows.train.task.kind in PER_BASE
+    tokenizer = build_tokenizer(load_spec("char"))
+    encoder = make_encoder(tokenizer)
+    bases = np.frombuffer(b"ACGT", np.uint8)[None]
+    base_token_ids = encoder.encode_batch(bases, special_tokens=False).ids[0, :4].tolist()
+    length = max(len(sequence) for part in rows.parts.values() for sequence in part.sequences)
+    options = {} if recipe.dropout is None else {"dropout": recipe.dropout}
+    options |= {key: value for key, value in recipe.model.items() if key != "baseline"}
+    shape = {"per_base": per_base, "base_token_ids": base_token_ids}
+    model = build_baseline(recipe.model["baseline"], length, num_outputs(task), **shape, **options)
+    return model, tokenizer, RowEncoder(encoder, length, per_base=per_base, special_tokens=False), None
 
 
 def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
-    """Refuse a row that is too long or too short for the model, by its file and line, before anything is spent."""
+    """Refuse a row that is too long or too short for the model, naming its file and line."""
     # Of fixed-width tokens the longest row has most; of BPE one of the longest, nearly always.
     order = sorted(range(len(part)), key=lambda row: -len(part.sequences[row]))
     for row in dict.fromkeys([*order[:64], *order[-1:]]):
@@ -160,43 +200,39 @@ def build_collator(recipe: FinetuneRecipe, rows: SplitRows, encoder: RowEncoder)
         raise SettingsError(f"imbalance is sampling, and a row of a {kind} task has no one class; use weights or focal")
     centre = scale = None
     if kind in ("regression", "tracks"):
-        values = np.concatenate(list(rows.train.labels)) if kind == "tracks" else rows.train.labels
-        known = list(np.atleast_1d(np.isfinite(values).any(axis=0)))
-        unknown = [name for name, is_known in zip(rows.train.task.names, known, strict=True) if not is_known]
-        if unknown:
-            raise ValueError(
-                f"{', '.join(unknown[:8])}: not known in any train row; leave it out of labels.columns.label, or split "
-                "the rows otherwise"
-            )
-        centre, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-        scale = np.where(scale > 1e-12, scale, 1.0)
-    return LabelCollator(
-        rows.train,
-        encoder,
-        recipe.seed,
-        recipe.reverse_complement,
-        balanced,
-        class_weights(rows.train) if recipe.imbalance == "weights" else None,
-        centre,
-        scale,
-    )
+        centre, scale = _standardisation(rows.train)
+    weights = class_weights(rows.train) if recipe.imbalance == "weights" else None
+    return LabelCollator(rows.train, encoder, recipe.seed, recipe.reverse_complement, balanced, weights, centre, scale)
+
+
+def _standardisation(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of every target, (T,) each."""
+    values = np.concatenate(list(train.labels)) if train.task.kind == "tracks" else train.labels
+    missing = ~np.isfinite(values).any(axis=0)
+    if missing.any():
+        names = [name for name, is_missing in zip(train.task.names, missing, strict=True) if is_missing]
+        raise ValueError(
+            f"{', '.join(names[:8])}: missing in every train row; leave it out of labels.columns.label, or split the "
+            "rows otherwise"
+        )
+    scale = np.nanstd(values, axis=0)
+    return np.nanmean(values, axis=0), np.where(scale > 1e-12, scale, 1.0)
 
 
 def label_metadata(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path | None) -> dict[str, Any]:
-    """Return what a labelled model tells of itself in `genolm.json`: enough to predict with."""
+    """Return what `genolm.json` of a fine-tuned model holds: enough to predict with it."""
     task, rows = collator.labelled.task, collator.rows
+    base = folder and {
+        "model": recipe.model,
+        "folder": str(folder.resolve()),
+        # From the folder of the model, so that a run finds its base where both were moved together.
+        "beside": os.path.relpath(folder.resolve(), (Path(recipe.run_dir) / "model").resolve()),
+        "sha256": weights_sha256(folder),
+    }
     return {
         "task": {"kind": task.kind, "names": list(task.names)},
         "method": recipe.method or "baseline",
-        "base": None
-        if folder is None
-        else {
-            "model": recipe.model,
-            "folder": str(folder.resolve()),
-            # From the folder of the model, so that a run finds its base where both were moved together.
-            "beside": os.path.relpath(folder.resolve(), (Path(recipe.run_dir) / "model").resolve()),
-            "sha256": weights_sha256(folder),
-        },
+        "base": base,
         "both_strands": recipe.both_strands,
         "max_tokens": rows.max_tokens,
         "cut": rows.cut,

@@ -1,11 +1,11 @@
-"""What can be known to be wrong with a fine-tuning recipe before anything is read, so that many are checked at once."""
+"""Check a fine-tuning recipe before anything is read, so that many are checked at once."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genolm.config.finetune import FinetuneRecipe
+from genolm.config.finetune import FinetuneRecipe, LabelsRecipe
 from genolm.config.yaml import SettingsError
 from genolm.labels.table import HUB_NAME, SUFFIXES, suffix
 from genolm.labels.task import PER_BASE
@@ -16,43 +16,64 @@ from genolm.training.arguments import training_arguments
 
 
 def check_finetune_recipe(recipe: FinetuneRecipe) -> None:
-    """Refuse a recipe that cannot work; what the Hub may have is not looked up.
+    """Refuse a recipe that cannot work; models and tables that may be on the Hub are not looked up.
 
     Raises:
-        ValueError: a wrong training block, adapter, baseline or metric; or a file that is not there.
+        ValueError: a wrong training block, adapter, baseline or metric; or a file that does not exist.
     """
     training_arguments(recipe.training | {"use_cpu": True}, Path(recipe.run_dir), recipe.seed)
-    kinds = [recipe.labels.task] if recipe.labels.task else list(METRICS)
-    metrics = dict.fromkeys(metric for kind in kinds for metric in METRICS[kind])
-    if recipe.stopping.metric not in (None, "loss", *metrics):
-        raise SettingsError(f"stopping.metric is {recipe.stopping.metric!r}; allowed: {', '.join(metrics)}, loss")
+    check_metric("stopping.metric", recipe.stopping.metric, recipe.labels.task)
     if isinstance(recipe.model, dict):
-        options = {key: value for key, value in recipe.model.items() if key != "baseline"}
-        per_base = recipe.labels.task in PER_BASE
-        try:
-            with torch.device("meta"):  # shapes without weights; the length is not known yet
-                build_baseline(
-                    recipe.model["baseline"], 1000, 1, per_base=per_base, base_token_ids=[0, 1, 2, 3], **options
-                )
-        except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
-            raise SettingsError(f"model: {' '.join(str(error).split())}") from error
+        _check_baseline(recipe.model, recipe.labels.task in PER_BASE)
     elif not may_be_hub_name(str(recipe.model)):
         model_folder(str(recipe.model))
     if recipe.method == "lora":
         try:
             from genolm.models.lora import check_fields
         except ImportError as error:
-            raise SettingsError(f"method is lora, which needs peft ({error}): pip install 'genolm[peft]'") from error
+            raise SettingsError(f"method is lora, which needs peft ({error}): pip install peft") from error
         check_fields(recipe.lora)
-    table, fasta = recipe.labels.table, recipe.labels.fasta
-    hub = isinstance(table, str) and HUB_NAME.fullmatch(table) and suffix(table) not in SUFFIXES
-    for path in ([] if hub else named_files(table)) + (named_files(fasta) if fasta else []):
+    for path in named_files(recipe.labels):
         if not Path(path).is_file():
             raise SettingsError(f"labels: {path}: no such file")
 
 
-def named_files(value: Any) -> list[str]:
-    """Return the names in lists and blocks of names, however deep."""
+def check_metric(key: str, metric: str | None, kind: str | None) -> None:
+    """Refuse a metric that a kind of task, or any kind where none is given, does not have.
+
+    Args:
+        key: of the recipe or option that gives the metric, for the message.
+        metric: its name, or None, which is allowed.
+        kind: of the task.
+
+    Raises:
+        SettingsError: naming the metrics that there are.
+    """
+    names = list(dict.fromkeys(name for each in ([kind] if kind else METRICS) for name in METRICS[each]))
+    if metric not in (None, "loss", *names):
+        task = f"a {kind} task has" if kind else "tasks have"
+        raise SettingsError(f"{key} is {metric!r}; {task} {', '.join(names)} and loss")
+
+
+def _check_baseline(model: dict[str, Any], per_base: bool) -> None:
+    options = {key: value for key, value in model.items() if key != "baseline"}
+    try:
+        with torch.device("meta"):  # shapes without weights; the length is only known from the table
+            build_baseline(model["baseline"], 1000, 1, per_base=per_base, base_token_ids=[0, 1, 2, 3], **options)
+    except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
+        raise SettingsError(f"model: {' '.join(str(error).split())}") from error
+
+
+def named_files(labels: LabelsRecipe) -> list[str]:
+    """Return the table and FASTA files that a recipe names; a table that is a name on the Hub is none."""
+    table = labels.table
+    hub = isinstance(table, str) and HUB_NAME.fullmatch(table) and suffix(table) not in SUFFIXES
+    return ([] if hub and not Path(table).exists() else _leaves(table)) + (
+        _leaves(labels.fasta) if labels.fasta else []
+    )
+
+
+def _leaves(value: Any) -> list[str]:
     if isinstance(value, dict):
         value = list(value.values())
-    return [name for inner in value for name in named_files(inner)] if isinstance(value, list) else [str(value)]
+    return [name for inner in value for name in _leaves(inner)] if isinstance(value, list) else [str(value)]

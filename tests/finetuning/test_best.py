@@ -14,7 +14,7 @@ import runs
 from labelled_runs import BERT, finetune, predictions, pretrain, write_recipe, write_table
 from sklearn.metrics import log_loss
 
-from genolm.finetuning.best import Best, measure, thresholds
+from genolm.finetuning.best import BestModel, choose_thresholds, evaluate_predictions
 from genolm.labels.dataset import Labelled, Task
 
 posix = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals of POSIX systems")
@@ -43,7 +43,7 @@ def best_of(values, patience, log, metric="loss", kept=None):
         current.append(next(turn))
         return [np.array(current[-1])] * 4
 
-    best = Best(predict, rows(labels=(1, 1, 1, 0)), metric, patience, lambda: kept.append(current[-1]), log)
+    best = BestModel(predict, rows(labels=(1, 1, 1, 0)), metric, patience, lambda: kept.append(current[-1]), log)
     return best, kept
 
 
@@ -69,11 +69,11 @@ def test_it_stops_when_it_should_and_keeps_the_best(tmp_path):
     best, kept = best_of([0.5, 0.6, 0.7, 0.4, 0.3, 0.72, 0.2], 2, tmp_path / "log")
     assert train(best, 7) == 50  # two without a better one; that the sixth would have been better is not known
     assert kept == [0.5, 0.6, 0.7] and best.best_step == 30 and best.done
-    assert "step 30, loss 0." in best.told(70)
-    assert "stopped after step 50 of 70: none better in 2 evaluations" in best.told(70)
+    assert "step 30, loss 0." in best.summary(70)
+    assert "stopped after step 50 of 70: none better in 2 evaluations" in best.summary(70)
     best, kept = best_of([0.5, 0.6, 0.7, 0.4, 0.3, 0.72, 0.2], 0, tmp_path / "other")
     assert train(best, 7) == 70 and kept == [0.5, 0.6, 0.7, 0.72] and not best.done
-    assert "stopped" not in best.told(70)
+    assert "stopped" not in best.summary(70)
 
 
 def test_what_was_best_is_learnt_from_the_log(tmp_path):
@@ -93,28 +93,28 @@ def test_a_metric_that_is_not_defined_never_stops_a_run(tmp_path):
     text = np.array(["a", "b"])
     one_class = Labelled(Task("binary", ("no", "yes")), text, ["A", "C"], np.array([1, 1]), text, text)
     kept = []
-    best = Best(lambda _: [np.array(0.5)] * 2, one_class, "auroc", 2, lambda: kept.append(1), tmp_path / "log")
+    best = BestModel(lambda _: [np.array(0.5)] * 2, one_class, "auroc", 2, lambda: kept.append(1), tmp_path / "log")
     assert train(best, 5) == 50 and len(kept) == 5
-    assert "not defined" in best.told(50)
+    assert "not defined" in best.summary(50)
 
 
 def test_measures_by_hand():
     probabilities = [np.array(x) for x in (0.2, 0.6, 0.9, 0.4)]
-    found = measure(rows(), probabilities, 0.5)
+    found = evaluate_predictions(rows(), probabilities, 0.5)
     assert found["loss"] == pytest.approx(log_loss([0, 1, 1, 0], [0.2, 0.6, 0.9, 0.4]))
     assert found["mcc"] == 1 and found["auroc"] == 1
-    assert 0.4 < thresholds(rows(), probabilities) <= 0.6
+    assert 0.4 < choose_thresholds(rows(), probabilities) <= 0.6
     numbers = rows("regression", [[1.0, np.nan], [3.0, 5.0]], ("x", "y"))
-    found = measure(numbers, [np.array([2.0, 0.0]), np.array([3.0, 7.0])], None)
+    found = evaluate_predictions(numbers, [np.array([2.0, 0.0]), np.array([3.0, 7.0])], None)
     assert found["loss"] == pytest.approx((1 + 0 + 4) / 3)
     many = rows("multilabel", [[1.0, np.nan], [0.0, 1.0], [1.0, 0.0]], ("x", "y"))
     values = [np.array([0.8, 0.5]), np.array([0.1, 0.7]), np.array([0.6, 0.2])]
-    assert measure(many, values, thresholds(many, values))["loss"] == pytest.approx(
+    assert evaluate_predictions(many, values, choose_thresholds(many, values))["loss"] == pytest.approx(
         -np.log([0.8, 0.9, 0.7, 0.6, 0.8]).mean()
     )
     classes = rows("multiclass", [2, 0], ("a", "b", "c"))
     values = [np.array([0.1, 0.2, 0.7]), np.array([0.0, 0.5, 0.5])]
-    assert measure(classes, values, None)["loss"] == pytest.approx((-math.log(0.7) - math.log(1e-12)) / 2)
+    assert evaluate_predictions(classes, values, None)["loss"] == pytest.approx((-math.log(0.7) - math.log(1e-12)) / 2)
 
 
 # Real runs

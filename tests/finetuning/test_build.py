@@ -103,7 +103,7 @@ def test_targets_are_scaled_by_the_train_rows_alone(folder, tmp_path):
     np.testing.assert_allclose(collator.centre, np.nanmean(parts.train.labels, axis=0))
     np.testing.assert_allclose(collator.scale, np.nanstd(parts.train.labels, axis=0))
     parts.train.labels[:, 1] = np.nan
-    with pytest.raises(ValueError, match="t1: not known in any train row"):
+    with pytest.raises(ValueError, match="t1: missing in every train row"):
         build_collator(recipe, parts, None)
 
 
@@ -116,7 +116,7 @@ def test_targets_are_scaled_by_the_train_rows_alone(folder, tmp_path):
             "a row of a multilabel task has no one class",
         ),
         (["imbalance=focal"], "tracks", "imbalance is focal, and the task is tracks"),
-        (["long_inputs=windows"], "per-base", "answers at every base need rows that fit"),
+        (["long_inputs=windows"], "per-base", "predictions at every base need rows that fit"),
     ],
 )
 def test_what_does_not_go_together(folder, tmp_path, overrides, kind, message):
