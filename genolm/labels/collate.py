@@ -1,4 +1,4 @@
-"""Labelled rows → batches: which row a sample is, on which strand, in how many pieces, and what its label weighs.
+"""Collate labelled rows: sample number → row, strand, pieces, label and its weight.
 
 Sample number s of training is row f(seed, s): every row once an epoch, in an order of the epoch's own, or, balanced,
 a class first and a row of it second. Nothing else decides, so workers, ranks and restarts cannot change a batch.
@@ -25,13 +25,13 @@ PAD_TO = 32
 
 @dataclass(frozen=True)
 class RowEncoder:
-    """Letters of rows → what a model takes.
+    """Sequences of rows → inputs of a model.
 
     Attributes:
-        encoder: letters → ids.
+        encoder: sequence → token ids.
         max_tokens: the longest row that the model takes, special tokens included; None for any.
-        cut: longer rows go in pieces of equal size; else they are refused.
-        per_base: say which token speaks for each base.
+        cut: longer rows are cut into pieces of equal size; else they are refused.
+        per_base: also return the token over each base.
         special_tokens: add those that the tokenizer adds.
     """
 
@@ -45,7 +45,7 @@ class RowEncoder:
         """Return `input_ids` and `attention_mask` (P, L), `pieces` (B, P) where a row is cut, `token_of_base` (B, W).
 
         Args:
-            sequences: B rows of letters.
+            sequences: B rows.
             flip: (B,) bool, rows to read from the other strand.
         """
         lengths = np.array([len(sequence) for sequence in sequences])
@@ -85,14 +85,14 @@ class RowEncoder:
             ids[p, len(prefix) : len(prefix) + b - a] = encoded.ids[r, a:b]
             ids[p, len(prefix) + b - a : len(prefix) + b - a + len(suffix)] = suffix
         mask = (np.arange(width) < (size + len(prefix) + len(suffix))[:, None]).astype(np.int64)
-        found = {"input_ids": ids, "attention_mask": mask}
+        model_inputs = {"input_ids": ids, "attention_mask": mask}
         if len(row) > len(parts):
             shares = np.zeros((len(parts), len(row)), dtype=np.float32)
             shares[row, np.arange(len(row))] = size / count[row]
-            found["pieces"] = shares
+            model_inputs["pieces"] = shares
         if self.per_base:
-            found["token_of_base"] = self._tokens(encoded.end, count, letters.shape[1]) + len(prefix)
-        return found
+            model_inputs["token_of_base"] = self._tokens(encoded.end, count, letters.shape[1]) + len(prefix)
+        return model_inputs
 
     def _tokens(self, end: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
         """Return (B, W) the token over each base; of overlapping k-mers the one with the base nearest its middle."""
@@ -104,7 +104,7 @@ class RowEncoder:
 
 
 def class_weights(labelled: Labelled) -> np.ndarray:
-    """Return what the classes weigh so that all weigh alike in sum: n / (classes · rows of the class).
+    """Return class weights that make all classes weigh the same in sum: n / (classes · rows of the class).
 
     Returns:
         (C,) for binary, multiclass and per-base; (2, T), of negatives and of positives, for multilabel. 1 on average.
@@ -124,7 +124,7 @@ class LabelCollator:
 
     Attributes:
         labelled: the rows.
-        rows: letters → ids.
+        rows: sequence → token ids.
         seed: of order and strands.
         reverse_complement: probability that a row is read from the other strand.
         balanced: all classes are equally likely.
@@ -155,15 +155,15 @@ class LabelCollator:
             return rng.permute(self.seed, STREAM_ROW, index, num, epoch), flip
         labels = self.labelled.labels
         present = np.unique(labels)
-        wanted = present[rng.integers(self.seed, STREAM_CLASS, samples, len(present))]
+        drawn_class = present[rng.integers(self.seed, STREAM_CLASS, samples, len(present))]
         row = np.zeros(len(samples), dtype=np.int64)
         for value in present:
-            members, here = np.flatnonzero(labels == value), wanted == value
+            members, here = np.flatnonzero(labels == value), drawn_class == value
             row[here] = members[rng.integers(self.seed, STREAM_MEMBER, samples[here], len(members))]
         return row, flip
 
     def __call__(self, samples: Sequence[int]) -> dict[str, "torch.Tensor"]:
-        """Return `input_ids`, `attention_mask`, what else the model takes, `labels` and `loss_weight`."""
+        """Return the inputs of the model, `labels` and `loss_weight`."""
         import torch
 
         row, flip = self.drawn(np.asarray(samples, dtype=np.int64))
@@ -176,8 +176,8 @@ class LabelCollator:
         if kind in ("per-base", "tracks"):
             labels = self._along([x[::-1] if f else x for x, f in zip(labels, flip, strict=True)])
         if kind in ("binary", "multiclass", "per-base"):
-            known = labels >= 0
-            weight = known.astype(np.float32)
+            has_label = labels >= 0
+            weight = has_label.astype(np.float32)
             if self.weights is not None:
                 weight *= self.weights[np.maximum(labels, 0)]
             return labels.astype(np.int64), weight.astype(np.float32)
@@ -189,7 +189,7 @@ class LabelCollator:
         return np.nan_to_num(labels).astype(np.float32), weight.astype(np.float32)
 
     def _along(self, labels: list[np.ndarray]) -> np.ndarray:
-        """Return labels of bases as one array, padded by what is not known."""
+        """Return labels of bases as one array, padded by what is not has_label."""
         width = max(map(len, labels))
         fill: Any = -100 if self.labelled.task.kind == "per-base" else np.nan
         out = np.full((len(labels), width, *labels[0].shape[1:]), fill, dtype=labels[0].dtype)
@@ -199,5 +199,5 @@ class LabelCollator:
 
 
 def for_rows(collator: LabelCollator, labelled: Labelled) -> LabelCollator:
-    """Return a collator that reads other rows as this one does, in their order."""
+    """Return a copy of a collator that reads other rows, in their order."""
     return replace(collator, labelled=labelled, in_order=True, reverse_complement=0.0, balanced=False)

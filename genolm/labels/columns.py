@@ -1,6 +1,6 @@
-"""Tables → rows: letters, identifiers, split and place of every row, whatever the columns are called.
+"""Read the rows of tables: sequence, id, split and interval, by the usual names of columns.
 
-A table either holds its sequences, or intervals whose letters are read from a FASTA file.
+A table holds either sequences, or intervals whose sequences are read from a FASTA file.
 """
 
 import re
@@ -35,7 +35,7 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class TableRows:
-    """What every row of a table says, its label apart.
+    """The rows of tables, their labels as in the file.
 
     Attributes:
         ids: (n,) str, unique; `row-17` where the table names none, 17 being its row counted from 1.
@@ -43,8 +43,8 @@ class TableRows:
         split: (n,) str: train, valid or test, or `` where none is given.
         source: (n,) str, file and line: `promoters.csv:17`.
         intervals: 0-based half-open places of all rows, or None where the table has none.
-        labels: column → n values as found; empty where the table has none and none is needed.
-        notes: what was taken for what, for the user to read.
+        labels: column → n values as in the table; empty where the table has none and none is needed.
+        notes: what was inferred or replaced, for the user.
     """
 
     ids: np.ndarray
@@ -61,7 +61,7 @@ class TableRows:
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: its table, the split it is named for, the class of all its rows, and what tells its ids apart."""
+    """One file: its table, its split, the class of all its rows, and a prefix for ids that recur between files."""
 
     table: LabelTable
     split: str = ""
@@ -75,7 +75,7 @@ def read_rows(
     columns: Mapping[str, Any] | None = None,
     need_labels: bool = True,
 ) -> TableRows:
-    """Read tables, and the letters of their intervals.
+    """Read tables, and the sequences of their intervals.
 
     Args:
         table: a file; a name on the Hub; split → file or files; or class → file or files, alone or for each split.
@@ -87,13 +87,13 @@ def read_rows(
     Raises:
         ValueError: anything that is wrong with a file or a row, named by its line.
     """
-    notes: dict[str, None] = {}  # ordered, and each said once
+    notes: dict[str, None] = {}  # ordered, each once
     parts = _parts(table, notes)
     columns = _check_mapping(columns)
     read = [_read_part(part, fasta is not None, columns, need_labels, notes) for part in parts]
     if len({tuple(rows.labels) for rows in read}) > 1:
         raise ValueError(f"the files have labels in different columns: {[list(rows.labels) for rows in read]}")
-    rows = _together(read, [part.key for part in parts], notes)
+    rows = _concatenate(read, [part.key for part in parts], notes)
     if not rows.sequences[0]:
         assert fasta is not None and rows.intervals is not None
         paths = [fasta] if isinstance(fasta, str | Path) else fasta
@@ -103,7 +103,7 @@ def read_rows(
 
 
 def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> list[_Part]:
-    """Read every file that is named, and what its place in the mapping says of its rows."""
+    """Read every file, with the split and class that the mapping gives it."""
     if not isinstance(table, Mapping):
         if not Path(table).exists() and HUB_NAME.fullmatch(str(table)) and suffix(table) not in SUFFIXES:
             return _hub_parts(str(table), notes)
@@ -133,9 +133,9 @@ def _hub_parts(name: str, notes: dict[str, None]) -> list[_Part]:
     tables = read_hub(name)
     parts = []
     for split, table in tables.items():
-        if known := _SPLIT_NAMES.get(split.lower()):
-            parts.append(_Part(table, known, key=split))
-            notes[f"split {split} of {name}: taken as {known}"] = None
+        if our_split := _SPLIT_NAMES.get(split.lower()):
+            parts.append(_Part(table, our_split, key=split))
+            notes[f"split {split} of {name}: taken as {our_split}"] = None
         else:
             notes[f"split {split} of {name}: left out"] = None
     if not parts:
@@ -154,23 +154,23 @@ def _check_mapping(columns: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
-    """Return our name → the table's, for every column that is there; of an interval either all or none."""
+    """Return our name → the table's, for every column of the table; of an interval either all or none."""
     table = part.table
     there = list(table.columns)
-    found = {name: value for name, value in columns.items() if value is not None}
-    for name, value in found.items():
+    mapping = {name: value for name, value in columns.items() if value is not None}
+    for name, value in mapping.items():
         for column in value if isinstance(value, list) else [value]:
             if column not in there:
                 raise ValueError(f"{table.path}: no column {column!r} (labels.columns.{name}); {_has(there)}")
     if part.label is not None:
         columns = columns | {"label": None}
-        found.pop("label", None)
+        mapping.pop("label", None)
     elif suffix(table.path) == ".bed" and "label" not in columns and "name" in there:
-        found["label"] = "name"
+        mapping["label"] = "name"
         notes["label: column 4 of the BED file (name)"] = None
-    taken = {column for value in found.values() for column in (value if isinstance(value, list) else [value])}
+    taken = {column for value in mapping.values() for column in (value if isinstance(value, list) else [value])}
     for name, aliases in ALIASES.items():
-        if name in columns or name in found:
+        if name in columns or name in mapping:
             continue
         alike = [column for column in there if column.strip().lower() in aliases and column not in taken]
         alike = [name] if name in alike else alike
@@ -181,62 +181,62 @@ def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) 
                 f"{table.path}: {name} may be any of the columns {', '.join(alike)}; say which in labels.columns.{name}"
             )
         elif alike:
-            found[name] = alike[0]
+            mapping[name] = alike[0]
             taken.add(alike[0])
-    if not {"chrom", "start", "end"} <= set(found):
-        found = {name: value for name, value in found.items() if name not in ("chrom", "start", "end", "strand")}
-    for name, column in found.items():
+    if not {"chrom", "start", "end"} <= set(mapping):
+        mapping = {name: value for name, value in mapping.items() if name not in ("chrom", "start", "end", "strand")}
+    for name, column in mapping.items():
         if name not in columns and column != name and suffix(table.path) != ".bed":
             notes[f"{name}: column {column!r}"] = None
-    return found
+    return mapping
 
 
 def _has(columns: Sequence[str]) -> str:
     shown = ", ".join(column if len(column) < 40 else f"{column[:40]}…" for column in columns[:20])
     hint = ""
     if len(columns) == 1 and any(mark in columns[0] for mark in "\t;"):
-        hint = "; it seems parted by tabs or semicolons: a file parted by tabs is named .tsv"
+        hint = "; it seems separated by tabs or semicolons: a tab-separated file is named .tsv"
     elif any(re.fullmatch("[ACGTNacgtn]{10,}", column) for column in columns):
         hint = "; the first line must name the columns"
     return f"it has {shown}{hint}"
 
 
 def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_labels: bool, notes: dict[str, None]):
-    """Return the rows of one file, letters of intervals not yet read."""
+    """Return the rows of one file, without the sequences of intervals."""
     table = part.table
-    found = _find_columns(part, columns, notes)
-    names = found.get("label", [])
+    mapping = _find_columns(part, columns, notes)
+    names = mapping.get("label", [])
     labels = {name: table.columns[name] for name in (names if isinstance(names, list) else [names])}
     if part.label is not None:
         labels = {"label": [part.label] * len(table)}
     if not labels and need_labels:
         raise ValueError(f"{table.path}: no column for the label (labels.columns.label); {_has(list(table.columns))}")
     intervals, sequences = None, [""] * len(table)
-    if "sequence" in found:
-        sequences = table.columns[found["sequence"]]
+    if "sequence" in mapping:
+        sequences = table.columns[mapping["sequence"]]
         if has_fasta:
             notes["sequence: as in the table; the FASTA file is not read"] = None
-    elif "chrom" not in found:
+    elif "chrom" not in mapping:
         raise ValueError(
             f"{table.path}: no column for the sequence (labels.columns.sequence), nor chrom, start and end; "
             f"{_has(list(table.columns))}"
         )
     elif not has_fasta:
-        raise ValueError(f"{table.path}: chrom, start and end need a FASTA file to read letters from: set labels.fasta")
-    if "chrom" in found:
+        raise ValueError(f"{table.path}: chrom, start and end need a FASTA file: set labels.fasta")
+    if "chrom" in mapping:
         try:
-            intervals = _intervals(table, found)
+            intervals = _intervals(table, mapping)
         except ValueError as error:
-            if "sequence" not in found:
+            if "sequence" not in mapping:
                 raise
             notes[f"chrom, start and end are not used: {error}"] = None
-    for row, sequence in enumerate(sequences if "sequence" in found else ()):
+    for row, sequence in enumerate(sequences if "sequence" in mapping else ()):
         if not isinstance(sequence, str) or not sequence.strip():
             raise ValueError(f"{table.where(row)}: the sequence is {'empty' if not sequence else 'no text'}")
     return TableRows(
-        _ids(table, found.get("id")),
+        _ids(table, mapping.get("id")),
         [sequence.strip() for sequence in sequences],
-        _splits(part, found.get("split"), notes),
+        _splits(part, mapping.get("split"), notes),
         np.array([table.where(row, whole_path=False) for row in range(len(table))]),
         intervals,
         labels,
@@ -281,9 +281,9 @@ def _splits(part: _Part, column: str | None, notes: dict[str, None]) -> np.ndarr
     return np.array(names, dtype="<U5")
 
 
-def _intervals(table: LabelTable, found: dict[str, Any]) -> list[Interval]:
-    chrom, start, end = (table.columns[found[name]] for name in ("chrom", "start", "end"))
-    strand = table.columns[found["strand"]] if "strand" in found else ["+"] * len(table)
+def _intervals(table: LabelTable, mapping: dict[str, Any]) -> list[Interval]:
+    chrom, start, end = (table.columns[mapping[name]] for name in ("chrom", "start", "end"))
+    strand = table.columns[mapping["strand"]] if "strand" in mapping else ["+"] * len(table)
     made = []
     for row, (contig, first, last, sign) in enumerate(zip(chrom, start, end, strand, strict=True)):
         try:
@@ -296,8 +296,8 @@ def _intervals(table: LabelTable, found: dict[str, Any]) -> list[Interval]:
     return made
 
 
-def _together(read: list[TableRows], keys: list[str], notes: dict[str, None]) -> TableRows:
-    """Put the rows of all files end to end; ids that recur get the split, or whatever tells the files apart, before."""
+def _concatenate(read: list[TableRows], keys: list[str], notes: dict[str, None]) -> TableRows:
+    """Concatenate the rows of all files; ids that recur between files get a prefix."""
     ids = np.concatenate([rows.ids for rows in read])
     if len(read) > 1 and len(set(ids.tolist())) < len(ids):
         ids = np.array([f"{key}/{name}" for rows, key in zip(read, keys, strict=True) for name in rows.ids.tolist()])

@@ -1,8 +1,8 @@
-"""Labelled tables: CSV, TSV, BED, JSONL, Parquet or a dataset of the Hub → sequences, labels and splits.
+"""Read labelled tables (CSV, TSV, BED, JSONL, Parquet, or a dataset of the Hub): sequences, labels and splits.
 
-    tables.py   file → columns, each row with its line
-    rows.py     columns → letters, ids, splits, intervals
-    targets.py  label columns → task and numbers
+    table.py    file → columns, each row with its line
+    columns.py  columns → sequences, ids, splits, intervals
+    task.py     label columns → task and labels
 
 Cost: about 11 s for a million rows of 200 bp, a third of it to parse them.
 """
@@ -21,14 +21,14 @@ from genolm.labels.task import Task, read_targets
 
 @dataclass(frozen=True)
 class Labelled:
-    """Sequences with what is to be predicted of each.
+    """Sequences and their labels.
 
     Attributes:
-        task: what is to be predicted.
+        task: kind of task, and its classes or targets.
         ids: (n,) str, unique; `row-17` where the table names none, 17 being its row counted from 1.
         sequences: n texts of A, C, G, T and N.
-        labels: binary, multiclass: (n,) int64. multilabel, regression: (n, T) float64, NaN = not known. per-base: (n,)
-            object of (L,) int64, -100 = not known. tracks: (n,) object of (L, T) float64, NaN = not known. Those of
+        labels: binary, multiclass: (n,) int64. multilabel, regression: (n, T) float64, NaN = missing. per-base: (n,)
+            object of (L,) int64, -100 = missing. tracks: (n,) object of (L, T) float64, NaN = missing. Those of
             bases follow the letters as they stand here: of a minus strand, its own 5' → 3'.
         split: (n,) str: train, valid or test, or `` where none is given.
         source: (n,) str, file and line for messages: `promoters.csv:17`, the header being line 1.
@@ -82,15 +82,13 @@ def read_labels(
         columns: our name (sequence, label, split, id, chrom, start, end, strand) → the table's; for label also a list
             of columns. None for a name leaves that column unused. Common other names are found without.
         task: binary, multiclass, multilabel, regression, per-base or tracks; None infers it, and says so in the notes.
-        classes: classes in order of their index, or names of labels or targets; None takes those found, sorted.
+        classes: classes in order of their index, or names of labels or targets; None takes those made, sorted.
 
     Raises:
         ValueError: a file that cannot be read, or a row that cannot be used, named by file and line; or a task that
-            cannot be told from the labels.
+            cannot be inferred from the labels.
     """
     rows = read_rows(table, fasta, columns)
     lengths = [len(sequence) for sequence in rows.sequences]
-    found, labels, notes = read_targets(rows.labels, lengths, lambda row: str(rows.source[row]), task, classes)
-    return Labelled(
-        found, rows.ids, rows.sequences, labels, rows.split, rows.source, rows.intervals, rows.notes + notes
-    )
+    made, labels, notes = read_targets(rows.labels, lengths, lambda row: str(rows.source[row]), task, classes)
+    return Labelled(made, rows.ids, rows.sequences, labels, rows.split, rows.source, rows.intervals, rows.notes + notes)

@@ -1,9 +1,9 @@
-"""Rows of one split that a model has as good as seen in another: copies, other strands, overlaps, near-duplicates.
+"""Find leakage between splits: copies, reverse complements, overlaps and near-duplicates.
 
 What counts as a near-duplicate: two sequences that share at least a quarter of the distinct 11-mers of the one that has
-fewer, strands ignored. A copy in which a fraction d of the letters is changed keeps about (1 - d)^11 of them: 57 % at
+fewer, strands ignored. A copy in which a fraction d of the bases is changed keeps about (1 - d)^11 of them: 57 % at
 5 %, 31 % at 10 %; two changes in 41 bp leave 29 % even where they do most harm. Unrelated sequences of 300 bp share
-0.01 %. Windows of 300 bp that overlap by 83 or more are found too. Above 10 kb, k grows.
+0.01 %. Windows of 300 bp that overlap by 83 bp or more count too. Above 10 kb, k grows.
 """
 
 from collections.abc import Sequence
@@ -48,11 +48,11 @@ class Shared:
 
 @dataclass(frozen=True)
 class Leakage:
-    """What `find_leakage` found.
+    """Rows that splits share.
 
     Attributes:
         shared: (first split, second split) → kind → rows. Kinds: identical; reverse_complement, of a row that differs;
-            overlapping, where intervals are known; near_duplicate, of another sequence.
+            overlapping, where there are intervals; near_duplicate, of another sequence.
         contradicting: (first split, second split) → rows of the second whose copy, of either strand, has another label.
         num_contradicting: rows of all splits, and of one and the same split, whose copy has another label.
         sizes: split → rows.
@@ -71,15 +71,15 @@ class Leakage:
 
     def rows(self, first: str, second: str, kinds: Sequence[str] = KINDS) -> np.ndarray:
         """Return (b,) int64, rows of the second split that are like any of the first in one of these ways."""
-        found = self.shared.get((first, second), {})
-        return _union([found[kind].second for kind in kinds if kind in found])
+        by_kind = self.shared.get((first, second), {})
+        return _union([by_kind[kind].second for kind in kinds if kind in by_kind])
 
     def rows_to_drop(self, kinds: Sequence[str] = KINDS) -> np.ndarray:
         """Return (m,) int64, rows of train that are like rows of valid or test, and rows of valid like rows of test.
 
         Test is left as it was published. Without these rows nothing of these kinds is shared.
         """
-        return _union([found[kind].first for found in self.shared.values() for kind in kinds if kind in found])
+        return _union([by_kind[kind].first for by_kind in self.shared.values() for kind in kinds if kind in by_kind])
 
     def __bool__(self) -> bool:
         return bool(len(self.rows_to_drop()))
@@ -109,8 +109,8 @@ class Leakage:
                 continue
             if len(self.contradicting[first, second]):
                 parts.append(f"with another label there {len(self.contradicting[first, second]):,}")
-            found, size = len(self.rows(first, second)), self.sizes[second]
-            lines.append(f"leakage: {found:,} of {size:,} {second} rows are like {first} rows ({', '.join(parts)})")
+            count, size = len(self.rows(first, second)), self.sizes[second]
+            lines.append(f"leakage: {count:,} of {size:,} {second} rows are like {first} rows ({', '.join(parts)})")
         if not lines:
             compared = ", ".join(f"{first} and {second}" for first, second in self.shared)
             lines.append(
@@ -133,7 +133,7 @@ def find_leakage(
         k: letters of a k-mer; None for 11, or more where sequences are above 10 kb.
 
     Returns:
-        What was found. Sequences of fewer than `k + MIN_SHARED - 1` bases are never near-duplicates.
+        Rows that splits share. Sequences of fewer than `k + MIN_SHARED - 1` bases are never near-duplicates.
 
     Raises:
         ValueError: threshold or k out of range, or split of another length.
@@ -202,8 +202,8 @@ def _near_groups(sequences, group: np.ndarray, side: np.ndarray, threshold: floa
     pairs = candidate_pairs(texts, side[rows])
     pairs = pairs[group[rows[pairs[:, 0]]] != group[rows[pairs[:, 1]]]]
     pairs = pairs[shared_fraction(texts, pairs, k, MIN_SHARED) >= threshold]
-    found = rows[pairs]
-    sides, groups = side[found], group[found]
+    members = rows[pairs]
+    sides, groups = side[members], group[members]
     return {(low, high): groups[(sides[:, 0] == low) & (sides[:, 1] == high)] for low, high in ((0, 1), (0, 2), (1, 2))}
 
 

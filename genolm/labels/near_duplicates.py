@@ -1,4 +1,4 @@
-"""Pairs of sequences that share many k-mers, of either strand, found without comparing all with all.
+"""Find pairs of sequences that share many k-mers, of either strand, without comparing all pairs.
 
 1. Candidates share a seed: a canonical k-mer of 13 letters, or 16 where there is much sequence, in an inverted index.
    Two changes leave a run of 13 in 41 bp wherever they fall, 5 % of changes a run of 16 in 100 bp or more. Of rows
@@ -64,8 +64,8 @@ def kmer_sets(sequences: list[str], k: int) -> list[np.ndarray]:
     """Return the distinct canonical k-mers of every sequence, each (m,) uint64 and ascending; k is at most 16."""
     sets = []
     for first, last in _batches(sequences):
-        found, owner = codes(sequences[first:last], k)
-        packed = _sorted_distinct(owner.astype(np.uint64) << np.uint64(32) | found)
+        kmers, owner = codes(sequences[first:last], k)
+        packed = _sorted_distinct(owner.astype(np.uint64) << np.uint64(32) | kmers)
         bounds = np.searchsorted(packed, np.arange(last - first + 1, dtype=np.uint64) << np.uint64(32))
         packed &= np.uint64(0xFFFFFFFF)
         sets += [packed[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
@@ -107,14 +107,14 @@ def candidate_pairs(sequences: list[str], side: np.ndarray) -> np.ndarray:
     owner = owner[np.repeat(mixed, ends - starts)]
     bucket = np.repeat(np.arange(len(sizes)), sizes)
     most = min(max(_MIN_PARTNERS, _MAX_PAIRS // len(entries)), _MAX_PARTNERS)
-    found = [np.zeros(0, dtype=np.uint64)]
+    pairs_of_sides = [np.zeros(0, dtype=np.uint64)]
     for low, high in _pairs_of_sides(side):
         both = [
             *_partners(owner, bucket, len(sizes), side, low, high, most),
             *_partners(owner, bucket, len(sizes), side, high, low, most),
         ]
-        found.append(_best(*np.unique(np.concatenate(both), return_counts=True)))
-    pairs = np.concatenate(found)
+        pairs_of_sides.append(_best(*np.unique(np.concatenate(both), return_counts=True)))
+    pairs = np.concatenate(pairs_of_sides)
     return np.stack([pairs >> np.uint64(32), pairs & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
@@ -187,12 +187,12 @@ def shared_fraction(sequences: list[str], pairs: np.ndarray, k: int, min_shared:
     """
     involved, position = np.unique(pairs, return_inverse=True)
     sets = kmer_sets([sequences[i] for i in involved], k)
-    found = np.zeros(len(pairs))
+    fractions = np.zeros(len(pairs))
     for at, (first, second) in enumerate(position.reshape(-1, 2).tolist()):
         a, b = sets[first], sets[second]
         few, many = (a, b) if len(a) <= len(b) else (b, a)
         if len(few) >= min_shared:
             place = np.searchsorted(many, few)
             shared = np.count_nonzero(many[np.minimum(place, len(many) - 1)] == few)
-            found[at] = shared / len(few) if shared >= min_shared else 0.0
-    return found
+            fractions[at] = shared / len(few) if shared >= min_shared else 0.0
+    return fractions

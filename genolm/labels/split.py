@@ -1,4 +1,4 @@
-"""Which rows train, which choose and which are reported: by a column, by contig, by fold, or at random.
+"""Split rows into train, valid and test: by a column, by contig, by fold, or at random.
 
 Rows of one sequence, of either strand, stay together wherever rows are drawn at random, so that no split made here
 leaks a copy. Every draw is a function of the seed and the row's number, so that 10 % of the rows lie within 30 %.
@@ -182,8 +182,8 @@ def _by_contig(labelled: Labelled, valid: float, test: float, valid_contigs, tes
     if labelled.intervals is None:
         raise ValueError("split.by is contig, but the table names no intervals: it needs chrom, start and end")
     contigs = np.array([interval.contig for interval in labelled.intervals])
-    found, counts = np.unique(contigs, return_counts=True)
-    size = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    distinct, counts = np.unique(contigs, return_counts=True)
+    size = dict(zip(distinct.tolist(), counts.tolist(), strict=True))
     chosen = {"test": list(test_contigs), "valid": list(valid_contigs)}
     for split, named in chosen.items():
         if unknown := [name for name in named if name not in size]:
@@ -204,13 +204,13 @@ def _by_contig(labelled: Labelled, valid: float, test: float, valid_contigs, tes
     return names, notes
 
 
-def _fill(sizes: dict[str, int], wanted: float) -> list[str]:
-    """Choose contigs of about as many rows as wanted: the largest that still fits, again and again, or the smallest."""
+def _fill(sizes: dict[str, int], num_rows: float) -> list[str]:
+    """Choose contigs of about `num_rows` rows in all: the largest that still fits, again and again, or the smallest."""
     chosen = []
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        if sizes[name] <= wanted:
+        if sizes[name] <= num_rows:
             chosen.append(name)
-            wanted -= sizes[name]
+            num_rows -= sizes[name]
     return sorted(chosen) or sorted(sizes, key=lambda name: (sizes[name], name))[:1]
 
 

@@ -1,4 +1,4 @@
-"""Tables as columns of values with the line of every row: CSV, TSV, BED, JSONL, Parquet, and datasets of the Hub.
+"""Read tables as columns, with the line of every row: CSV, TSV, BED, JSONL, Parquet, and datasets of the Hub.
 
 Text is read by Python's csv module, which knows the line a row began on: a million rows of 200 bp in 3 to 4 s.
 """
@@ -57,9 +57,9 @@ def suffix(path: str | Path) -> str:
 
 
 def read_table(path: str | Path) -> LabelTable:
-    """Read a table whole, told apart by its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
+    """Read a whole table by the suffix of its name: .csv, .tsv, .txt, .bed, .jsonl, each also .gz, or .parquet.
 
-    A .txt is parted by tabs if its header has any, else by commas. Lines that start with ## before the header are
+    A .txt is separated by tabs if its header has any, else by commas. Lines that start with ## before the header are
     comments. A .bed has no header: its columns are named chrom, start, end, name, score, strand, then column7 and so
     on.
 
@@ -169,7 +169,7 @@ def _read_bed(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]:
         return {}, []
     width = len(rows[0][1])
     if width < 3:
-        raise ValueError(f"{path}:{rows[0][0]}: BED needs chrom, start and end, parted by tabs")
+        raise ValueError(f"{path}:{rows[0][0]}: BED needs chrom, start and end, separated by tabs")
     header = [BED_COLUMNS[i] if i < len(BED_COLUMNS) else f"column{i + 1}" for i in range(width)]
     return _columns(path, header, iter(rows))
 
@@ -182,16 +182,16 @@ def _read_jsonl(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]
         if not row.strip():
             continue
         try:
-            found = json.loads(row)
+            record = json.loads(row)
         except ValueError as error:
             raise ValueError(f"{path}:{line}: not JSON ({error}); every line must be one object") from None
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}:{line}: {type(found).__name__}; every line must be one object: {{...}}")
-        for name in found:
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}:{line}: {type(record).__name__}; every line must be one object: {{...}}")
+        for name in record:
             if name not in columns:
                 columns[name] = [None] * len(lines)
         for name, column in columns.items():
-            column.append(found.get(name))
+            column.append(record.get(name))
         lines.append(line)
     return columns, lines
 

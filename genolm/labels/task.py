@@ -1,6 +1,6 @@
-"""Labels as found in a table → what is to be predicted, and numbers.
+"""Read label columns: the kind of task and its labels as numbers.
 
-The task is inferred where it is not given, told in a note, and refused where it could be two things.
+The task is inferred where it is not given, which a note says, and refused where it could be two things.
 """
 
 import json
@@ -67,14 +67,14 @@ def read_targets(
         lengths: n lengths of sequences, bp.
         where: row → the file and line that messages name.
         task: one of `KINDS`, or None to infer it.
-        classes: classes in order of their index, or names of labels or targets; None to take those found.
+        classes: classes in order of their index, or names of labels or targets; None for those in the table.
 
     Returns:
         The task; labels as in `genolm.labels.dataset.Labelled`; notes on what was inferred.
 
     Raises:
-        ValueError: a task that cannot be told, a label that is missing or not among the classes, or of another length
-            than the others or its sequence, or only one class.
+        ValueError: a task that cannot be inferred, a label that is missing or not among the classes, or of another
+            length than the others or its sequence, or only one class.
     """
     if task is not None and task not in KINDS:
         raise ValueError(f"labels.task is {task!r}; allowed are {', '.join(KINDS)}")
@@ -88,9 +88,9 @@ def read_targets(
         made = _numbers(kind, _flat(lists, where, classes) if lists else columns, where, classes)
     else:
         made = _classes(task, columns, where, classes)
-    found, labels = made
-    kind = found.kind
-    shown = ", ".join(found.names[:8]) + (f", … ({len(found.names)})" if len(found.names) > 8 else "")
+    task_made, labels = made
+    kind = task_made.kind
+    shown = ", ".join(task_made.names[:8]) + (f", … ({len(task_made.names)})" if len(task_made.names) > 8 else "")
     how = "as asked" if task else "inferred; set labels.task to say otherwise"
     what = {"multilabel": "labels", "regression": "targets", "tracks": "targets"}.get(kind, "classes")
     notes = [f"task: {kind}, {what} {shown} ({how})"]
@@ -98,7 +98,7 @@ def read_targets(
         notes.append("labels are read as a list in every row")
     if kind in ("multilabel", "regression") and (unknown := int(np.isnan(labels).sum())):
         notes.append(f"{unknown:,} of {labels.size:,} labels are not known (NaN)")
-    return found, labels, tuple(notes)
+    return task_made, labels, tuple(notes)
 
 
 def _missing(value: Any) -> bool:
@@ -119,7 +119,7 @@ def _number(value: Any) -> float | None:
 
 
 def _parts(value: Any) -> list[Any]:
-    """Return the members of a list, of the text of one, of text parted by ; , | or spaces, or the letters of a text."""
+    """Return the members of a list or of its text, of text separated by ; , | or spaces, or characters."""
     if isinstance(value, list | tuple | np.ndarray):
         return list(value)
     if not isinstance(value, str):
@@ -142,12 +142,12 @@ def _as_lists(columns: Columns, lengths: Sequence[int], task: str | None) -> dic
         return {}
     lists = {}
     for name, column in columns.items():
-        known = [value for value in column if not _missing(value)] if not _nested(column) else column
-        if not known:
+        given = [value for value in column if not _missing(value)] if not _nested(column) else column
+        if not given:
             return {}
-        if _nested(known) or all(isinstance(value, str) and _is_list_text(value) for value in known):
+        if _nested(given) or all(isinstance(value, str) and _is_list_text(value) for value in given):
             lists[name] = [_parts(value) for value in column]
-        elif all(isinstance(value, str) for value in known) and _most_along(column, lengths, 4):
+        elif all(isinstance(value, str) for value in given) and _most_along(column, lengths, 4):
             lists[name] = [list(value) for value in column]  # one character a base
         else:
             return {}
@@ -155,7 +155,7 @@ def _as_lists(columns: Columns, lengths: Sequence[int], task: str | None) -> dic
 
 
 def _most_along(column: Sequence[Any], lengths: Sequence[int], least: int = 2) -> bool:
-    """Say whether most values are as long as their sequence; the others are then told by their row."""
+    """Say whether most values are as long as their sequence; the others are then reported by their row."""
     along = sum(
         len(value) == length >= least for value, length in zip(column, lengths, strict=True) if value is not None
     )
@@ -282,8 +282,8 @@ def _flat(lists: dict[str, list[list]], where: Where, names) -> Columns:
     if len(lists) > 1:
         raise ValueError(f"several columns of lists: {', '.join(lists)}; one column holds them all, or each one value")
     (column, rows), *_ = lists.items()
-    known = [len(values) for values in rows if values]
-    width = len(names) if names is not None else max(set(known), key=known.count)
+    sizes = [len(values) for values in rows if values]
+    width = len(names) if names is not None else max(set(sizes), key=sizes.count)
     for row, values in enumerate(rows):
         if all(_missing(value) for value in values) and len(values) < 2:
             raise ValueError(f"{where(row)}: the label is missing")
@@ -299,19 +299,19 @@ def _numbers(kind: str, columns: Columns, where: Where, names) -> tuple[Task, np
         raise ValueError(f"labels.classes names {len(names)} targets, the table has {len(columns)}")
     labels = np.empty((len(next(iter(columns.values()))), len(columns)))
     for i, (name, column) in enumerate(columns.items()):
-        found = [_number(value) for value in column]
-        if None in found:
-            row = found.index(None)
+        numbers = [_number(value) for value in column]
+        if None in numbers:
+            row = numbers.index(None)
             raise ValueError(f"{where(row)}: {name} is {column[row]!r}; it must be a finite number")
-        labels[:, i] = found
-        known = labels[~np.isnan(labels[:, i]), i]
-        if not len(known):
+        labels[:, i] = numbers
+        given = labels[~np.isnan(labels[:, i]), i]
+        if not len(given):
             raise ValueError(f"{where(0)}: {name} is not known in any row")
-        if kind == "multilabel" and not np.isin(known, (0, 1)).all():
+        if kind == "multilabel" and not np.isin(given, (0, 1)).all():
             row = int(np.flatnonzero(~np.isnan(labels[:, i]) & ~np.isin(labels[:, i], (0, 1)))[0])
             raise ValueError(f"{where(row)}: {name} is {column[row]!r}; a label is 0, 1 or not known")
-        if kind == "regression" and len(known) > 1 and known.min() == known.max():
-            raise ValueError(f"{where(0)}: {name} is {known[0]:g} in every row; there is nothing to learn")
+        if kind == "regression" and len(given) > 1 and given.min() == given.max():
+            raise ValueError(f"{where(0)}: {name} is {given[0]:g} in every row; there is nothing to learn")
     if kind == "multilabel" and len(set(labels[~np.isnan(labels)].tolist())) < 2:
         raise ValueError(f"{where(0)}: every label of every row is the same; one class is no task")
     return Task(kind, names), labels
@@ -330,7 +330,7 @@ def _along(kind: str, lists: dict[str, list[list]], lengths, where: Where, names
         widths = [track.shape[1] for track in labels]
         width = len(names) if names is not None else widths[0]
         if set(widths) != {width}:
-            row = next(row for row, found in enumerate(widths) if found != width)
+            row = next(row for row, size in enumerate(widths) if size != width)
             raise ValueError(f"{where(row)}: {widths[row]} tracks where {width} are expected")
         if names is None:
             names = tuple(lists) if len(lists) == width else tuple(f"{next(iter(lists))}_{i}" for i in range(width))
@@ -344,10 +344,10 @@ def _along(kind: str, lists: dict[str, list[list]], lengths, where: Where, names
     index = {name: i for i, name in enumerate(distinct if names is None else names)}
     if len(distinct) < 2:
         raise ValueError(f"{where(0)}: every base of every row has the same label; one class is no task")
-    for row, found in enumerate(rows):
-        if unknown := set(found) - set(index) - {""}:
+    for row, names_of_bases in enumerate(rows):
+        if unknown := set(names_of_bases) - set(index) - {""}:
             raise ValueError(f"{where(row)}: label {min(unknown)!r} is not among the classes {', '.join(index)}")
-        labels[row] = np.array([index.get(name, UNKNOWN) for name in found], dtype=np.int64)
+        labels[row] = np.array([index.get(name, UNKNOWN) for name in names_of_bases], dtype=np.int64)
     return Task(kind, tuple(index)), labels
 
 
@@ -362,7 +362,7 @@ def _tracks(columns: list[list], where: str) -> np.ndarray:
     rows = columns[0] if len(columns) == 1 and _nested(columns[0]) else list(zip(*columns, strict=True))
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: some bases have more tracks than others")
-    found = [[_number(value) for value in row] for row in rows]
-    if any(None in row for row in found):
+    numbers = [[_number(value) for value in row] for row in rows]
+    if any(None in row for row in numbers):
         raise ValueError(f"{where}: a track holds what is no finite number")
-    return np.array(found, dtype=np.float64)
+    return np.array(numbers, dtype=np.float64)

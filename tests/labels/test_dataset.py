@@ -231,7 +231,7 @@ def test_classes_set_the_order_and_asked_tasks_hold(write):
         ("s,label\nAC,1\n", {"columns": {"sequence": "dna"}}, "no column 'dna' (labels.columns.sequence)"),
         ("s,label\nAC,1\n", {"columns": {"seqence": "s"}}, "labels.columns.seqence is no column of ours"),
         ("s,label\nAC,1\n", {"columns": {"sequence": ["s"]}}, "labels.columns.sequence is ['s']; give the name of"),
-        ("seq\tlabel\nAC\t1\n", {}, "parted by tabs or semicolons"),
+        ("seq\tlabel\nAC\t1\n", {}, "separated by tabs or semicolons"),
         ("ACGTACGTACGT,1\nACGTACGTACGA,0\n", {}, "the first line must name the columns"),
         ("seq,dna,label\nAC,AC,1\n", {}, "sequence may be any of the columns seq, dna"),
         ("sequence,sequence,label\nAC,AC,1\n", {}, "a.csv:1: column 'sequence' is there twice"),
