@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
+from genolm.config.console import progress_bar
 from genolm.genome.fasta import local_path
 from genolm.genome.store import Store, prepare_store
 
@@ -77,7 +76,7 @@ def prepare_genomes(
         name: [local_path(source, hashes.get(source), progress=not quiet) for source in sources]
         for name, sources in listed.items()
     }
-    with tqdm(unit="bp", unit_scale=True, desc="preparing", disable=quiet, delay=1) as bar:
+    with progress_bar(desc="preparing", unit="bp", unit_scale=True, disable=quiet, delay=1) as bar:
         return prepare_store(
             local, out, on_progress=lambda _, num: bar.update(num), rename_duplicates=rename_duplicates
         )

@@ -10,7 +10,6 @@ unknown letters are written in the YAML, and the ids follow. `tokenizer_config.j
 array encoder needs to know.
 """
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from genolm.config.console import did_you_mean
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.tokenizers import bpe
 from genolm.tokenizers.kmer import OverlappingKmerTokenizer, kmers
@@ -102,8 +102,7 @@ def load_spec(name: str | Path) -> TokenizerSpec:
     if path.suffix in (".yaml", ".yml"):
         return load_settings(TokenizerSpec, path)
     if str(name) not in spec_names():
-        near = difflib.get_close_matches(str(name), spec_names(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(spec_names())}"
+        hint = did_you_mean(name, spec_names(), f"there are: {', '.join(spec_names())}", num=3)
         raise SettingsError(
             f"{name!r} is no tokenizer: neither a spec, nor a .yaml file, nor a tokenizer folder; {hint}"
         )

@@ -3,8 +3,6 @@ from typing import Literal
 
 import pytest
 
-from genolm.config.pretrain import PretrainRecipe
-from genolm.config.recipe import recipe_hash, to_dict
 from genolm.config.yaml import SettingsError, load_settings, within
 
 
@@ -75,23 +73,8 @@ def test_a_mistake_names_file_line_and_key(tmp_path, text, overrides, message):
         read(tmp_path, text, *overrides)
 
 
-def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(SettingsError, match="no such file"):
-        load_settings(Outer, tmp_path / "none.yaml")
-
-
 def test_yaml_runs_no_code(tmp_path):
     with pytest.raises(SettingsError):
         read(tmp_path, "size: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(SettingsError):
         read(tmp_path, "size: 1\n", "size=!!python/object/apply:os.getcwd []")
-
-
-def test_a_recipe_is_its_values_wherever_it_runs(tmp_path):
-    text = "run_dir: {}\ndata: {{fasta: g.fa}}\nobjective: {{kind: causal}}\nmodel: {{architecture: llama}}\nseed: {}\n"
-    made = []
-    for run_dir, seed in (("a", 0), ("b", 0), ("a", 1)):
-        (tmp_path / "r.yaml").write_text(text.format(run_dir, seed))
-        made.append(load_settings(PretrainRecipe, tmp_path / "r.yaml"))
-    assert recipe_hash(made[0]) == recipe_hash(made[1]) != recipe_hash(made[2])
-    assert to_dict(made[0])["data"]["window_bp"] == 512

@@ -3,7 +3,6 @@
 import pytest
 import yaml
 
-from genolm.config.finetune import FinetuneRecipe, LabelsRecipe, StoppingRecipe, keys_without_effect
 from genolm.config.pretrain import (
     DataRecipe,
     EvaluationRecipe,
@@ -276,24 +275,3 @@ def test_a_block_inside_itself_is_refused(read):
 def test_counts_have_bounds(read, override):
     with pytest.raises(SettingsError, match="allowed: at least"):
         read(override)
-
-
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        ({"method": "lora", "lora": {"r": 4}, "pooling": "cls", "merge": True}, []),
-        ({"method": "full", "lora": {"r": 4}, "focal_gamma": 1.0}, ["lora", "focal_gamma"]),
-        (
-            {"model": {"baseline": "danq"}, "method": None, "long_inputs": "windows", "merge": True},
-            ["long_inputs", "merge"],
-        ),
-        (
-            {"method": "probe", "dropout": 0.1, "training": {"learning_rate": 1e-3, "bf16": False}},
-            ["dropout", "training.learning_rate"],
-        ),
-        ({"method": "probe", "stopping": StoppingRecipe(evaluations=3, metric="loss")}, ["stopping.evaluations"]),
-    ],
-)
-def test_keys_without_effect_are_known(changes, found):
-    recipe = FinetuneRecipe(**{"run_dir": "x", "model": "y", "labels": LabelsRecipe("t.csv"), **changes})
-    assert keys_without_effect(recipe) == found
