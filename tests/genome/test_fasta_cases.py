@@ -485,7 +485,7 @@ def test_any_file_reads_as_by_hand(scratch, data, pack, block_bytes):
     agrees_with_reading_by_hand(scratch, data, pack, block_bytes)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=100_000, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files, packings, blocks)
 def test_any_of_very_many_files_reads_as_by_hand(scratch, data, pack, block_bytes):
