@@ -1,4 +1,4 @@
-"""`genolm predict`: what a fine-tuned model says of new sequences: a table, a FASTA, or a BED with its FASTA."""
+"""`genolm predict`: predictions of a fine-tuned model for new sequences: a table, a FASTA, or a BED with its FASTA."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,49 +20,28 @@ def predict(
 
     Example: genolm predict runs/promoters new.fa --out predictions.csv
     """
-    import numpy as np
     import torch
 
     from genolm.finetuning.build import check_lengths
-    from genolm.genome.extract import FASTA_SUFFIXES, read_records
     from genolm.inference.predict import predict_rows
+    from genolm.inference.sequences import read_sequences
     from genolm.labels.collate import for_rows
-    from genolm.labels.columns import read_rows
-    from genolm.labels.dataset import Labelled
     from genolm.models.label_folder import open_labelled
     from genolm.models.precision import has_fast_bf16
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
-    if sequences.endswith(FASTA_SUFFIXES):
-        if column or fasta:
-            raise ValueError(f"{sequences} is a FASTA; --column and --fasta are for tables")
-        names, letters, places = read_records(sequences)
-        ids, source = np.array(names), np.array(places)
-    else:
-        pairs = [word.partition("=") for word in column or []]
-        mapping: dict[str, Any] = {key: value if value not in ("", "null") else None for key, _, value in pairs}
-        try:
-            rows = read_rows(sequences, fasta, {"label": None} | mapping, need_labels=False)
-        except ValueError as error:
-            raise ValueError(as_options(str(error))) from None
-        ids, letters, source = rows.ids, rows.sequences, rows.source
-        for note in rows.notes:
-            typer.echo(as_options(note), err=True)
-    model, collator, about = open_labelled(folder_of(run))
+    model, collator, metadata = open_labelled(folder_of(run))
+    labelled, notes = read_sequences(sequences, fasta, column or [], collator.labelled.task)
+    for note in notes:
+        typer.echo(note, err=True)
     model.to(torch.accelerator.current_accelerator() or "cpu")
-    labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
     check_lengths(collator.rows, labelled)
-    bf16 = about.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
-    options = {"batch_size": batch_size, "both_strands": about["both_strands"], "autocast": bf16, "progress": True}
+    bf16 = metadata.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
+    options = {"batch_size": batch_size, "both_strands": metadata["both_strands"], "autocast": bf16, "progress": True}
     values = predict_rows(model, for_rows(collator, labelled), **options)
     write(out, labelled, values, threshold_of(run))
-    typer.echo(f"{len(ids):,} predictions: {out}")
-
-
-def as_options(message: str) -> str:
-    """Name what a user sets by this command's options, not by the keys of a recipe."""
-    return message.replace("labels.columns.", "--column ").replace("labels.fasta", "--fasta")
+    typer.echo(f"{len(labelled):,} predictions: {out}")
 
 
 def folder_of(run: str) -> Path:

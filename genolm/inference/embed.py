@@ -1,7 +1,7 @@
-"""Vectors of sequences, of a layer of any backbone: written as they are found, a part of the rows in memory at a time.
+"""Embeddings of sequences, of any layer of any backbone, written a part of the rows at a time.
 
-.parquet   a row each: id, embedding; with pooling `tokens` also start and end, the bases of each token
-.npy       all vectors one below another, (N, D) float32; beside it a table of ids and their rows
+.parquet   a row for each sequence: id, embedding; with pooling `tokens` also start and end, the bases of each token
+.npy       all vectors, (N, D) float32, and a table of ids and their rows in NAME.rows.tsv
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from genolm.config.console import progress_bar
+from genolm.config.files import atomic_path, write_text
 from genolm.genome.alphabet import to_array
 from genolm.inference.predict import Answer, predict_rows
 from genolm.labels.collate import LabelCollator
@@ -22,12 +24,22 @@ from genolm.labels.dataset import Labelled
 from genolm.tokenizers.encode import Encoder
 
 POOLING = ("mean", "cls", "per-base", "tokens")
-AT_A_TIME = 1 << 24
-"""Numbers of vectors in memory at a time, but for those of a single batch."""
+VALUES_IN_MEMORY = 1 << 24
+"""Numbers of vectors in memory at a time; more where a single batch has more."""
+
+
+def check_pooling(pooling: str, both_strands: bool, windows: bool) -> None:
+    """Raise ValueError for an unknown pooling, or options that it does not allow."""
+    if pooling not in POOLING:
+        raise ValueError(f"--pool is {pooling!r}; allowed: {', '.join(POOLING)}")
+    if pooling == "tokens" and both_strands:
+        raise ValueError("--both-strands: tokens of the other strand lie elsewhere; take --pool per-base")
+    if windows and pooling in ("per-base", "tokens"):
+        raise ValueError(f"--windows averages over pieces, and --pool {pooling} does not; cut the sequences yourself")
 
 
 def layer_of(layer: int, num_layers: int) -> int:
-    """Return the place of a layer among the hidden states: 0 is the embedding, num_layers the last layer.
+    """Return the index of a layer among the hidden states: 0 is the embedding, num_layers the last layer.
 
     Raises:
         ValueError: there is no such layer.
@@ -40,16 +52,11 @@ def layer_of(layer: int, num_layers: int) -> int:
     return layer if layer >= 0 else num_layers + 1 + layer
 
 
-def answer_of(model: Any, pooling: str, layer: int) -> Answer:
-    """Return what gives the vectors of a batch: (B, D), or (B, W or L, D) of bases or tokens.
+def pooled_states(model: Any, pooling: str, layer: int) -> Answer:
+    """Return a function from a batch to its vectors: (B, D), or (B, W or L, D) of bases or tokens.
 
-    The mean is over all tokens but padding, as that of fine-tuning. A base has the vector of the token over it; of
-    overlapping k-mers, of the one that it is in the middle of.
-
-    Args:
-        model: a backbone.
-        pooling: one of POOLING.
-        layer: as `layer_of` gives it.
+    The mean is over all tokens except padding, as in fine-tuning. A base has the vector of the token over it; of
+    overlapping k-mers, of the one it is in the middle of. Arguments as `write_vectors`.
     """
     inner = layer < model.config.num_hidden_layers
 
@@ -73,7 +80,7 @@ def answer_of(model: Any, pooling: str, layer: int) -> Answer:
 
 
 def num_vectors(encoder: Encoder, sequences: list[str], pooling: str) -> np.ndarray:
-    """Return (n,) int64, how many vectors each sequence has."""
+    """Return (n,) int64, the number of vectors of each sequence."""
     if pooling in ("mean", "cls"):
         return np.ones(len(sequences), dtype=np.int64)
     if pooling == "per-base":
@@ -82,7 +89,7 @@ def num_vectors(encoder: Encoder, sequences: list[str], pooling: str) -> np.ndar
 
 
 def token_bases(encoder: Encoder, sequence: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first base and one past the last of each token of a sequence, special tokens apart."""
+    """Return the first base and one past the last of each token of a sequence, without special tokens."""
     encoded = encoder.encode_batch(to_array(sequence)[None], special_tokens=False)
     return encoded.start[0], encoded.end[0]
 
@@ -96,99 +103,93 @@ def write_vectors(
     *,
     batch_size: int = 64,
     both_strands: bool = False,
-    bar: Any = None,
+    progress: bool = False,
 ) -> int:
-    """Write the vectors of all rows, in their order, to a file that is whole or absent.
+    """Write the vectors of all rows, in order and atomically, and return their size D.
 
     Args:
         out: .parquet or .npy.
         model: a backbone.
-        collator: holds the rows, in order; of pooling `per-base` its RowEncoder says which token speaks for a base.
+        collator: holds the rows, in order; for pooling `per-base` its RowEncoder gives the token of each base.
         pooling: one of POOLING.
-        layer: as `layer_of` gives it.
+        layer: as `layer_of` returns it.
         batch_size: rows in a forward pass.
         both_strands: the mean of both strands' vectors, at the bases of the given one; not of tokens.
-        bar: is told of rows done.
-
-    Returns:
-        D.
+        progress: show a bar.
     """
     labelled, encoder = collator.labelled, collator.rows.encoder
-    answer, width, row = answer_of(model, pooling, layer), 0, 0
+    output, width, row = pooled_states(model, pooling, layer), 0, 0
     count = num_vectors(encoder, labelled.sequences, pooling)
     first = len(encoder.prefix_ids) if collator.rows.special_tokens else 0
-    with (_parquet if out.suffix == ".parquet" else _npy)(out, labelled, count, pooling, encoder) as write:
+    writer = (_parquet if out.suffix == ".parquet" else _npy)(out, labelled, count, pooling, encoder)
+    bar = progress_bar(total=len(labelled), desc="embedding", unit="seq", disable=not progress)
+    with bar, writer as write:
         while row < len(labelled):
-            # As many rows as fit, before D is known a batch.
-            most = max(1, AT_A_TIME // width) if width else 0
+            # As many rows as fit in memory; one batch until D is known.
+            most = max(1, VALUES_IN_MEMORY // width) if width else 0
             end = row + max(1 if width else batch_size, int(np.searchsorted(count[row:].cumsum(), most)))
             part = labelled.select(np.arange(row, min(end, len(labelled))))
-            options = {"batch_size": batch_size, "both_strands": both_strands, "answer": answer}
-            found = predict_rows(model, replace(collator, labelled=part), **options)
+            options = {"batch_size": batch_size, "both_strands": both_strands, "answer": output}
+            vectors = predict_rows(model, replace(collator, labelled=part), **options)
             if pooling == "tokens":
-                found = [x[first : first + n] for x, n in zip(found, count[row:end], strict=False)]
-            found = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in found]
-            width = found[0].shape[1]
-            write(row, np.concatenate(found))
+                vectors = [x[first : first + n] for x, n in zip(vectors, count[row:end], strict=False)]
+            vectors = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in vectors]
+            width = vectors[0].shape[1]
+            write(row, np.concatenate(vectors))
             row += len(part)
-            if bar is not None:
-                bar.update(len(part))
+            bar.update(len(part))
     return width
 
 
 @contextmanager
 def _npy(out: Path, labelled: Labelled, count: np.ndarray, pooling: str, encoder: Encoder) -> Iterator[Any]:
-    """Write (N, D) float32, and `NAME.rows.tsv` beside it: id, first and one past the last row; bases of tokens."""
-    aside, table = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.stem}.rows.tsv")
+    """Write (N, D) float32, and the table `NAME.rows.tsv`: id, first row and one past the last."""
     ends = count.cumsum()
-    held: list[np.memmap] = []
+    with atomic_path(out) as aside:
+        array: Any = None
 
-    def write(row: int, vectors: np.ndarray) -> None:
-        if not held:
-            shape = (int(ends[-1]), vectors.shape[1])
-            held.append(np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape))
-        first = int(ends[row] - count[row])
-        held[0][first : first + len(vectors)] = vectors
+        def write(row: int, vectors: np.ndarray) -> None:
+            nonlocal array
+            if array is None:
+                shape = (int(ends[-1]), vectors.shape[1])
+                array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
+            first = int(ends[row] - count[row])
+            array[first : first + len(vectors)] = vectors
 
-    yield write
-    held.pop().flush()
-    table_aside = table.with_name(f"{table.name}.partial")
-    with table_aside.open("w") as file:
-        file.write("id\tfirst\tend\n")
-        for name, last, num in zip(labelled.ids, ends.tolist(), count.tolist(), strict=True):
-            file.write(f"{name}\t{last - num}\t{last}\n")
-    table_aside.replace(table)
-    aside.replace(out)
+        yield write
+        array.flush()
+        rows = zip(labelled.ids, ends.tolist(), count.tolist(), strict=True)
+        table = "".join(f"{name}\t{last - num}\t{last}\n" for name, last, num in rows)
+        write_text(out.with_name(f"{out.stem}.rows.tsv"), f"id\tfirst\tend\n{table}")
 
 
 @contextmanager
 def _parquet(out: Path, labelled: Labelled, count: np.ndarray, pooling: str, encoder: Encoder) -> Iterator[Any]:
-    """Write a group of rows for each part."""
-    aside = out.with_name(f"{out.name}.partial")
-    held: list[pq.ParquetWriter] = []
+    """Write a row group for each part."""
+    with atomic_path(out) as aside:
+        writer: Any = None
 
-    def write(row: int, vectors: np.ndarray) -> None:
-        num = int(np.searchsorted(count[row:].cumsum(), len(vectors))) + 1
-        names = [str(name) for name in labelled.ids[row : row + num]]
-        column: Any = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        columns = {"id": pa.array(names)}
-        if pooling in ("per-base", "tokens"):
-            offsets = pa.array(np.concatenate([[0], count[row : row + num].cumsum()]).astype(np.int32))
-            column = pa.ListArray.from_arrays(offsets, column)
-            if pooling == "tokens":
-                places = [token_bases(encoder, sequence) for sequence in labelled.sequences[row : row + num]]
-                for key, values in zip(("start", "end"), zip(*places, strict=True), strict=True):
-                    columns[key] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(values)))
-        table = pa.table({**columns, "embedding": column})
-        if not held:
-            # Floats do not repeat, and a dictionary of them would be tried in vain.
-            dictionary: Any = ["id"]
-            held.append(pq.ParquetWriter(aside, table.schema, use_dictionary=dictionary))
-        held[0].write_table(table)
+        def write(row: int, vectors: np.ndarray) -> None:
+            nonlocal writer
+            num = int(np.searchsorted(count[row:].cumsum(), len(vectors))) + 1
+            rows = slice(row, row + num)
+            column: Any = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            columns = {"id": pa.array([str(name) for name in labelled.ids[rows]])}
+            if pooling in ("per-base", "tokens"):
+                offsets = pa.array(np.concatenate([[0], count[rows].cumsum()]).astype(np.int32))
+                column = pa.ListArray.from_arrays(offsets, column)
+                if pooling == "tokens":
+                    bases = [token_bases(encoder, sequence) for sequence in labelled.sequences[rows]]
+                    for key, values in zip(("start", "end"), zip(*bases, strict=True), strict=True):
+                        columns[key] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(values)))
+            table = pa.table({**columns, "embedding": column})
+            if writer is None:
+                # A dictionary of floats would be tried in vain: they do not repeat.
+                writer = pq.ParquetWriter(aside, table.schema, use_dictionary=["id"])  # type: ignore[arg-type]
+            writer.write_table(table)
 
-    try:
-        yield write
-    finally:
-        for writer in held:
-            writer.close()
-    aside.replace(out)
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()

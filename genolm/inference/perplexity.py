@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.utils import gather_object
 
-from genolm.config.console import progress_bar
 from genolm.data.masking import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store
+from genolm.inference.batches import gather_batches
 from genolm.inference.token_nll import TokenNLL, fit_windows, score_windows
 from genolm.metrics.bits import bits_table
 from genolm.metrics.markov import fit
@@ -52,7 +51,7 @@ def score_regions(
         regions: regions to score.
         window_bp: window the model was trained with.
         window_tokens: tokens of a row in training; no row is longer here.
-        masking: hides tokens of a masked model, all that it chooses (`evaluation_masking`); None for a causal model.
+        masking: masks tokens for a masked model (`evaluation_masking`); None for a causal model.
         batch_size: windows in a forward pass.
         progress: title of a progress bar, or empty for none.
         rank: of this process.
@@ -64,18 +63,12 @@ def score_regions(
     if masking is None:
         context = window_bp // 2 // encoder.k * encoder.k if encoder.kind == "kmer" else window_bp // 2
     windows = fit_windows(encoder, store, regions.tile(window_bp, context), window_tokens)
-    num_batches = -(-len(windows) // batch_size)
-    options |= dict(masking=masking, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
-    batches, total = score_windows(model, encoder, store, windows, **options), -(-num_batches // num_ranks)
-    parts = []
-    for part in progress_bar(batches, desc=progress, unit="batch", total=total, disable=not progress):
-        parts.append(part)
+    options |= dict(masking=masking, batch_size=batch_size, progress=progress, rank=rank, num_ranks=num_ranks)
+    parts = {}
+    for number, part in score_windows(model, encoder, store, windows, **options):
+        parts[number] = part
         after_batch()
-    if num_ranks > 1:
-        # Batch i was scored by rank i modulo their number; interleaved, they are what one process would have.
-        by_rank = gather_object([parts])
-        parts = [part for in_turn in zip(*by_rank, strict=True) for part in in_turn][:num_batches]
-    return TokenNLL.concatenate(parts)
+    return TokenNLL.concatenate(gather_batches(parts, num_ranks))
 
 
 def measure_bits(

@@ -1,11 +1,11 @@
-"""New bases drawn from a language model: after a prompt by a causal model, in place of N by a masked one.
+"""Sample bases from a language model: after a prompt (causal), in place of N (masked).
 
-Only tokens that spell A, C, G, T are ever drawn. The number behind each draw is f(seed, sequence, place), and of
-nothing else, so that neither the batch nor its order changes a sequence: but for a near tie, which other batches may
-round otherwise.
+Only tokens that spell A, C, G, T are drawn. The random number of each draw is f(seed, sequence, position) alone, so
+that neither the batch nor its order changes a sequence, except for a near tie, which another batch may round
+differently.
 
-Cost: a causal model with a cache takes a step for each token; a masked model as many passes over the row as it has
-hidden tokens, or as are asked for.
+Cost: a causal model with a cache takes a step for each token; a masked model a pass over the row for each masked token,
+or the requested number of passes.
 """
 
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ N = ord("N")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from what a model says.
+    """How a token is drawn from logits.
 
     Attributes:
         temperature: logits are divided by it; 0 takes the likeliest token.
-        top_k: only so many of the likeliest tokens; 0 for all.
-        top_p: only the likeliest tokens that have this much probability together; 1 for all.
+        top_k: draw from the k likeliest tokens; 0 for all.
+        top_p: draw from the likeliest tokens with this total probability; 1 for all.
         seed: any integer.
 
     Raises:
-        ValueError: a value that is none.
+        ValueError: a value is not allowed.
     """
 
     temperature: float = 1.0
@@ -56,7 +56,7 @@ class Sampling:
         Args:
             logits: (R, V), -inf where a token may not be drawn.
             numbers: (R,) of the sequences.
-            places: (R,) within them.
+            places: (R,) positions within them.
         """
         logits = logits.double()
         if self.temperature == 0:
@@ -70,7 +70,7 @@ class Sampling:
         total = (probability * allowed).cumsum(-1)
         words = rng.words_at(self.seed, STREAM_DRAW, numbers, places) >> np.uint64(11)
         uniform = torch.from_numpy(words * 2.0**-53).to(total).unsqueeze(-1)
-        # As many as end at or before the number; never one past the last that may be drawn.
+        # The first token whose cumulative probability exceeds the number; never one past the last that is allowed.
         rank = torch.searchsorted(total, uniform * total[:, -1:], right=True)
         last = (probability * allowed > 0).sum(-1, keepdim=True) - 1
         return token.gather(1, torch.minimum(rank, last)).squeeze(1)
@@ -78,11 +78,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Spelling:
-    """The letters of tokens.
+    """The bases that tokens spell.
 
     Attributes:
-        letters: (V, K) uint8, upper-case A, C, G, T, and 0 after the last.
-        num_bases: (V,) int64, 0 of tokens that spell none.
+        letters: (V, K) uint8, upper-case A, C, G, T, and 0 after the last base.
+        num_bases: (V,) int64, 0 for tokens that spell none.
         adds: (V,) int64, bases that a token adds to those before it: 1 of overlapping k-mers.
     """
 
@@ -92,25 +92,25 @@ class Spelling:
 
     @classmethod
     def of(cls, tokenizer, encoder: Encoder, num_logits: int) -> "Spelling":
-        """Return the spelling of a tokenizer's tokens, as many as a model has logits."""
+        """Return the spelling of a tokenizer's tokens, one for each logit."""
         size = max(num_logits, len(encoder.num_bases))
         num_bases = np.zeros(size, dtype=np.int64)
         num_bases[: len(encoder.num_bases)] = encoder.num_bases
         num_bases[num_logits:] = 0
-        found = np.zeros((size, int(num_bases.max(initial=1))), dtype=np.uint8)
+        letters = np.zeros((size, int(num_bases.max(initial=1))), dtype=np.uint8)
         ids = np.flatnonzero(num_bases)
         for i, token in zip(ids.tolist(), tokenizer.convert_ids_to_tokens(ids.tolist()), strict=True):
-            found[i, : num_bases[i]] = to_array(token.upper())
+            letters[i, : num_bases[i]] = to_array(token.upper())
         adds = np.minimum(num_bases, 1) if encoder.kind == "kmer-overlapping" else num_bases
-        return cls(found[:num_logits], num_bases[:num_logits], adds[:num_logits])
+        return cls(letters[:num_logits], num_bases[:num_logits], adds[:num_logits])
 
     def text(self, token: int, last: int) -> str:
-        """Return the last letters of a token."""
+        """Return the last bases of a token."""
         return self.letters[token, self.num_bases[token] - last : self.num_bases[token]].tobytes().decode("ascii")
 
 
 class _Draw(LogitsProcessor):
-    """Leaves of a step's logits the drawn token alone, so that `generate` takes it."""
+    """Draws a token and leaves only its logit, so that `generate` takes it."""
 
     def __init__(self, spelling: Spelling, sampling: Sampling, numbers: np.ndarray, num_given: int, overlapping: bool):
         self.spelling, self.sampling, self.numbers, self.num_given = spelling, sampling, numbers, num_given
@@ -119,9 +119,9 @@ class _Draw(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return (B, V)."""
         allowed = np.tile(self.spelling.num_bases > 0, (len(input_ids), 1))
-        if self.overlapping:  # the next k-mer begins with all but the first letter of the last
-            last, found = input_ids[:, -1].cpu().numpy(), self.spelling.letters
-            follows = (found[last, None, 1:] == found[None, :, :-1]).all(-1)
+        if self.overlapping:  # the next k-mer begins with all but the first base of the last
+            last, letters = input_ids[:, -1].cpu().numpy(), self.spelling.letters
+            follows = (letters[last, None, 1:] == letters[None, :, :-1]).all(-1)
             allowed &= follows | (self.spelling.num_bases[last] == 0)[:, None]
         logits = scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
         places = np.full(len(input_ids), input_ids.shape[1] - self.num_given)
@@ -130,7 +130,7 @@ class _Draw(LogitsProcessor):
 
 
 class _Enough(StoppingCriteria):
-    """Ends each sequence once its new tokens spell so many bases."""
+    """Ends each sequence once its new tokens spell `length_bp` bases."""
 
     def __init__(self, adds: torch.Tensor, num_given: int, length_bp: int):
         self.adds, self.num_given, self.length_bp = adds, num_given, length_bp
@@ -141,14 +141,14 @@ class _Enough(StoppingCriteria):
 
 
 def encode_prompt(encoder: Encoder, prompt: str, seed: int, number: int) -> list[int]:
-    """Return the tokens of a prompt, as a causal model was shown the begin of a window.
+    """Return the tokens of a prompt, as those at the start of a training window.
 
-    K-mers are cut from the left in training. Of a prompt whose length k does not divide, the first letters are left
-    out, so that what is drawn goes on in whole k-mers. Without a prompt, and without a token that the tokenizer puts
-    first, the first token is drawn with equal chances.
+    K-mers are cut from the left in training. Where k does not divide the length of a prompt, its first bases are left
+    out, so that new k-mers follow whole ones. Without a prompt and without a special token at the start, the first
+    token is drawn uniformly.
 
     Args:
-        encoder: letters → ids.
+        encoder: sequence → ids.
         prompt: upper-case A, C, G, T, or nothing.
         seed: of the first token.
         number: of the sequence.
@@ -156,8 +156,8 @@ def encode_prompt(encoder: Encoder, prompt: str, seed: int, number: int) -> list
     Raises:
         ValueError: the prompt is shorter than one overlapping k-mer.
     """
-    shown = prompt[len(prompt) % encoder.k :] if encoder.kind == "kmer" and len(prompt) >= encoder.k else prompt
-    ids = encoder.encode_batch(to_array(shown)[None], special_tokens=False).ids[0].tolist() if shown else []
+    text = prompt[len(prompt) % encoder.k :] if encoder.kind == "kmer" and len(prompt) >= encoder.k else prompt
+    ids = encoder.encode_batch(to_array(text)[None], special_tokens=False).ids[0].tolist() if text else []
     if prompt and not ids:
         raise ValueError(f"the prompt has {len(prompt)} bp; the tokenizer's tokens are {encoder.k} bp long")
     given = [*encoder.prefix_ids, *ids]
@@ -177,32 +177,32 @@ def generate_after(
     drawn_first: bool = False,
     most_tokens: int | None = None,
 ) -> list[str]:
-    """Return the bases that a causal model draws after tokens.
+    """Draw bases after tokens with a causal model.
 
     Args:
         model: in evaluation.
-        encoder: letters → ids.
+        encoder: sequence → ids.
         spelling: as `Spelling.of`.
-        given: B rows of as many tokens, at least one.
-        numbers: (B,) of the sequences, which decide their draws.
+        given: B rows of equally many tokens, at least one.
+        numbers: (B,) of the sequences, which seed their draws.
         length_bp: bases to return; the last token is cut.
         sampling: how to draw.
-        drawn_first: the only token of each row was drawn, and belongs to what is returned.
-        most_tokens: of a row, where the model has no positions beyond.
+        drawn_first: the only token of each row was drawn, and is returned too.
+        most_tokens: of a row; None where the model has positions for any.
 
     Returns:
-        B texts of length_bp letters.
+        B texts of length_bp bases.
 
     Raises:
-        ValueError: so many tokens do not spell so many bases.
+        ValueError: `most_tokens` do not spell `length_bp` bases.
     """
     ids = torch.tensor([list(row) for row in given], device=model.device)
     overlapping = encoder.kind == "kmer-overlapping"
     adds = torch.from_numpy(spelling.adds).to(model.device)
     before = [spelling.text(row[0], int(spelling.num_bases[row[0]])) if drawn_first else "" for row in given]
-    wanted = length_bp - min(map(len, before))
+    missing = length_bp - min(map(len, before))
     out = ids
-    most = wanted if most_tokens is None else min(wanted, most_tokens - ids.shape[1])
+    most = missing if most_tokens is None else min(missing, most_tokens - ids.shape[1])
     if most > 0:
         # Pads of ended rows spell nothing, whatever the tokenizer pads with.
         nothing = int(np.flatnonzero(spelling.num_bases == 0)[0]) if (spelling.num_bases == 0).any() else encoder.pad_id
@@ -211,11 +211,11 @@ def generate_after(
             **{"attention_mask": torch.ones_like(ids), "do_sample": False, "num_beams": 1, "use_cache": True},
             **{"max_new_tokens": most, "pad_token_id": nothing, "eos_token_id": None, "repetition_penalty": 1.0},
             logits_processor=LogitsProcessorList([_Draw(spelling, sampling, numbers, ids.shape[1], overlapping)]),
-            stopping_criteria=StoppingCriteriaList([_Enough(adds, ids.shape[1], wanted)]),
+            stopping_criteria=StoppingCriteriaList([_Enough(adds, ids.shape[1], missing)]),
         )  # type: ignore[operator]
     texts = []
     for begin, row in zip(before, out[:, ids.shape[1] :].tolist(), strict=True):
-        # The first overlapping k-mer after no k-mer tells all its letters.
+        # The first overlapping k-mer adds all its bases.
         whole = overlapping and not spelling.num_bases[given[0][-1]]
         parts = [
             spelling.text(token, int(spelling.num_bases[token] if whole and not i else spelling.adds[token]))
@@ -224,22 +224,22 @@ def generate_after(
         texts.append("".join([begin, *parts])[:length_bp])
         if len(texts[-1]) < length_bp:
             raise ValueError(
-                f"{most_tokens:,} tokens, for which alone the model has positions, held {len(texts[-1]):,} new bp of "
-                f"{length_bp:,}; ask for fewer, or shorten the prompt"
+                f"{most_tokens:,} tokens, the most the model has positions for, held {len(texts[-1]):,} new bp of "
+                f"{length_bp:,}; lower --length, or shorten the prompt"
             )
     return texts
 
 
-def matching_tokens(spelling: Spelling, known: np.ndarray) -> np.ndarray:
-    """Return (V,) bool, the tokens that spell some letters, `N` standing for any.
+def matching_tokens(spelling: Spelling, pattern: np.ndarray) -> np.ndarray:
+    """Return (V,) bool, the tokens that spell a pattern of bases, `N` matching any.
 
     Args:
         spelling: as `Spelling.of`.
-        known: (w,) uint8.
+        pattern: (w,) uint8.
     """
-    width = len(known)
+    width = len(pattern)
     fits = (spelling.num_bases == width) if width <= spelling.letters.shape[1] else np.zeros(len(spelling.adds), bool)
-    return fits & ((spelling.letters[:, :width] == known) | (known == N)).all(1) if fits.any() else fits
+    return fits & ((spelling.letters[:, :width] == pattern) | (pattern == N)).all(1) if fits.any() else fits
 
 
 @torch.inference_mode()
@@ -252,30 +252,30 @@ def fill(
     sampling: Sampling,
     passes: int = 0,
 ) -> list[str]:
-    """Return sequences with every N drawn by a masked model.
+    """Draw every N of sequences with a masked model.
 
-    Every token that holds an N is hidden. Each pass draws, in each row, the token that the model is most certain of
-    among those that agree with the letters around, and shows it to the next pass.
+    Every token with an N is masked. In each row a pass draws the token that the model is most certain of, among those
+    that agree with the given bases, and the next pass sees it.
 
     Args:
         model: in evaluation.
-        encoder: of single nucleotides or of k-mers side by side.
+        encoder: of single nucleotides or of k-mers that do not overlap.
         spelling: as `Spelling.of`.
         sequences: B texts of A, C, G, T and N, of one length.
-        numbers: (B,) of the sequences, which decide their draws.
+        numbers: (B,) of the sequences, which seed their draws.
         sampling: how to draw.
-        passes: at most so many; each then draws as many tokens as it must. 0 for a token each.
+        passes: number of passes, each drawing as many tokens as needed; 0 for one token each.
 
     Raises:
-        ValueError: the tokenizer does not say where tokens begin, whatever the letters, or has no mask.
+        ValueError: the tokenizer's token boundaries depend on the bases, or it has no mask token.
     """
     if encoder.kind not in ("char", "kmer"):
         raise ValueError(
-            f"the tokenizer is {encoder.kind}: which tokens lie over an N depends on the letters to be found; fill "
-            "with a model of single nucleotides or of k-mers side by side"
+            f"the tokenizer is {encoder.kind}: which tokens lie over an N depends on the bases to be drawn; fill "
+            "with a model of single nucleotides or of k-mers that do not overlap"
         )
     if encoder.mask_id is None:
-        raise ValueError("the tokenizer has no mask token, so the model cannot be asked for what is hidden")
+        raise ValueError("the tokenizer has no mask token, which stands for the bases to be filled")
     letters = np.stack([to_array(sequence) for sequence in sequences]).copy()
     encoded = encoder.encode_batch(np.where(letters == N, ord("A"), letters))
     places = [

@@ -1,7 +1,8 @@
-"""Nats of every scored token of evaluation windows: what bits per base and region classes are made from."""
+"""Negative log-likelihoods of the tokens of evaluation windows, from which bits per base are computed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,12 +10,13 @@ import torch
 from genolm.data.corpus import base_weights, encode_rows
 from genolm.data.masking import Masking
 from genolm.genome.store import Store
+from genolm.inference.batches import run_batches
 from genolm.tokenizers.encode import Encoder
 
 
 @dataclass(frozen=True)
 class TokenNLL:
-    """TokenNLL tokens, in genome order within each window.
+    """Negative log-likelihoods of tokens, in genome order within each window.
 
     Attributes:
         nats: (N,) float64, -ln p of the token.
@@ -34,7 +36,7 @@ class TokenNLL:
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def on_other_strand(self, lengths: np.ndarray) -> "TokenNLL":
-        """Return the same with positions of the other strand, of contigs of these lengths."""
+        """Return the same tokens at positions of the other strand, for contigs of these lengths."""
         return replace(self, position=lengths[self.contig] - 1 - self.position)
 
 
@@ -48,64 +50,53 @@ def score_windows(
     seed: int = 0,
     soft_masked_weight: float = 1.0,
     batch_size: int = 32,
-    autocast: bool = False,
-    rank: int = 0,
-    num_ranks: int = 1,
-) -> Iterator[TokenNLL]:
-    """Score windows on their forward strand.
+    **options: Any,
+) -> Iterator[tuple[int, TokenNLL]]:
+    """Score windows on their forward strand, and yield each batch's number and scores.
+
+    A token that starts before the scored part counts for its fraction of bases in it.
 
     Args:
         model: a causal or masked language model; its mode and device are left as they are.
-        encoder: letters → ids.
+        encoder: sequence → ids.
         store: the genomes.
-        windows: (N, 4) int64 as `Regions.tile` returns.
-        masking: hides tokens of a masked model, by (seed, window number); None for a causal model.
+        windows: (N, 4) int64 as `genolm.genome.regions.Regions.tile` gives.
+        masking: masks tokens for a masked model, by (seed, window number); None for a causal model.
         seed: of the masks.
         soft_masked_weight: 0 leaves lower-case bases out.
         batch_size: windows in a forward pass.
-        autocast: run in bf16.
-        rank: of this process; it scores batches `rank`, `rank + num_ranks`, …
-        num_ranks: processes that share the work. All yield as often, the last of a rank perhaps once more than asked:
-            a model that is spread over them runs on all or none.
-
-    Yields:
-        One `TokenNLL` for each batch of this rank. A token that starts before the scored part counts for its share of
-        bases in it.
+        options: `autocast`, `progress`, `rank` and `num_ranks` of `genolm.inference.batches.run_batches`.
     """
     weights = (base_weights(soft_masked_weight) > 0).astype(np.float32)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        num_batches = -(-len(windows) // batch_size)
-        for batch in range(rank, -(-num_batches // num_ranks) * num_ranks, num_ranks):
-            first = min(batch, num_batches - 1) * batch_size
-            rows = windows[first : first + batch_size]
-            letters, lengths = _letters(store, rows)
-            encoded = encoder.encode_batch(letters, lengths=lengths)
-            weight = encode_rows(encoder, letters, lengths, weights).weight
-            if masking is None:
-                shown, predicted = encoded.ids, weight > 0
-                predicted[:, 0] = False
-            else:
-                shown, places = masking(seed, np.arange(first, first + len(rows)), encoded.ids)
-                predicted = np.zeros(shown.shape, dtype=bool)
-                predicted.ravel()[places] = weight.ravel()[places] > 0
-            mask = (np.arange(shown.shape[1]) < encoded.length[:, None]).astype(np.int64)
-            padded = masking is not None and not mask.all()
-            nats = _nats(model, shown, encoded.ids, masking is None, mask if padded else None, device, autocast)
-            bases = _bases(encoder, encoded.start, encoded.end, rows, predicted, masking is not None)
-            share = _share(encoder, encoded.start, encoded.end, rows)
-            keep = predicted & (share > 0)
-            row, column = np.nonzero(keep)
-            yield TokenNLL(
-                nats=(nats * share)[keep].astype(np.float64),
-                bases=bases[keep].astype(np.float64),
-                contig=rows[row, 0],
-                position=rows[row, 1] + encoded.end[row, column] - 1,
-            )
-    finally:
-        model.train(was_training)
+
+    def forward(numbers: range, device: torch.device) -> TokenNLL:
+        rows = windows[numbers.start : numbers.stop]
+        sequences, lengths = _sequences(store, rows)
+        encoded = encoder.encode_batch(sequences, lengths=lengths)
+        weight = encode_rows(encoder, sequences, lengths, weights).weight
+        if masking is None:
+            masked_ids, predicted = encoded.ids, weight > 0
+            predicted[:, 0] = False
+        else:
+            masked_ids, target_positions = masking(seed, np.arange(numbers.start, numbers.stop), encoded.ids)
+            predicted = np.zeros(masked_ids.shape, dtype=bool)
+            predicted.ravel()[target_positions] = weight.ravel()[target_positions] > 0
+        mask = (np.arange(masked_ids.shape[1]) < encoded.length[:, None]).astype(np.int64)
+        padded = masking is not None and not mask.all()
+        nats = _nats(model, masked_ids, encoded.ids, masking is None, mask if padded else None, device)
+        bases = _bases(encoder, encoded.start, encoded.end, rows, predicted, masking is not None)
+        fraction = _scored_fraction(encoder, encoded.start, encoded.end, rows)
+        keep = predicted & (fraction > 0)
+        row, column = np.nonzero(keep)
+        return TokenNLL(
+            nats=(nats * fraction)[keep].astype(np.float64),
+            bases=bases[keep].astype(np.float64),
+            contig=rows[row, 0],
+            position=rows[row, 1] + encoded.end[row, column] - 1,
+        )
+
+    batches = [range(i, min(i + batch_size, len(windows))) for i in range(0, len(windows), batch_size)]
+    return run_batches(model, batches, forward, unit="window", **options)
 
 
 def fit_windows(
@@ -113,11 +104,11 @@ def fit_windows(
 ) -> np.ndarray:
     """Cut windows that give more tokens than the model was trained on into ones that do not.
 
-    A window's tokens are as many as its letters decide, with BPE and where k-mers meet other letters. Positions beyond
-    those of training would cost a model bits, or be none that it has. The scored parts still cover the same bases.
+    The number of tokens depends on the sequence, with BPE and where k-mers meet other letters. Positions beyond those
+    of training would cost a model bits, or do not exist. The scored parts still cover the same bases.
 
     Args:
-        encoder: letters → ids.
+        encoder: sequence → ids.
         store: the genomes.
         windows: (N, 4) int64 as `Regions.tile` returns.
         max_tokens: tokens of a row in training, special tokens included.
@@ -133,7 +124,7 @@ def fit_windows(
         )
         done.append(left[count <= max_tokens])
         contig, start, end, scored = left[count > max_tokens].T
-        # Halve what is scored, or, where that is less than what is only shown, drop the farther half of the latter.
+        # Halve the scored part, or, where it is shorter than the context, drop the farther half of the context.
         middle = (scored + end) // 2
         shown = scored - start >= end - scored
         first = np.stack([contig, start, middle, scored], axis=1)[~shown]
@@ -144,8 +135,8 @@ def fit_windows(
     return fitting[np.lexsort((fitting[:, 3], fitting[:, 0]))]
 
 
-def _letters(store: Store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fetch (B, W) letters and (B,) lengths of windows."""
+def _sequences(store: Store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fetch (B, W) bases and (B,) lengths of windows."""
     lengths = rows[:, 2] - rows[:, 1]
     letters = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
     for row, (contig, start, end, _) in enumerate(rows.tolist()):
@@ -155,13 +146,13 @@ def _letters(store: Store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _num_tokens(encoder: Encoder, store: Store, rows: np.ndarray) -> np.ndarray:
     """Return (B,) tokens of windows, special tokens included."""
-    letters, lengths = _letters(store, rows)
+    letters, lengths = _sequences(store, rows)
     encoded = encoder.encode_batch(letters, lengths, special_tokens=False)
     return (encoded.end > encoded.start).sum(axis=1) + len(encoder.prefix_ids) + len(encoder.suffix_ids)
 
 
-def _share(encoder: Encoder, start: np.ndarray, end: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return (B, L): the share of each token that lies in its window's scored part."""
+def _scored_fraction(encoder: Encoder, start: np.ndarray, end: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return (B, L): the fraction of each token that lies in its window's scored part."""
     scored_from = (rows[:, 3] - rows[:, 1])[:, None]
     if encoder.kind == "kmer-overlapping":
         return (end - 1 >= scored_from).astype(np.float64)
@@ -172,11 +163,11 @@ def _share(encoder: Encoder, start: np.ndarray, end: np.ndarray, rows: np.ndarra
 def _bases(encoder: Encoder, start, end, rows: np.ndarray, predicted: np.ndarray, masked: bool) -> np.ndarray:
     """Return (B, L): bases a predicted token accounts for.
 
-    An overlapping k-mer adds its last base to what the tokens before it showed. Under a mask, a base counts when every
+    An overlapping k-mer adds its last base to those of the tokens before it. Under a mask, a base counts when every
     k-mer that holds it is hidden; the count of a row is spread evenly over its predicted tokens.
     """
     if encoder.kind != "kmer-overlapping":
-        return (end - start) * _share(encoder, start, end, rows)
+        return (end - start) * _scored_fraction(encoder, start, end, rows)
     if not masked:
         return (end > start).astype(np.float64)
     bases = np.zeros(start.shape)
@@ -191,14 +182,12 @@ def _bases(encoder: Encoder, start, end, rows: np.ndarray, predicted: np.ndarray
     return bases
 
 
-@torch.no_grad()  # not inference_mode: sharded models gather their weights into tensors that are used again
-def _nats(model, shown, ids, causal: bool, mask, device, autocast: bool) -> np.ndarray:
-    """Return (B, L) float32: -ln p of the token at each place; 0 at the first place of a causal row."""
-    inputs = {"input_ids": torch.from_numpy(shown).to(device)}
+def _nats(model, masked_ids, ids, causal: bool, mask, device) -> np.ndarray:
+    """Return (B, L) float32: -ln p of the token at each position; 0 at the first position of a causal row."""
+    inputs = {"input_ids": torch.from_numpy(masked_ids).to(device)}
     if mask is not None:
         inputs["attention_mask"] = torch.from_numpy(mask).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-        logits = model(**inputs).logits.float()
+    logits = model(**inputs).logits.float()
     target = torch.from_numpy(ids).to(device)
     if causal:
         logits, target = logits[:, :-1], target[:, 1:]

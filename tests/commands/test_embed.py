@@ -84,7 +84,7 @@ def test_the_mean_is_over_all_tokens_of_a_layer(folder, embed, tmp_path, name, l
 
 
 def test_every_kind_of_file_holds_the_same(folder, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "AT_A_TIME", 16 * 45)  # many parts
+    monkeypatch.setattr(vectors, "VALUES_IN_MEMORY", 16 * 45)  # many parts
     bed = [folder / "x.bed", "--fasta", folder / "genome.fasta"]
     for pool in ("mean", "per-base", "tokens"):
         found = {}

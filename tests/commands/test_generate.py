@@ -1,5 +1,8 @@
 """New sequences by the command: their number, length and names; the same for a seed; mistakes as one line."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from labelled_runs import BERT, GENOLM, letters, pretrain
@@ -98,7 +101,21 @@ def test_n_are_filled_and_nothing_else(folder, generate, tmp_path, name):
     assert found[1][0][1] != found[1][1][1]
 
 
-def test_stretches_of_a_bed_are_drawn_anew(folder, generate, tmp_path):
+def test_a_model_for_pretraining_is_masked(folder, generate, tmp_path):
+    """BertForPreTraining holds a masked head, and fills N as the same weights named BertForMaskedLM."""
+    shutil.copytree(folder / "masked-kmer" / "checkpoint", tmp_path / "model")
+    (tmp_path / "model" / "genolm.json").unlink()
+    config = json.loads((tmp_path / "model" / "config.json").read_text()) | {"architectures": ["BertForPreTraining"]}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    texts = []
+    for model in (folder / "masked-kmer", tmp_path / "model"):
+        code, told = generate(model, "--prompt", "ACGNNNACG", "--num", 3, "--out", tmp_path / "x.fa")
+        assert code == 0, told
+        texts.append([text for _, text in read(tmp_path / "x.fa")])
+    assert texts[0] == texts[1]
+
+
+def test_intervals_of_a_bed_are_drawn_anew(folder, generate, tmp_path):
     contig = letters(np.random.default_rng(3), 300)
     (tmp_path / "g.fa").write_text(f">other\nACGT\n>one\n{contig}\n")
     (tmp_path / "s.bed").write_text("one\t0\t7\none\t150\t171\none\t296\t300\n")

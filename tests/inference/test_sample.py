@@ -127,7 +127,7 @@ def test_a_model_with_so_many_positions_stops_there():
     given = [encode_prompt(encoder, "ACGT", 0, 0)]
     options = {"sampling": Sampling(), "most_tokens": 10}
     assert len(generate_after(model, encoder, spelling, given, np.array([0]), 6, **options)[0]) == 6
-    with pytest.raises(ValueError, match="10 tokens, for which alone the model has positions, held 6 new bp of 7"):
+    with pytest.raises(ValueError, match="10 tokens, the most the model has positions for, held 6 new bp of 7"):
         generate_after(model, encoder, spelling, given, np.array([0]), 7, **options)
 
 

@@ -41,7 +41,9 @@ def encoder_of(name):
 
 
 def gathered(parts):
-    return {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("nats", "bases", "contig", "position")}
+    return {
+        name: np.concatenate([getattr(p, name) for _, p in parts]) for name in ("nats", "bases", "contig", "position")
+    }
 
 
 def test_a_causal_score_is_the_sum_over_letters_whatever_the_windows(store):
