@@ -66,6 +66,8 @@ def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
+    from genolm.config.files import atomic_path
+
     task = labelled.task
     columns: dict[str, Any] = {"id": [str(name) for name in labelled.ids]}
     if task.kind in ("per-base", "tracks"):
@@ -87,11 +89,9 @@ def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
             columns["label"] = [
                 ";".join(n for n, yes in zip(task.names, row >= least, strict=True) if yes) for row in table
             ]
-    aside = out.with_name(f"{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".parquet":
-        pyarrow.parquet.write_table(pa.table(columns), aside)
-    else:
-        options = pyarrow.csv.WriteOptions(delimiter="\t" if out.suffix == ".tsv" else ",", quoting_style="needed")
-        pyarrow.csv.write_csv(pa.table(columns), aside, options)
-    aside.replace(out)
+    with atomic_path(out) as aside:
+        if out.suffix == ".parquet":
+            pyarrow.parquet.write_table(pa.table(columns), aside)
+        else:
+            options = pyarrow.csv.WriteOptions(delimiter="\t" if out.suffix == ".tsv" else ",", quoting_style="needed")
+            pyarrow.csv.write_csv(pa.table(columns), aside, options)

@@ -74,7 +74,11 @@ def test_what_a_run_leaves(folder, both, kind, capfd):
         assert run.metadata["steps"]["best"] in (2, 4)
     code, told = cli(capfd, "compare", *both[kind], "--out", folder / f"{kind}-compared", "--replicates", 100)
     assert code == 0, told
-    assert (folder / f"{kind}-compared" / "index.html").stat().st_size > 10_000
+    page = (folder / f"{kind}-compared" / "index.html").read_text()
+    for run_dir in both[kind]:
+        metadata = read_run(run_dir).metadata
+        assert metadata["name"] in page
+        assert kind != "binary" or f"{abs(metadata['test']['mcc']['value']):.3f}" in page
 
 
 @pytest.mark.parametrize("kind", KINDS)
