@@ -22,12 +22,13 @@ def embed(
 
     Example: genolm embed runs/first peaks.bed --fasta hg38.fa --pool mean --out peaks.parquet
     """
+    import numpy as np
     import torch
 
     from genolm.finetuning.build import check_lengths
     from genolm.inference.embed import check_pooling, layer_of, write_vectors
-    from genolm.inference.sequences import read_sequences, with_options
     from genolm.labels.collate import LabelCollator, RowEncoder
+    from genolm.labels.dataset import Labelled, read_unlabelled
     from genolm.labels.task import Task
     from genolm.models.label_folder import model_folder
     from genolm.models.label_model import open_backbone
@@ -38,7 +39,9 @@ def embed(
     if out.suffix not in (".parquet", ".npy"):
         raise ValueError(f"--out {out}: its name must end in .parquet or .npy")
     check_pooling(pool, both_strands, windows)
-    labelled, notes = read_sequences(sequences, fasta, column or [], Task("regression", ("embedding",)))
+    ids, texts, source, notes = read_unlabelled(sequences, fasta, column or [])
+    task, none = Task("regression", ("embedding",)), np.zeros(len(ids))
+    labelled = Labelled(task, ids, texts, none, np.full(len(ids), ""), source)
     for note in notes:
         typer.echo(note, err=True)
     folder = model_folder(model)
@@ -54,7 +57,7 @@ def embed(
     except ValueError as error:
         problem, advice, _ = str(error).partition("Shorten it, or learn with long_inputs")
         averaged = ", or give --windows, which averages over its pieces" if pool in ("mean", "cls") else ""
-        raise ValueError(f"{problem}Shorten it{averaged}" if advice else with_options(problem)) from None
+        raise ValueError(f"{problem}Shorten it{averaged}" if advice else problem) from None
     collator = LabelCollator(labelled, rows, in_order=True)
     options = {"batch_size": batch_size, "both_strands": both_strands, "progress": True}
     width = write_vectors(out, backbone, collator, pool, index, **options)

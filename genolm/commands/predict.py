@@ -1,4 +1,4 @@
-"""`genolm predict`: predictions of a fine-tuned model for new sequences: a table, a FASTA, or a BED with its FASTA."""
+"""`genolm predict`: predictions of a fine-tuned model for a table, a FASTA, or a BED with its FASTA."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,28 +20,30 @@ def predict(
 
     Example: genolm predict runs/promoters new.fa --out predictions.csv
     """
+    import numpy as np
     import torch
 
     from genolm.finetuning.build import check_lengths
     from genolm.inference.predict import predict_rows
-    from genolm.inference.sequences import read_sequences
     from genolm.labels.collate import for_rows
+    from genolm.labels.dataset import Labelled, read_unlabelled
     from genolm.models.label_folder import open_labelled
     from genolm.models.precision import has_fast_bf16
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
-    model, collator, metadata = open_labelled(folder_of(run))
-    labelled, notes = read_sequences(sequences, fasta, column or [], collator.labelled.task)
+    ids, letters, source, notes = read_unlabelled(sequences, fasta, column or [])
     for note in notes:
         typer.echo(note, err=True)
+    model, collator, metadata = open_labelled(folder_of(run))
     model.to(torch.accelerator.current_accelerator() or "cpu")
+    labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
     check_lengths(collator.rows, labelled)
     bf16 = metadata.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
     options = {"batch_size": batch_size, "both_strands": metadata["both_strands"], "autocast": bf16, "progress": True}
     values = predict_rows(model, for_rows(collator, labelled), **options)
-    write(out, labelled, values, threshold_of(run))
-    typer.echo(f"{len(labelled):,} predictions: {out}")
+    write_prediction_table(out, labelled, values, threshold_of(run))
+    typer.echo(f"{len(ids):,} predictions: {out}")
 
 
 def folder_of(run: str) -> Path:
@@ -59,7 +61,7 @@ def threshold_of(run: str) -> Any:
     return None
 
 
-def write(out: Path, labelled, values: list[Any], threshold: Any) -> None:
+def write_prediction_table(out: Path, labelled, values: list[Any], threshold: Any) -> None:
     """Write predictions whole or not at all: a column for each class, label or target; of bases, a list a row."""
     import numpy as np
     import pyarrow as pa

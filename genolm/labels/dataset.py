@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from genolm.genome.extract import FASTA_SUFFIXES, read_records
 from genolm.genome.interval import Interval
 from genolm.labels.columns import read_rows
 from genolm.labels.task import Task, read_targets
@@ -92,3 +93,38 @@ def read_labels(
     lengths = [len(sequence) for sequence in rows.sequences]
     made, labels, notes = read_targets(rows.labels, lengths, lambda row: str(rows.source[row]), task, classes)
     return Labelled(made, rows.ids, rows.sequences, labels, rows.split, rows.source, rows.intervals, rows.notes + notes)
+
+
+def read_unlabelled(
+    path: str, fasta: str | None, column: Sequence[str]
+) -> tuple[np.ndarray, list[str], np.ndarray, tuple[str, ...]]:
+    """Read sequences that have no labels, from a FASTA or a table, as commands name them.
+
+    Args:
+        path: a FASTA, or a table of sequences or of intervals.
+        fasta: for the intervals of a table.
+        column: `sequence=seq` and the like: our name of a column and the table's, empty to leave it unused.
+
+    Returns:
+        (n,) ids, n sequences, (n,) file and line, notes for the user.
+
+    Raises:
+        ValueError: anything that is wrong with a file or a row, named by its line.
+    """
+    if path.endswith(FASTA_SUFFIXES):
+        if column or fasta:
+            raise ValueError(f"{path} is a FASTA; --column and --fasta are for tables")
+        names, sequences, source = read_records(path)
+        return np.array(names), sequences, np.array(source), ()
+    pairs = [word.partition("=") for word in column]
+    columns = {"label": None} | {name: value if value not in ("", "null") else None for name, _, value in pairs}
+    try:
+        rows = read_rows(path, fasta, columns, need_labels=False)
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from None
+    return rows.ids, rows.sequences, rows.source, tuple(map(_as_options, rows.notes))
+
+
+def _as_options(message: str) -> str:
+    """Replace keys of a recipe in a message by the options of a command."""
+    return message.replace("labels.columns.", "--column ").replace("labels.fasta", "--fasta")
