@@ -41,7 +41,7 @@ from genolm.models.language_model import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 from genolm.training import malloc
-from genolm.variants.alleles import Allele, resolve
+from genolm.variants.alleles import Allele, resolve_allele
 from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles
 
@@ -113,7 +113,7 @@ def chosen(store: Store, contig: str, kind: str, num_sites: int, causal: bool) -
         at, length = first + 1000 * number, int(random.integers(1, 13))
         more = "".join(random.choice(list(BASES), length))
         ref, alt = (contig[at], contig[at] + more) if number % 2 else (contig[at : at + length + 1], contig[at])
-        status, allele = resolve(contigs, store, "c", at + 1, ref, alt, 12)
+        status, allele = resolve_allele(contigs, store, "c", at + 1, ref, alt, 12)
         assert allele is not None, status
         alleles.append(allele)
     return alleles

@@ -1,4 +1,4 @@
-"""Alleles as they are scored: contig found, REF checked, trimmed and left-aligned.
+"""Alleles as they are scored: contig bases, REF checked, trimmed and left-aligned.
 
 Two records that make the same sequence of the reference give equal `Allele`s, however they are spelled: what REF and
 ALT share is trimmed (the anchor base too), and an insertion or deletion in a repeat moves to its left end.
@@ -73,10 +73,10 @@ class Allele:
         return "insertion" if not self.ref else "deletion" if not self.alt else "delins"
 
 
-def resolve(
+def resolve_allele(
     contigs: Contigs, store: Reference, name: str, pos: int | None, ref: str, alt: str, max_allele: int
 ) -> tuple[str, Allele | None]:
-    """Turn one ALT of a record into the allele that is scored.
+    """Resolve one ALT of a record to the allele that is scored.
 
     What is wrong with a record as a whole (its line, contig, place or REF) is said of all its ALTs, before what an ALT
     is. REF fits where every letter can be the FASTA's, whatever the case; but a variant whose REF has a letter other
@@ -103,15 +103,15 @@ def resolve(
     if start + len(ref) > store.lengths[contig]:
         return "beyond_contig", None
     ref = ref.upper()
-    found = store.fetch(contig, start, start + len(ref)).tobytes().upper().decode("ascii")
-    if found != ref and not (_BITS[to_array(ref)] & _BITS[to_array(found)]).all():
+    bases = store.fetch(contig, start, start + len(ref)).tobytes().upper().decode("ascii")
+    if bases != ref and not (_BITS[to_array(ref)] & _BITS[to_array(bases)]).all():
         return "ref_mismatch", None
     if not _BASES.fullmatch(alt):
         return _status_without_bases(ref, alt), None
     alt = alt.upper()
     if alt == ref:
         return "same", None
-    if found != ref or not _BASES.fullmatch(ref):
+    if bases != ref or not _BASES.fullmatch(ref):
         return "ambiguous", None
     if len(ref) > 1 or len(alt) > 1:
         shared, ref, alt = trim(ref, alt)
@@ -165,10 +165,10 @@ def left_shift(store: Reference, contig: int, start: int, unit: str) -> int:
 
 
 class ReferenceCheck:
-    """What is done about records whose REF is not the FASTA's, in bcftools norm's words.
+    """Policy for records whose REF differs from the FASTA, in bcftools norm's words.
 
-    `exit`: an error at the first of them. `warn`: they keep the status ref_mismatch, and each contig is told of once.
-    `exclude`: they are left out of the output, and each contig is told of once. `set-status`: the status says it.
+    `exit`: an error at the first of them. `warn`: they keep the status ref_mismatch, each contig is reported once.
+    `exclude`: they are left out of the output, and each contig is reported once. `set-status`: the status says it.
 
     Attributes:
         mode: one of `CHECK_REF`.
@@ -195,7 +195,7 @@ class ReferenceCheck:
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def notes(self) -> Sequence[str]:
-        """Return what the user is told at the end: a line for each contig."""
+        """Return the messages for the user: a line for each contig."""
         if self.mode == "set-status":
             return []
         done = "left out" if self.mode == "exclude" else "not scored"
@@ -209,9 +209,9 @@ def mismatch(where: str, contigs: Contigs, store: Reference, name: str, pos: int
     """Say that REF is not what the FASTA has: place, both, and the likely cause."""
     contig = contigs.number(name)
     assert contig is not None
-    found = store.fetch(contig, pos - 1, pos - 1 + len(ref)).tobytes().decode("ascii")
+    bases = store.fetch(contig, pos - 1, pos - 1 + len(ref)).tobytes().decode("ascii")
     return (
-        f"{where}: REF is {_short(ref)} but the FASTA has {_short(found)} at {name}:{pos}. "
+        f"{where}: REF is {_short(ref)} but the FASTA has {_short(bases)} at {name}:{pos}. "
         "VCF and FASTA may be different assemblies"
     )
 

@@ -44,7 +44,7 @@ class Contigs:
                 f"the FASTA has none of the contigs in the table of names, such as {first!r}; "
                 "its first column is the name in the VCF, its second the name in the FASTA"
             )
-        self._known: dict[str, int | None] = {}
+        self._numbers: dict[str, int | None] = {}
         self.used: dict[str, str] = {}
         self.missing: list[str] = []
 
@@ -54,31 +54,31 @@ class Contigs:
         Raises:
             ValueError: the name fits two contigs.
         """
-        if name not in self._known:
-            found = self._known[name] = self._find(name)
-            if found is None:
+        if name not in self._numbers:
+            number = self._numbers[name] = self._find(name)
+            if number is None:
                 self.missing.append(name)
-            elif self._labels[found][1] != name:
-                self.used[name] = self._labels[found][1]
-        return self._known[name]
+            elif self._labels[number][1] != name:
+                self.used[name] = self._labels[number][1]
+        return self._numbers[name]
 
     def _find(self, name: str) -> int | None:
-        wanted = self._aliases.get(name)
-        found = self._by_name.get(name if wanted is None else wanted, [])
-        if not found and wanted is None:
+        alias = self._aliases.get(name)
+        numbers = self._by_name.get(name if alias is None else alias, [])
+        if not numbers and alias is None:
             bare, assembly = chromosome(name)
             for number in self._by_chromosome.get(bare, []):
                 if assembly is None or chromosome(self._labels[number][1])[1] in (None, assembly):
-                    found = [*found, number]
-        if len(found) > 1:
-            labels = [self._labels[number] for number in found[:2]]
+                    numbers = [*numbers, number]
+        if len(numbers) > 1:
+            labels = [self._labels[number] for number in numbers[:2]]
             same = labels[0][1] == labels[1][1]
             first, second = (f"{label} of {genome}" if same else label for genome, label in labels)
             raise ValueError(
                 f"contig {name!r} of the VCF fits two contigs of the FASTA, {first} and {second}; "
                 + ("give a FASTA of one genome" if same else "say which one in a table of names")
             )
-        return found[0] if found else None
+        return numbers[0] if numbers else None
 
 
 def read_aliases(path: str | Path) -> dict[str, str]:
@@ -94,13 +94,13 @@ def read_aliases(path: str | Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text ({error}); it holds two columns, parted by a tab") from None
+        raise ValueError(f"{path}: not text ({error}); it holds two columns, separated by a tab") from None
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         columns = [word.strip() for word in line.split("\t")]
         if len(columns) != 2 or not all(columns):
-            raise ValueError(f"{path}:{number}: two columns parted by a tab are needed, got {line[:60]!r}")
+            raise ValueError(f"{path}:{number}: two columns separated by a tab are needed, got {line[:60]!r}")
         if (before := aliases.setdefault(*columns)) != columns[1]:
             raise ValueError(f"{path}:{number}: {columns[0]!r} is {columns[1]!r} here and {before!r} above")
     if not aliases:

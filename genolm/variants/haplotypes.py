@@ -65,8 +65,8 @@ def windows_of(
     """
     num = len(alleles)
     ref, alt = (np.zeros((num, window_bp), dtype=np.uint8) for _ in range(2))
-    wanted = np.array([window_bp // 2 + shift + allele.start % step for allele in alleles], dtype=np.int64)
-    before = np.minimum(wanted, [allele.start for allele in alleles]).astype(np.int64)
+    full = np.array([window_bp // 2 + shift + allele.start % step for allele in alleles], dtype=np.int64)
+    before = np.minimum(full, [allele.start for allele in alleles]).astype(np.int64)
     lengths = np.zeros((2, num), dtype=np.int64)
     changed = np.array([(len(allele.ref), len(allele.alt)) for allele in alleles], dtype=np.int64).reshape(num, 2)
     for row, allele in enumerate(alleles):
@@ -79,7 +79,7 @@ def windows_of(
         whole = np.concatenate([reach[:at], to_array(allele.alt), reach[at + len(allele.ref) :]])[:window_bp]
         alt[row, : len(whole)] = whole
         lengths[:, row] = len(shown), len(whole)
-    cut = (before < wanted) | (lengths < window_bp).any(axis=0)
+    cut = (before < full) | (lengths < window_bp).any(axis=0)
     return (
         Windows(ref, lengths[0], before, np.minimum(before + changed[:, 0], lengths[0])),
         Windows(alt, lengths[1], before, np.minimum(before + changed[:, 1], lengths[1])),

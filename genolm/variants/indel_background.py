@@ -1,7 +1,7 @@
-"""How indels of one length score where nothing selects: drawn from the genome itself, so that lengths can be compared.
+"""Background of indels: random ones of the same length, so that scores of different lengths can be compared.
 
-A longer indel loses or wins more nats than a shorter one, whatever it does. Its z-score says how it stands among indels
-of the same kind and length at random places: deletions of what stands there, insertions of letters from elsewhere.
+The magnitude of an LLR grows with the length of an indel. A z-score compares an indel with random ones of its kind and
+length at random places: deletions of the bases there, insertions of bases from elsewhere in the genome.
 """
 
 from collections.abc import Iterable
@@ -15,43 +15,44 @@ from genolm.variants.alleles import Allele
 TRIES = 1000
 
 
-def draw(store: Reference, length: int, number: int, seed: int) -> list[Allele]:
-    """Draw indels of one length.
+def draw_indels(store: Reference, length: int, number: int, seed: int) -> list[Allele]:
+    """Draw random indels of one length.
 
     Args:
         store: the genome.
         length: above 0 of insertions, below 0 of deletions, in bases.
-        number: how many; fewer where the genome has hardly a place for them.
+        number: of indels; fewer where the genome has hardly a place for them.
         seed: of the places.
     """
     size = abs(length)
     random = np.random.default_rng([seed, size, int(length > 0)])
     room = np.maximum(store.lengths - size, 0).astype(np.float64)
-    found: list[Allele] = []
+    indels: list[Allele] = []
     if not room.any():
-        return found
+        return indels
     for _ in range(TRIES * number):
         contig, other = random.choice(len(room), 2, p=room / room.sum())
         start, there = (int(random.integers(0, int(room[c]) + 1)) for c in (contig, other))
-        letters = store.fetch(*((other, there, there + size) if length > 0 else (contig, start, start + size)))
-        if (BASE_INDEX[letters] < 4).all():
-            bases = to_text(letters).upper()
-            found.append(Allele(int(contig), start, "", bases) if length > 0 else Allele(int(contig), start, bases, ""))
-            if len(found) == number:
+        sequence = store.fetch(*((other, there, there + size) if length > 0 else (contig, start, start + size)))
+        if (BASE_INDEX[sequence] < 4).all():
+            bases = to_text(sequence).upper()
+            ref, alt = ("", bases) if length > 0 else (bases, "")
+            indels.append(Allele(int(contig), start, ref, alt))
+            if len(indels) == number:
                 break
-    return found
+    return indels
 
 
-def z_scores(values: np.ndarray, lengths: np.ndarray, known: Iterable[tuple[int, float, float]]) -> np.ndarray:
-    """Return (n,) z-scores, NaN for what is no indel or has no background.
+def z_scores(values: np.ndarray, lengths: np.ndarray, backgrounds: Iterable[tuple[int, float, float]]) -> np.ndarray:
+    """Return z-scores, shape (n,); NaN for substitutions and lengths without a background.
 
     Args:
-        values: (n,) scores.
-        lengths: (n,) as `draw` counts them; 0 for what is no indel.
-        known: length, mean and standard deviation of its background.
+        values: scores, shape (n,).
+        lengths: signed lengths, shape (n,), as in `draw_indels`; 0 for a substitution.
+        backgrounds: length, mean and standard deviation of each background.
     """
-    found = np.full(len(values), np.nan)
-    for length, mean, deviation in known:
+    scores = np.full(len(values), np.nan)
+    for length, mean, deviation in backgrounds:
         rows = lengths == length
-        found[rows] = (values[rows] - mean) / deviation if deviation > 0 else np.nan
-    return found
+        scores[rows] = (values[rows] - mean) / deviation if deviation > 0 else np.nan
+    return scores

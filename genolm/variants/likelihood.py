@@ -1,4 +1,4 @@
-"""What a language model says of alleles: log-likelihood ratios and their kin, in nats; positive favours ALT.
+"""Zero-shot scores of alleles: log-likelihood ratios and related estimators, in nats; positive favours ALT.
 
     masked_llr    masked models. All touched tokens hidden at once: Σ log p(ALT's) − Σ log p(REF's), each in its window.
     likelihood    causal models: log p(window of ALT) − log p(window of REF), over tokens that spell bases. Masked
@@ -11,10 +11,10 @@
     embedding     cosine, L2 distance and dot product of REF's and ALT's last hidden states: of the mean over touched
                   tokens (site) and of the mean over all (window).
 
-What is touched is said in pairs.py.
+Touched tokens are defined in tokenize_alleles.py.
 
 Every value is the mean over both strands. With non-overlapping k-mers it is also the mean over the k phases in which
-k-mers can hold the variant. A row of tokens that several alleles ask for, such as a masked site with its three ALTs, is
+k-mers can hold the variant. A row of tokens that several alleles share, such as a masked site with its three ALTs, is
 computed once.
 """
 
@@ -28,20 +28,20 @@ from genolm.genome.reference import Reference
 from genolm.tokenizers.encode import Encoder
 from genolm.variants.alleles import Allele
 from genolm.variants.haplotypes import windows_of
-from genolm.variants.query_batch import Answers, Asked, run
-from genolm.variants.tokenize_alleles import Pair, pair_of
+from genolm.variants.query_batch import QueryBatch, QueryResults, run_queries
+from genolm.variants.tokenize_alleles import Pair, tokenize_pair
 
 CAUSAL = ("likelihood", "embedding")
 MASKED = ("masked_llr", "likelihood", "unmasked_llr", "entropy", "influence", "embedding")
 SINGLE = ("entropy", "influence")
 """Estimators that need one token a base."""
 TOKENS = 1 << 22
-"""Tokens of the rows that are held at once: 32 MB."""
+"""Tokens of rows in memory at once: 32 MB."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of n alleles.
+class AlleleScores:
+    """AlleleScores of n alleles.
 
     Attributes:
         values: column → (n,) float64; NaN where the estimator has no meaning for the allele.
@@ -54,7 +54,7 @@ class Scores:
     cut: np.ndarray
 
 
-def columns_of(estimators: Sequence[str]) -> list[str]:
+def columns_of_estimators(estimators: Sequence[str]) -> list[str]:
     """Return the columns that estimators fill."""
     embedding = [f"embedding_{where}_{how}" for where in ("site", "window") for how in ("cosine", "l2", "dot")]
     return [column for name in estimators for column in (embedding if name == "embedding" else [name])]
@@ -69,7 +69,7 @@ def check_estimators(estimators: Sequence[str], encoder: Encoder, causal: bool) 
     allowed, what = (CAUSAL, "causal") if causal else (MASKED, "masked")
     for name in estimators:
         if name not in allowed:
-            raise ValueError(f"estimator {name!r} is none of a {what} model; allowed are {', '.join(allowed)}")
+            raise ValueError(f"estimator {name!r} is not available for {what} models; allowed are {', '.join(allowed)}")
         if name in SINGLE and encoder.kind != "char":
             raise ValueError(f"estimator {name!r} needs a token for each base, and the tokenizer is of {encoder.kind}")
     if not causal and encoder.mask_id is None:
@@ -90,8 +90,8 @@ def score_alleles(
     autocast: bool = False,
     max_tokens: int | None = None,
     on_done: Callable[[int], object] = lambda number: None,
-) -> Scores:
-    """Score alleles.
+) -> AlleleScores:
+    """Score alleles: see the module for the estimators.
 
     Args:
         model: a causal or masked language model, in evaluation mode, where it is to run.
@@ -110,37 +110,39 @@ def score_alleles(
     Raises:
         ValueError: a window of more tokens than `max_tokens`.
     """
-    num, by_column = len(alleles), {column: [] for column in columns_of(estimators)}
+    num, by_column = len(alleles), {column: [] for column in columns_of_estimators(estimators)}
     cut = np.zeros(num, dtype=bool)
     phases = encoder.k if encoder.kind == "kmer" else 1
-    held = max(1, TOKENS // (window_bp * phases * 8))
-    for first in range(0, num, held):
-        part = alleles[first : first + held]
-        asked = Asked(encoder, causal)
+    chunk = max(1, TOKENS // (window_bp * phases * 8))
+    for first in range(0, num, chunk):
+        part = alleles[first : first + chunk]
+        queries = QueryBatch(encoder, causal)
         finished = []
         for phase in range(phases):
             ref, alt, short = windows_of(store, part, window_bp, phase, step)
             cut[first : first + len(part)] |= short
             for other in (False, True):
                 sides = (ref.on_other_strand(), alt.on_other_strand()) if other else (ref, alt)
-                pair = pair_of(encoder, *sides)
+                pair = tokenize_pair(encoder, *sides)
                 if max_tokens is not None and max(map(len, pair.ref.ids + pair.alt.ids)) > max_tokens:
                     raise ValueError(
                         f"a window of {window_bp} bp gives more than the {max_tokens} tokens that the model takes; set "
                         "a smaller --window"
                     )
-                finished.append([_ESTIMATORS[name](asked, pair) for name in estimators])
-        on_rows = _in_alleles(len(part), len(asked.rows), on_done)
-        answers = run(model, asked, batch_size, autocast, on_rows)
-        on_rows(len(asked.rows) + 1)  # what is left: of an indel that no estimator has a meaning for there is no row
+                finished.append([_ESTIMATORS[name](queries, pair) for name in estimators])
+        on_rows = _in_alleles(len(part), len(queries.rows), on_done)
+        results = run_queries(model, queries, batch_size, autocast, on_rows)
+        on_rows(len(queries.rows) + 1)  # what is left: of an indel that no estimator has a meaning for there is no row
         # (phase and strand, column) → (n,)
-        told = [[values for finish in row for values in finish(answers)] for row in finished]
+        per_side = [[values for finish in row for values in finish(results)] for row in finished]
         for i, column in enumerate(by_column):
-            by_column[column].append(np.stack([np.mean([row[i] for row in told[side::2]], axis=0) for side in (0, 1)]))
+            by_column[column].append(
+                np.stack([np.mean([row[i] for row in per_side[side::2]], axis=0) for side in (0, 1)])
+            )
     strands = {
         column: np.concatenate(parts, axis=1) if parts else np.zeros((2, 0)) for column, parts in by_column.items()
     }
-    return Scores(
+    return AlleleScores(
         {column: values.mean(0) for column, values in strands.items()},
         {column: values[0] - values[1] for column, values in strands.items()},
         cut,
@@ -148,141 +150,141 @@ def score_alleles(
 
 
 def _in_alleles(num: int, num_rows: int, on_done: Callable[[int], object]) -> Callable[[int], None]:
-    """Return what is told of rows as they are computed, and tells of as large a share of n alleles."""
-    rows, told = 0, 0
+    """Return a callback for computed rows that reports the same fraction of n alleles."""
+    rows, reported = 0, 0
 
     def on_rows(more: int) -> None:
-        nonlocal rows, told
-        rows += more  # a row of which sums and vectors are wanted may be computed twice
-        share = min(num * rows // max(num_rows, 1), num)
-        on_done(share - told)
-        told = share
+        nonlocal rows, reported
+        rows += more  # a row whose sums and vectors are both needed may be computed twice
+        done = min(num * rows // max(num_rows, 1), num)
+        on_done(done - reported)
+        reported = done
 
     return on_rows
 
 
-Finish = Callable[[Answers], list[np.ndarray]]
-"""Answers → the columns of an estimator, each (n,)."""
+Finish = Callable[[QueryResults], list[np.ndarray]]
+"""QueryResults → the columns of an estimator, each (n,)."""
 
 
-class Sum:
+class SignedSum:
     """Sums of signed terms, one for each of n alleles."""
 
-    def __init__(self, asked: Asked, num: int):
-        self.asked, self.num, self.first = asked, num, len(asked.terms)
+    def __init__(self, queries: QueryBatch, num: int):
+        self.queries, self.num, self.first = queries, num, len(queries.terms)
         self.alleles: list[int] = []
         self.signs: list[int] = []
 
     def add(self, allele: int, sign: int, row: int, position: int, token: int) -> None:
         """Add one term."""
-        self.asked.terms.append((row, position, token))
+        self.queries.terms.append((row, position, token))
         self.alleles.append(allele)
         self.signs.append(sign)
 
     def finish(self, keep: np.ndarray | None = None) -> Finish:
-        """Return what adds up the answers; NaN where an allele is not to be kept."""
-        last = len(self.asked.terms)
+        """Return what adds up the results; NaN where an allele is not to be kept."""
+        last = len(self.queries.terms)
 
-        def total(answers: Answers) -> list[np.ndarray]:
-            weights = answers.terms[self.first : last] * self.signs
+        def total(results: QueryResults) -> list[np.ndarray]:
+            weights = results.terms[self.first : last] * self.signs
             sums = np.bincount(self.alleles, weights, minlength=self.num) if self.alleles else np.zeros(self.num)
             return [sums if keep is None else np.where(keep, sums, np.nan)]
 
         return total
 
 
-def masked_llr(asked: Asked, pair: Pair) -> Finish:
+def masked_llr(queries: QueryBatch, pair: Pair) -> Finish:
     """All touched tokens hidden at once."""
-    found = Sum(asked, len(pair.differ))
+    terms = SignedSum(queries, len(pair.differ))
     for side, sign in ((pair.alt, 1), (pair.ref, -1)):
         for allele, ids in enumerate(side.ids):
             span = range(int(side.first[allele]), int(side.last[allele]))
-            row = asked.row(ids, span)
+            row = queries.row(ids, span)
             for position in span:
-                if asked.encoder.num_bases[ids[position]]:
-                    found.add(allele, sign, row, position, int(ids[position]))
-    return found.finish()
+                if queries.encoder.num_bases[ids[position]]:
+                    terms.add(allele, sign, row, position, int(ids[position]))
+    return terms.finish()
 
 
-def likelihood(asked: Asked, pair: Pair) -> Finish:
+def likelihood(queries: QueryBatch, pair: Pair) -> Finish:
     """The whole window from the first token that differs; of a masked model touched tokens, hidden one at a time."""
-    found = Sum(asked, len(pair.differ))
-    if asked.causal:
+    terms = SignedSum(queries, len(pair.differ))
+    if queries.causal:
         for allele, differ in enumerate(pair.differ.tolist()):
-            ref, alt = asked.row(pair.ref.ids[allele]), asked.row(pair.alt.ids[allele])
-            asked.join(ref, alt, differ)
-            found.add(allele, 1, alt, differ, 0)
-            found.add(allele, -1, ref, differ, 0)
-        return found.finish()
+            ref, alt = queries.row(pair.ref.ids[allele]), queries.row(pair.alt.ids[allele])
+            queries.join(ref, alt, differ)
+            terms.add(allele, 1, alt, differ, 0)
+            terms.add(allele, -1, ref, differ, 0)
+        return terms.finish()
     for side, sign in ((pair.alt, 1), (pair.ref, -1)):
         for allele, ids in enumerate(side.ids):
             for position in range(int(side.first[allele]), int(side.last[allele])):
-                if asked.encoder.num_bases[ids[position]]:
-                    found.add(allele, sign, asked.row(ids, (position,)), position, int(ids[position]))
-    return found.finish()
+                if queries.encoder.num_bases[ids[position]]:
+                    terms.add(allele, sign, queries.row(ids, (position,)), position, int(ids[position]))
+    return terms.finish()
 
 
-def unmasked_llr(asked: Asked, pair: Pair) -> Finish:
+def unmasked_llr(queries: QueryBatch, pair: Pair) -> Finish:
     """Both alleles' tokens in the window of REF."""
-    found = Sum(asked, len(pair.differ))
+    terms = SignedSum(queries, len(pair.differ))
     for allele in np.flatnonzero(pair.substitution).tolist():
-        row, first = asked.row(pair.ref.ids[allele]), int(pair.ref.first[allele])
+        row, first = queries.row(pair.ref.ids[allele]), int(pair.ref.first[allele])
         for side, sign in ((pair.alt, 1), (pair.ref, -1)):
             for position in range(first, int(pair.ref.last[allele])):
                 token = int(side.ids[allele][position - first + int(side.first[allele])])
-                if asked.encoder.num_bases[token]:
-                    found.add(allele, sign, row, position, token)
-    return found.finish(pair.substitution)
+                if queries.encoder.num_bases[token]:
+                    terms.add(allele, sign, row, position, token)
+    return terms.finish(pair.substitution)
 
 
-def entropy(asked: Asked, pair: Pair) -> Finish:
+def hidden_entropy(queries: QueryBatch, pair: Pair) -> Finish:
     """Of the four bases at the first changed one, hidden."""
-    sums = [Sum(asked, len(pair.differ)) for _ in range(4)]
+    sums = [SignedSum(queries, len(pair.differ)) for _ in range(4)]
     finishes = []
-    for found, token in zip(sums, asked.base_ids.tolist(), strict=True):
-        found.first = len(asked.terms)
+    for terms, token in zip(sums, queries.base_ids.tolist(), strict=True):
+        terms.first = len(queries.terms)
         for allele in np.flatnonzero(pair.substitution).tolist():
             position = int(pair.ref.first[allele])
-            found.add(allele, 1, asked.row(pair.ref.ids[allele], (position,)), position, token)
-        finishes.append(found.finish(pair.substitution))
+            terms.add(allele, 1, queries.row(pair.ref.ids[allele], (position,)), position, token)
+        finishes.append(terms.finish(pair.substitution))
 
-    def finish(answers: Answers) -> list[np.ndarray]:
-        logs = np.stack([found(answers)[0] for found in finishes])
+    def finish(results: QueryResults) -> list[np.ndarray]:
+        logs = np.stack([terms(results)[0] for terms in finishes])
         logs = logs - np.log(np.exp(logs).sum(0))
         return [-(np.exp(logs) * logs).sum(0)]
 
     return finish
 
 
-def influence(asked: Asked, pair: Pair) -> Finish:
+def influence(queries: QueryBatch, pair: Pair) -> Finish:
     """The greatest change of log-odds of a base, averaged over the places that are not touched."""
-    rows = [(asked.row(ref), asked.row(alt)) for ref, alt in zip(pair.ref.ids, pair.alt.ids, strict=True)]
-    asked.odds |= {row: None for two in rows for row in two}
+    rows = [(queries.row(ref), queries.row(alt)) for ref, alt in zip(pair.ref.ids, pair.alt.ids, strict=True)]
+    queries.odds |= {row: None for two in rows for row in two}
 
-    def finish(answers: Answers) -> list[np.ndarray]:
-        found = np.full(len(rows), np.nan)
+    def finish(results: QueryResults) -> list[np.ndarray]:
+        means = np.full(len(rows), np.nan)
         for allele in np.flatnonzero(pair.substitution).tolist():
-            moved = np.abs(answers.odds[rows[allele][0]] - answers.odds[rows[allele][1]]).max(1)
+            moved = np.abs(results.odds[rows[allele][0]] - results.odds[rows[allele][1]]).max(1)
             first, last = pair.ref.bases[allele]
             place = np.arange(first, last)
-            found[allele] = moved[place[(place < pair.ref.first[allele]) | (place >= pair.ref.last[allele])]].mean()
-        return [found]
+            means[allele] = moved[place[(place < pair.ref.first[allele]) | (place >= pair.ref.last[allele])]].mean()
+        return [means]
 
     return finish
 
 
-def embedding(asked: Asked, pair: Pair) -> Finish:
+def embedding(queries: QueryBatch, pair: Pair) -> Finish:
     """Cosine, L2 and dot product of REF's and ALT's vectors, of the site and of the window."""
-    start = len(asked.pools)
+    start = len(queries.pools)
     for spans in ("site", "window"):
         for side in (pair.ref, pair.alt):
             for allele, ids in enumerate(side.ids):
                 span = (int(side.first[allele]), int(side.last[allele])) if spans == "site" else side.bases[allele]
-                asked.pools.append((asked.row(ids), *span))
+                queries.pools.append((queries.row(ids), *span))
 
-    def finish(answers: Answers) -> list[np.ndarray]:
+    def finish(results: QueryResults) -> list[np.ndarray]:
         num = len(pair.differ)
-        vectors = answers.pools[start : start + 4 * num].reshape(2, 2, num, -1).astype(np.float64)
+        vectors = results.pools[start : start + 4 * num].reshape(2, 2, num, -1).astype(np.float64)
         columns = []
         for ref, alt in vectors:
             dot, norms = (ref * alt).sum(-1), np.linalg.norm(ref, axis=-1) * np.linalg.norm(alt, axis=-1)
@@ -292,11 +294,11 @@ def embedding(asked: Asked, pair: Pair) -> Finish:
     return finish
 
 
-_ESTIMATORS: dict[str, Callable[[Asked, Pair], Finish]] = {
+_ESTIMATORS: dict[str, Callable[[QueryBatch, Pair], Finish]] = {
     "masked_llr": masked_llr,
     "likelihood": likelihood,
     "unmasked_llr": unmasked_llr,
-    "entropy": entropy,
+    "entropy": hidden_entropy,
     "influence": influence,
     "embedding": embedding,
 }

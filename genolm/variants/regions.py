@@ -1,4 +1,4 @@
-"""Regions that a user names → stretches of contigs in a store."""
+"""Regions that a user names, located in a reference."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,18 +10,20 @@ from genolm.variants.alleles import Contigs
 
 
 class Span(NamedTuple):
-    """A stretch of a contig of a store, 0-based half-open; `contig` is its number."""
+    """An interval of a reference, 0-based half-open; `contig` is the number of the contig."""
 
     contig: int
     start: int
     end: int
 
 
-def spans_of(store: Reference, contigs: Contigs, regions: Sequence[str] = (), path: Path | None = None) -> list[Span]:
-    """Find regions in a genome.
+def locate_regions(
+    store: Reference, contigs: Contigs, regions: Sequence[str] = (), path: Path | None = None
+) -> list[Span]:
+    """Locate regions in a reference.
 
     Args:
-        store: the genome.
+        store: the reference.
         contigs: its names.
         regions: `chrom:start-end`, 1-based, both ends in it, or a whole contig by its name.
         path: BED or GFF file of more.
@@ -33,12 +35,12 @@ def spans_of(store: Reference, contigs: Contigs, regions: Sequence[str] = (), pa
         ValueError: no such file, a line or text that is no region, or one that is not in the genome.
     """
     names = [contig.name for contig in store.contigs]
-    found = [_located(store, contigs, parse_region(text, names), f"--region {text}") for text in regions]
+    spans = [_located(store, contigs, parse_region(text, names), f"--region {text}") for text in regions]
     for interval in read_intervals(path) if path else ():
-        found.append(_located(store, contigs, interval, f"{path}: {interval.region} (1-based)"))
-    if not found:
+        spans.append(_located(store, contigs, interval, f"{path}: {interval.region} (1-based)"))
+    if not spans:
         raise ValueError(f"{path}: no regions in it" if path else "no region was given")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(spans))
 
 
 def _located(store: Reference, contigs: Contigs, region: Interval, where: str) -> Span:
@@ -55,19 +57,19 @@ def _located(store: Reference, contigs: Contigs, region: Interval, where: str) -
     return Span(number, region.start, end)
 
 
-def merged(spans: Sequence[Span]) -> list[Span]:
-    """Return spans that hold the same bases, each once, in the order of contigs and bases."""
-    found: list[Span] = []
+def merge_spans(spans: Sequence[Span]) -> list[Span]:
+    """Merge spans that touch or overlap; sorted by contig and start."""
+    spans: list[Span] = []
     for span in sorted(spans):
-        if found and found[-1].contig == span.contig and span.start <= found[-1].end:
-            found[-1] = found[-1]._replace(end=max(found[-1].end, span.end))
+        if spans and spans[-1].contig == span.contig and span.start <= spans[-1].end:
+            spans[-1] = spans[-1]._replace(end=max(spans[-1].end, span.end))
         else:
-            found.append(span)
-    return found
+            spans.append(span)
+    return spans
 
 
 def pieces_of(spans: Sequence[Span], size: int) -> Iterator[Span]:
-    """Cut spans into pieces of at most so many bases."""
+    """Cut spans into pieces of at most `size` bases."""
     for contig, start, end in spans:
         for first in range(start, end, size):
             yield Span(contig, first, min(first + size, end))

@@ -1,7 +1,8 @@
-"""What was found of stretches of records, kept on disk as it comes, so that a long job goes on where it stopped.
+"""Results of a scoring job on disk, shard by shard, so that a long job resumes.
 
-A folder `OUT.parts` beside the output: what the job is (`job.json`), what the records are (`survey.json`), results of
-stretch after stretch (`00000012.npz`), and of backgrounds (`background-+3.json`). Each is written aside and renamed.
+A folder `OUT.parts` next to the output holds the settings of the job (`job.json`), the survey of the records
+(`survey.json`), results of each stretch (`00000012.npz`) and of backgrounds (`background-+3.json`), each written
+atomically.
 """
 
 import json
@@ -18,24 +19,24 @@ import numpy as np
 
 from genolm.genome.reference import Reference
 from genolm.training import malloc
-from genolm.variants.alleles import Allele, ReferenceCheck, resolve
+from genolm.variants.alleles import Allele, ReferenceCheck, resolve_allele
 from genolm.variants.contigs import Contigs
 from genolm.variants.vcf import Record, Records
 from genolm.variants.vcf_lines import HeaderSurvey
 
 STRETCH = 512
-"""Records whose results share a file; they also share the rows of tokens that they have in common."""
+"""Records whose results share a file; rows of tokens that they have in common are computed once."""
 
 ENDED = '"ended"'
-"""What `job.json` holds once nothing of the job is wanted any more."""
+"""Content of `job.json` once the job is finished and its folder is being removed."""
 
 ResolvedAlts = list[tuple[str, Allele | None]]
 """Status and allele of each ALT of a record."""
 
 
 @dataclass
-class Survey:
-    """What the records of a file are, before anything is scored.
+class VariantSurvey:
+    """Survey of the records of a file, before anything is scored.
 
     Attributes:
         num_records: of the file, or of the region.
@@ -57,44 +58,46 @@ class Survey:
 
 
 def stretches(records: Records) -> Iterator[list[Record]]:
-    """Yield records by stretches: the unit of work, and of what is kept on disk."""
+    """Yield records in stretches: the unit of work and of results on disk."""
     each = iter(records)
     while stretch := list(islice(each, STRETCH)):
         yield stretch
 
 
-def resolve_record(record: Record, contigs: Contigs, store: Reference, max_allele: int) -> ResolvedAlts:
+def resolve_alts(record: Record, contigs: Contigs, store: Reference, max_allele: int) -> ResolvedAlts:
     """Return status and allele of every ALT of a record."""
-    return [resolve(contigs, store, record.chrom, record.pos, record.ref, alt, max_allele) for alt in record.alts]
+    return [
+        resolve_allele(contigs, store, record.chrom, record.pos, record.ref, alt, max_allele) for alt in record.alts
+    ]
 
 
-def length_of(allele: Allele | None) -> int:
-    """Return the bases that an insertion adds, above 0, or a deletion takes, below 0; 0 for all else."""
+def signed_length(allele: Allele | None) -> int:
+    """Return the length change of an indel in bp: positive for insertions, negative for deletions, else 0."""
     return len(allele.alt) - len(allele.ref) if allele and not (allele.ref and allele.alt) else 0
 
 
-def look_through(
+def survey_records(
     records: Records,
     contigs: Contigs,
     store: Reference,
     max_allele: int,
     check: ReferenceCheck,
     on_progress: Callable[[int], object] | None = None,
-) -> Survey:
-    """Read all records once, before anything is spent on them.
+) -> VariantSurvey:
+    """Read all records once, before anything is scored.
 
     Raises:
-        ValueError: the file cannot be read to its end, or a REF is another and `check` is to end at that.
+        ValueError: the file cannot be read to its end, or a REF differs and `check` refuses that.
     """
-    survey, header, statuses, lengths = Survey(), HeaderSurvey(), Counter(), set()
+    survey, header, statuses, lengths = VariantSurvey(), HeaderSurvey(), Counter(), set()
     for stretch in stretches(records):
         scored = 0
         for record in stretch:
             header.add(records, record)
-            alts = resolve_record(record, contigs, store, max_allele)
+            alts = resolve_alts(record, contigs, store, max_allele)
             statuses.update(status for status, _ in alts)
             scored += sum(status == "scored" for status, _ in alts)
-            lengths.update(length_of(allele) for _, allele in alts)
+            lengths.update(signed_length(allele) for _, allele in alts)
             if alts[0][0] == "ref_mismatch":
                 assert record.pos is not None
                 check.meet(records.where(record), contigs, store, record.chrom, record.pos, record.ref)
@@ -108,7 +111,7 @@ def look_through(
 
 
 def clear(folder: Path) -> None:
-    """Remove the folder of a job that has ended, or what is left of it where that was cut off; `job.json` goes last."""
+    """Remove the folder of a finished job, or the rest of it; `job.json` goes last."""
     job = folder / "job.json"
     if not job.is_file() or job.read_text() != ENDED:
         return
@@ -121,14 +124,14 @@ def clear(folder: Path) -> None:
     folder.rmdir()
 
 
-class Parts:
-    """The folder of a job."""
+class ResultShards:
+    """The folder of a job: its settings, its survey and its results."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def begin(self, job: dict[str, Any]) -> bool:
-        """Take the folder for a job; say whether it had begun before.
+        """Record the settings of a job; return whether it had begun before.
 
         Raises:
             ValueError: it holds another one, or something else.
@@ -141,14 +144,14 @@ class Parts:
                 if before.get(key) != value:
                     raise ValueError(
                         f"{self.folder} holds an unfinished job whose {key} was {before.get(key)!r} and is now "
-                        f"{value!r}; go on with that, remove the folder, or give another --out"
+                        f"{value!r}; use the former value, remove the folder, or give another --out"
                     )
             return True
         self._write(path, json.dumps(job, indent=1).encode())
         return False
 
-    def survey(self, make: Callable[[], Survey]) -> Survey:
-        """Return what the records are, made once. Where that is a mistake of the user's, no job has begun.
+    def survey(self, make: Callable[[], VariantSurvey]) -> VariantSurvey:
+        """Return the survey of the records, made once. Where it fails, no job has begun.
 
         Raises:
             ValueError: they cannot be read.
@@ -156,23 +159,23 @@ class Parts:
         path = self.folder / "survey.json"
         if not path.is_file():
             try:
-                found = make()
+                survey = make()
             except ValueError:
                 (self.folder / "job.json").unlink()
                 raise
-            self._write(path, json.dumps(asdict(found)).encode())
-        return Survey(**json.loads(path.read_text()))
+            self._write(path, json.dumps(asdict(survey)).encode())
+        return VariantSurvey(**json.loads(path.read_text()))
 
     def path(self, stretch: int) -> Path:
         """Return the file of a stretch."""
         return self.folder / f"{stretch:08d}.npz"
 
-    def left(self, sizes: Sequence[int]) -> int:
-        """Return the sum of the sizes of stretches whose results are not there yet."""
+    def num_left(self, sizes: Sequence[int]) -> int:
+        """Return the sum of the sizes of stretches that have no results yet."""
         return sum(size for stretch, size in enumerate(sizes) if not self.path(stretch).is_file())
 
     def save(self, stretch: int, values: dict[str, np.ndarray]) -> None:
-        """Keep the results of a stretch."""
+        """Save the results of a stretch."""
         aside = self.folder / f"{stretch:08d}.{os.getpid()}.partial"
         with aside.open("wb") as file:
             np.savez(file, **values)  # pyright: ignore[reportArgumentType]
@@ -181,11 +184,11 @@ class Parts:
 
     def load(self, stretch: int) -> dict[str, np.ndarray]:
         """Return the results of a stretch."""
-        with np.load(self.path(stretch), allow_pickle=False) as held:
-            return dict(held)
+        with np.load(self.path(stretch), allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def end(self) -> None:
-        """Remove the folder. From here on, killed or not, the job is not begun again."""
+        """Mark the job as finished and remove its folder; killed in between, it is not begun again."""
         self._write(self.folder / "job.json", ENDED.encode())
         clear(self.folder)
 
@@ -193,9 +196,9 @@ class Parts:
         """Return the file of the background of a signed length."""
         return self.folder / f"background-{length:+d}.json"
 
-    def save_background(self, length: int, found: dict[str, list[float]]) -> None:
-        """Keep mean and standard deviation of each column, and from how many."""
-        self._write(self.background(length), json.dumps(found).encode())
+    def save_background(self, length: int, moments: dict[str, list[float]]) -> None:
+        """Save mean, standard deviation and number of the background of each column."""
+        self._write(self.background(length), json.dumps(moments).encode())
         malloc.trim_freed_pages()
 
     def _write(self, path: Path, data: bytes) -> None:

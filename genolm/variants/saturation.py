@@ -1,25 +1,24 @@
-"""Every change of every base of a region: alleles, their scores in a grid, and what they say of each base.
+"""Saturation mutagenesis: scores of every change of every base of a region, in a grid.
 
-A grid of n bases is (n, 5): the score of A, C, G, T in place of the base, and of its deletion. NaN stands at the base
-that is there, and all along where the reference is not A, C, G or T.
+A grid of n bases has shape (n, 5): the score of A, C, G, T in place of the base, and of its deletion. NaN at the
+reference base, and in the whole row where the reference is not A, C, G or T.
 
 Cost, in rows of tokens a base and strand: 1 for a masked model with a token for each base, whose hidden base answers
 for all three ALTs; 4 for a causal one; 1 more for a deletion, except in a repeat of one letter, where deletions are the
 same.
 """
 
-import sys
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from genolm.config.console import progress_bar
 from genolm.genome.alphabet import BASE_INDEX, BASES
 from genolm.genome.reference import Reference
 from genolm.variants.alleles import Allele, left_shift
-from genolm.variants.likelihood import columns_of, score_alleles
+from genolm.variants.job import ScoringJob
+from genolm.variants.likelihood import columns_of_estimators, score_alleles
 from genolm.variants.regions import Span
-from genolm.variants.result_shards import Parts
 
 PIECE = 128
 """Bases whose scores share a file."""
@@ -62,63 +61,44 @@ def changes_of(
 
 
 def score_pieces(
-    parts: Parts,
-    pieces: list[Span],
-    store: Reference,
-    model: Any,
-    encoder: Any,
-    *,
-    substitutions: int = 3,
-    deletions: bool = False,
-    shared: tuple[int, int] = (0, 1),
-    show: bool = True,
-    **options: Any,
+    job: ScoringJob, pieces: list[Span], estimators: Sequence[str], substitutions: int = 3, deletions: bool = False
 ) -> None:
-    """Score what is left of pieces, each kept as it comes: grids of each column, of its strands, and of windows cut.
+    """Score this process's pieces that have no results yet; wait for the other processes.
+
+    Saved of each piece: grids of each column, of its strand differences, and of windows cut by a contig's end.
 
     Args:
-        parts: where they are kept.
+        job: an opened job.
         pieces: of at most `PIECE` bases.
-        store: the genome.
-        model: see `likelihood.score_alleles`.
-        encoder: letters → ids.
+        estimators: see `likelihood.score_alleles`.
         substitutions: see `changes_of`.
         deletions: see `changes_of`.
-        shared: number of this process, and how many share the work.
-        show: a bar.
-        options: of `likelihood.score_alleles`.
     """
-    mine = range(shared[0], len(pieces), shared[1])
-    left = [number for number in mine if not parts.path(number).is_file()]
+    mine = range(job.state.process_index, len(pieces), job.state.num_processes)
+    left = [number for number in mine if not job.shards.path(number).is_file()]
     total = sum(pieces[number].end - pieces[number].start for number in mine)
-    undone = sum(pieces[number].end - pieces[number].start for number in left)
-    bar = tqdm(
-        total=total,
-        initial=total - undone,
-        desc="scoring",
-        unit="base",
-        disable=not show or not left,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
+    done = total - sum(pieces[number].end - pieces[number].start for number in left)
+    hidden = not job.state.is_main_process or not left
+    options, columns = job.options(estimators), columns_of_estimators(estimators)
+    names = [*columns, *(f"{column}_strands" for column in columns), "cut"]
     # Few enough bases at a time that the bar moves, enough that batches are full.
-    step = max(8, options.get("batch_size", 32) // 2)
-    with bar:
+    step = max(8, job.batch_size // 2)
+    with progress_bar(total=total, initial=done, desc="scoring", unit="base", disable=hidden) as bar:
         for number in left:
             contig, start, end = pieces[number]
-            columns = columns_of(options["estimators"])
-            names = [*columns, *(f"{column}_strands" for column in columns), "cut"]
             grids = {name: np.full((end - start, 5), np.nan) for name in names}
             for first in range(start, end, step):
                 span = Span(contig, first, min(first + step, end))
-                alleles, at = changes_of(store, span, substitutions, deletions)
-                found = score_alleles(model, encoder, store, alleles, **options)
+                alleles, at = changes_of(job.store, span, substitutions, deletions)
+                scores = score_alleles(job.language.model, job.language.encoder, job.store, alleles, **options)
                 where = (at[:, 0] + first - start, at[:, 1])
                 for column in columns:
-                    grids[column][where] = found.values[column]
-                    grids[f"{column}_strands"][where] = found.strand_difference[column]
-                grids["cut"][where] = found.cut
+                    grids[column][where] = scores.values[column]
+                    grids[f"{column}_strands"][where] = scores.strand_difference[column]
+                grids["cut"][where] = scores.cut
                 bar.update(span.end - span.start)
-            parts.save(number, grids)
+            job.shards.save(number, grids)
+    job.state.wait_for_everyone()
 
 
 def log_probabilities(llr: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -132,8 +112,8 @@ def log_probabilities(llr: np.ndarray, codes: np.ndarray) -> np.ndarray:
         (n, 4) float64, nats; NaN where the reference is no base, or a score is missing.
     """
     logs = np.array(llr[:, :4], dtype=np.float64)
-    known = np.flatnonzero(codes < 4)
-    logs[known, codes[known]] = 0
+    is_base = np.flatnonzero(codes < 4)
+    logs[is_base, codes[is_base]] = 0
     logs -= logs.max(1, keepdims=True)
     return logs - np.log(np.exp(logs).sum(1, keepdims=True))
 

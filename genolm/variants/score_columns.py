@@ -3,6 +3,9 @@
 LLRS = ("masked_llr", "likelihood", "unmasked_llr")
 """Columns that are log-likelihood ratios, in nats; positive favours ALT."""
 
+CALIBRATED = ("masked_llr", "likelihood")
+"""Columns whose magnitude grows with the length of an indel, since they sum over more tokens."""
+
 MEANINGS = {
     "masked_llr": "log p(ALT) - log p(REF) of touched tokens hidden at once, nats, mean of both strands",
     "likelihood": "log p(window with ALT) - log p(window with REF), nats, mean of both strands",

@@ -46,7 +46,7 @@ class Pair:
     substitution: np.ndarray
 
 
-def pair_of(encoder: Encoder, ref: Windows, alt: Windows) -> Pair:
+def tokenize_pair(encoder: Encoder, ref: Windows, alt: Windows) -> Pair:
     """Encode both haplotypes, and find what an allele touches."""
     longer = (ref.end - ref.start) != (alt.end - alt.start)
     one, two = _side(encoder, ref, longer), _side(encoder, alt, longer)

@@ -1,20 +1,26 @@
-"""One value per base of a genome → bigWig, bedGraph or wiggle.
+"""One value per base of a genome to bigWig or bedGraph.
 
 Runs come sorted by name of the contig, byte by byte, and by base, as UCSC's tools ask. A bigWig also names every contig
-of the genome with its length. What is not known is left out, never written as 0.
+of the genome with its length. Bases without a value are left out, never written as 0.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-SUFFIXES = {".bw": "bigwig", ".bigwig": "bigwig", ".bedgraph": "bedgraph", ".bdg": "bedgraph", ".wig": "wig"}
+from genolm.config.files import atomic_path
+from genolm.genome.alphabet import BASE_INDEX
+from genolm.variants.job import ScoringJob
+from genolm.variants.regions import Span
+from genolm.variants.saturation import entropy, log_probabilities
+
+SUFFIXES = {".bw": "bigwig", ".bigwig": "bigwig", ".bedgraph": "bedgraph", ".bdg": "bedgraph"}
 
 
-class Run(NamedTuple):
+class TrackRun(NamedTuple):
     """Values of neighbouring bases: name of the contig, first base (0-based), and (n,) values, all finite."""
 
     chrom: str
@@ -22,83 +28,91 @@ class Run(NamedTuple):
     values: np.ndarray
 
 
-def runs_of(chrom: str, start: int, values: np.ndarray) -> Iterator[Run]:
+def runs_of(chrom: str, start: int, values: np.ndarray) -> Iterator[TrackRun]:
     """Cut values, NaN where there is none, into runs without gaps."""
-    known = np.flatnonzero(np.isfinite(values))
-    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+    finite = np.flatnonzero(np.isfinite(values))
+    for run in np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1):
         if len(run):
-            yield Run(chrom, start + int(run[0]), values[run[0] : run[-1] + 1])
+            yield TrackRun(chrom, start + int(run[0]), values[run[0] : run[-1] + 1])
+
+
+def track_runs(job: ScoringJob, pieces: Sequence[Span], estimator: str, value: str) -> Iterator[TrackRun]:
+    """Yield the values of scored pieces, sorted by contig and base.
+
+    Args:
+        job: its shards hold the grids of the pieces, see `saturation`.
+        pieces: spans of the reference.
+        estimator: column of the grids.
+        value: "entropy" in nats, or "max_llr", the greatest LLR of a change.
+    """
+    names = [contig.name for contig in job.store.contigs]
+    for number in sorted(range(len(pieces)), key=lambda i: (names[pieces[i].contig].encode(), pieces[i].start)):
+        piece, grid = pieces[number], job.shards.load(number)[estimator][:, :4]
+        scored = np.isfinite(grid)
+        if value == "max_llr":
+            values = np.where(scored.any(1), np.where(scored, grid, -np.inf).max(1), np.nan)
+        elif estimator == "entropy":
+            values = np.where(scored.any(1), np.nansum(grid, axis=1), np.nan)
+        else:
+            values = entropy(log_probabilities(grid, BASE_INDEX[job.store.fetch(*piece)]))
+        yield from runs_of(names[piece.contig], piece.start, values)
 
 
 def check_track(path: Path) -> str:
-    """Return the format that a name asks for.
+    """Return the format of a file by its name.
 
     Raises:
         ValueError: another ending, or a bigWig where pyBigWig is not installed.
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"--out {path}: its name must end in .bw, .bigwig, .bedgraph, .bdg or .wig")
+        raise ValueError(f"--out {path}: its name must end in .bw, .bigwig, .bedgraph or .bdg")
     if kind == "bigwig":
         _bigwig()
     return kind
 
 
-def write_track(path: Path, lengths: Mapping[str, int], runs: Iterable[Run]) -> int:
+def write_track(path: Path, lengths: Mapping[str, int], runs: Iterable[TrackRun]) -> int:
     """Write a track, whole or not at all.
 
     Args:
-        path: .bw or .bigwig, .bedgraph or .bdg, .wig.
+        path: .bw or .bigwig, .bedgraph or .bdg.
         lengths: name of a contig → bases; all of the genome.
         runs: sorted by name and base, none overlapping.
 
     Returns:
-        How many bases have a value.
+        The number of bases with a value.
 
     Raises:
         ValueError: see `check_track`.
     """
-    kind = check_track(path)
-    aside = path.with_name(f"{path.name}.partial")
-    opened = _bigwig_writer if kind == "bigwig" else _text_writer
+    opened = _bigwig_writer if check_track(path) == "bigwig" else _bedgraph_writer
     number = 0
-    with opened(aside, lengths, kind) as put:
+    with atomic_path(path) as aside, opened(aside, lengths) as put:
         for run in runs:
             put(run)
             number += len(run.values)
-    aside.replace(path)
     return number
 
 
 @contextmanager
-def _text_writer(path: Path, lengths: Mapping[str, int], kind: str):
-    # What a run goes on from is its last end: neighbouring runs share one wiggle line.
-    after: tuple[str, int] | None = None
-
-    def put(run: Run) -> None:
-        nonlocal after
-        words = [f"{value:.6g}" for value in run.values.tolist()]
-        if kind == "bedgraph":
-            file.writelines(
-                f"{run.chrom}\t{place}\t{place + 1}\t{word}\n" for place, word in enumerate(words, run.start)
-            )
-            return
-        if after != (run.chrom, run.start):
-            file.write(f"fixedStep chrom={run.chrom} start={run.start + 1} step=1\n")
-        file.writelines(f"{word}\n" for word in words)
-        after = run.chrom, run.start + len(words)
-
+def _bedgraph_writer(path: Path, lengths: Mapping[str, int]):
     with path.open("w") as file:
+
+        def put(run: TrackRun) -> None:
+            words = (f"{value:.6g}" for value in run.values.tolist())
+            file.writelines(f"{run.chrom}\t{at}\t{at + 1}\t{word}\n" for at, word in enumerate(words, run.start))
+
         yield put
 
 
 @contextmanager
-def _bigwig_writer(path: Path, lengths: Mapping[str, int], kind: str):
+def _bigwig_writer(path: Path, lengths: Mapping[str, int]):
     file = _bigwig().open(str(path), "w")
     try:
         file.addHeader([(name, lengths[name]) for name in sorted(lengths, key=str.encode)])
 
-        def put(run: Run) -> None:
+        def put(run: TrackRun) -> None:
             file.addEntries(run.chrom, run.start, values=run.values.astype(np.float64).tolist(), span=1, step=1)
 
         yield put
@@ -112,6 +126,6 @@ def _bigwig() -> Any:
     except ImportError:
         raise ValueError(
             "a bigWig is written by pyBigWig, which is not installed: pip install 'genolm[bigwig]', or let the name of "
-            "--out end in .bedgraph or .wig"
+            "--out end in .bedgraph"
         ) from None
     return pyBigWig

@@ -1,7 +1,7 @@
 """Records of a VCF, a BCF or a table of variants, one after the other, their text kept as it was.
 
-A VCF is split at its tabs and nothing else is parsed, so that nothing is lost or printed anew. What a file is, is told
-by its bytes, not by its name; only a table parted by commas is known by `.csv`.
+A VCF is split at its tabs and nothing else is parsed, so that nothing is lost or printed anew. The format is recognised
+by a file's bytes, not by its name; only a comma-separated table is recognised by `.csv`.
 
 Cost: about 2 us a record without samples. Memory: one line.
 """
@@ -133,7 +133,7 @@ class Records:
         """Read the line that names the columns, of a VCF or of a table; say whether it was one."""
         if _is_column_line(line):
             if "\t" not in line:
-                raise ValueError(f"{self.path}: columns of the #CHROM line are parted by spaces; VCF needs tabs")
+                raise ValueError(f"{self.path}: columns of the #CHROM line are separated by spaces; VCF needs tabs")
             self.names = line.rstrip("\t").split("\t")[9:]  # tabs at the end name no samples
             return True
         return self._read_table(line)
@@ -144,14 +144,14 @@ class Records:
         at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in VARIANT_COLUMNS.items()}
         if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
             return False
-        for need, found in at.items():
-            if need != "id" and len(found) > 1:
-                raise ValueError(f"{self.path}: {names[found[0]]!r} and {names[found[1]]!r} both name the {need}")
+        for need, places in at.items():
+            if need != "id" and len(places) > 1:
+                raise ValueError(f"{self.path}: {names[places[0]]!r} and {names[places[1]]!r} both name the {need}")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{self.path}: column {twice!r} is there twice; names must differ")
         self.kind, self.columns, self._commas = "table", names, self._has_commas(line)
-        self._at = [found[0] if found else -1 for found in at.values()]
+        self._at = [places[0] if places else -1 for places in at.values()]
         return True
 
     def _has_commas(self, line: str) -> bool:
@@ -244,8 +244,8 @@ class Records:
                 continue
             last = record.pos + max(len(record.ref), 1) - 1
             if last <= self.region.start and self.kind != "table" and len(record.fields) > 7:
-                found = _END.search(record.fields[7])
-                last = int(found[1]) if found else last
+                match = _END.search(record.fields[7])
+                last = int(match[1]) if match else last
             if last > self.region.start:
                 yield record._replace(number=number)
                 number += 1
@@ -278,9 +278,9 @@ class Records:
             with opened as file:
                 contigs = file.contigs
                 lines = file.fetch(chrom, start, None if end == CONTIG_END else end) if chrom in contigs else iter(())
-                found = self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
+                records = self._inside(self._of_vcf(0, None, _decoded(line)) for line in lines)
                 if chrom in contigs or chrom in self.declared:
-                    yield from found
+                    yield from records
                     return
         except OSError as error:
             raise ValueError(f"{self.path}: could not be read by {index.name} ({error}); index it anew") from None

@@ -1,4 +1,4 @@
-"""Records with what was found of each ALT → VCF, BCF, TSV or Parquet, all of them, in the order they were read in.
+"""Write records with the values of each ALT as VCF, BCF, TSV or Parquet: every record, in input order.
 
 Records are read a second time; their text is kept and INFO is added to. Everything is written aside and renamed.
 
@@ -108,18 +108,18 @@ def write_records(
         elif suffix.startswith(".tsv"):
             _write_lines(aside, _table_lines(records, rows, types), suffix.endswith(".gz"))
         else:
-            found = survey or survey_header(records)
-            if suffix == ".bcf" and found.largest > _BCF_LIMIT:
+            header_survey = survey or survey_header(records)
+            if suffix == ".bcf" and header_survey.largest > _BCF_LIMIT:
                 raise ValueError(f"--out {out}: BCF holds no places beyond {_BCF_LIMIT:,}; write a .vcf.gz instead")
-            lines = vcf_lines(records, rows, header, list(types), found)
+            lines = vcf_lines(records, rows, header, list(types), header_survey)
             _write_lines(aside, lines, zipped=suffix == ".vcf.gz")
-            if found.mended:
-                lines_that = f"{found.mended:,} line{'s' * (found.mended != 1)} that"
+            if header_survey.mended:
+                lines_that = f"{header_survey.mended:,} line{'s' * (header_survey.mended != 1)} that"
                 written.notes.append(f"{lines_that} htslib could not read had to be mended; see GENOLM_LINE")
             if suffix == ".bcf":
                 _to_bcf(aside)
         if suffix in (".vcf.gz", ".bcf"):
-            made = _index(aside, found, suffix == ".bcf", written.notes, out)
+            made = _index(aside, header_survey, suffix == ".bcf", written.notes, out)
             for end in indexes:
                 end.unlink(missing_ok=True)  # an older one would be of another file
             os.replace(aside, out)
@@ -248,11 +248,11 @@ def _write_parquet(path: Path, records: Records, rows: Iterator, types: Mapping[
         + [pa.field(name, kinds.get(kind, pa.string())) for name, kind in types.items()]
     )
     read: list[Any] = [{"Float": float, "Integer": int}.get(kind, str) for kind in types.values()]
-    held: list[list] = [[] for _ in schema]
+    columns: list[list] = [[] for _ in schema]
 
     def flush() -> None:
-        writer.write_table(pa.table([pa.array(v, f.type) for v, f in zip(held, schema, strict=True)], schema=schema))
-        for values in held:
+        writer.write_table(pa.table([pa.array(v, f.type) for v, f in zip(columns, schema, strict=True)], schema=schema))
+        for values in columns:
             values.clear()
 
     with pq.ParquetWriter(path, schema) as writer:
@@ -261,11 +261,11 @@ def _write_parquet(path: Path, records: Records, rows: Iterator, types: Mapping[
                 cells = [_plain(cell) for cell in _cells(records, record, alt)]
                 row: list[Any] = [record.pos if at == place else cells[at] for at in kept]
                 row += [None if v[i] == "." else r(v[i]) for r, v in zip(read, words, strict=True)]
-                for values, value in zip(held, row, strict=True):
+                for values, value in zip(columns, row, strict=True):
                     values.append(value)
-            if len(held[0]) >= _ROW_GROUP:
+            if len(columns[0]) >= _ROW_GROUP:
                 flush()
-        if held[0]:
+        if columns[0]:
             flush()
 
 
@@ -283,14 +283,14 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
 
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb", None) if zipped else path.open("wb"))
-        held: list[str] = []
+        lines: list[str] = []
         for line in lines:
-            held.append(line)
-            if len(held) == 4096:
-                file.write(("\n".join(held) + "\n").encode("utf-8", "surrogateescape"))
-                held.clear()
-        if held:
-            file.write(("\n".join(held) + "\n").encode("utf-8", "surrogateescape"))
+            lines.append(line)
+            if len(lines) == 4096:
+                file.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+                lines.clear()
+        if lines:
+            file.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _to_bcf(path: Path) -> None:
@@ -319,14 +319,14 @@ def _to_bcf(path: Path) -> None:
     os.replace(made, path)
 
 
-def _index(aside: Path, found: HeaderSurvey, bcf: bool, notes: list[str], out: Path) -> Path | None:
+def _index(aside: Path, header_survey: HeaderSurvey, bcf: bool, notes: list[str], out: Path) -> Path | None:
     """Index a bgzip VCF or a BCF; where that cannot be, say why."""
     import pysam
 
-    if found.unsorted is not None:
-        notes.append(f"{out} has no index, because the records are not sorted ({found.unsorted})")
+    if header_survey.unsorted is not None:
+        notes.append(f"{out} has no index, because the records are not sorted ({header_survey.unsorted})")
         return None
-    csi = bcf or found.largest >= _TBI_LIMIT
+    csi = bcf or header_survey.largest >= _TBI_LIMIT
     said = pysam.set_verbosity(0)
     for suffix in [".csi"] if csi else [".tbi", ".csi"]:
         index = aside.with_name(aside.name + suffix)

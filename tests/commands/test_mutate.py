@@ -12,7 +12,7 @@ from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.variants.alleles import Contigs
-from genolm.variants.regions import Span, merged, pieces_of, spans_of
+from genolm.variants.regions import Span, locate_regions, merge_spans, pieces_of
 from genolm.variants.saturation import changes_of, entropy, information, log_probabilities
 
 BASES = "ACGT"
@@ -144,7 +144,7 @@ def test_an_interrupted_job_goes_on(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(saturation, "score_alleles", stops)
     out = tmp_path / "out"
     code, told = mutate(folder, *arguments, out, capfd=capfd)
-    assert code == 75 and "the same command goes on" in told
+    assert code == 75 and "the same command resumes" in told
     code, told = mutate(folder, *arguments, out, "--deletions", capfd=capfd)
     assert code == 2 and "deletions was False and is now True" in told
     del calls[:]
@@ -170,7 +170,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capfd):
         (["--regions", tmp_path / "none.bed"], "none.bed: no such file"),
         (["--region", "chr1", "--max-bp", 599], "600 bp in all regions"),
         (["--region", "chr1:5", "--estimator", "entropy"], "the first one is drawn"),
-        (["--region", "chr1:5", "--estimator", "llr"], "estimator 'llr' is none of a masked model"),
+        (["--region", "chr1:5", "--estimator", "llr"], "estimator 'llr' is not available for masked models"),
     ]
     for number, (arguments, message) in enumerate(cases):
         out = tmp_path / f"out{number}"
@@ -185,9 +185,9 @@ def test_mistakes_are_one_line(folder, tmp_path, capfd):
 
 def test_regions_merged_and_cut(folder, tmp_path):
     store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
-    spans = spans_of(store, Contigs(store), ["chr2", "1:5-10", "chr1:11-20", "chr1:30-40"])
+    spans = locate_regions(store, Contigs(store), ["chr2", "1:5-10", "chr1:11-20", "chr1:30-40"])
     assert spans == [Span(1, 0, 8), Span(0, 4, 10), Span(0, 10, 20), Span(0, 29, 40)]
-    assert merged(spans) == [Span(0, 4, 20), Span(0, 29, 40), Span(1, 0, 8)]
+    assert merge_spans(spans) == [Span(0, 4, 20), Span(0, 29, 40), Span(1, 0, 8)]
     assert list(pieces_of([Span(0, 4, 20)], 7)) == [Span(0, 4, 11), Span(0, 11, 18), Span(0, 18, 20)]
 
 

@@ -12,7 +12,7 @@ import torch
 from genolm.cli import main
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
-from genolm.variants.tracks import Run, runs_of, write_track
+from genolm.variants.tracks import TrackRun, runs_of, write_track
 
 BASES = "ACGT"
 CHR1 = "".join(np.random.default_rng(1).choice(list(BASES), 600))
@@ -67,18 +67,6 @@ def bedgraph(path):
     return [(chrom, int(start)) for chrom, start, _, _ in lines], np.array([float(line[3]) for line in lines])
 
 
-def wiggle(path):
-    places, values = [], []
-    for line in path.read_text().splitlines():
-        if line.startswith("fixedStep"):
-            chrom, start = line.split()[1].removeprefix("chrom="), int(line.split()[2].removeprefix("start=")) - 1
-        else:
-            places.append((chrom, start))
-            values.append(float(line))
-            start += 1
-    return places, np.array(values)
-
-
 def mutations(folder, tmp_path, model, *estimators):
     """What `genolm mutate` says of the same bases: base → ALT → row."""
     options = [x for name in estimators for x in ("--estimator", name)]
@@ -105,9 +93,9 @@ def test_values_are_those_of_every_change(folder, tmp_path, capfd, model):
     places, values = bedgraph(out)
     assert places == WANTED
     np.testing.assert_allclose(values, [max(llrs[at]) for at in places], rtol=1e-4, atol=2e-5)
-    assert scan(folder, "--out", tmp_path / "entropy.wig", model=model)[0] == 0
-    places, values = wiggle(tmp_path / "entropy.wig")
-    assert places == WANTED and (tmp_path / "entropy.wig").read_text().count("fixedStep") == 5
+    assert scan(folder, "--out", tmp_path / "entropy.bedgraph", model=model)[0] == 0
+    places, values = bedgraph(tmp_path / "entropy.bedgraph")
+    assert places == WANTED
     if model == "masked":
         expected = [float(next(iter(changes[at].values()))["GENOLM_ENTROPY"]) for at in places]
     else:
@@ -146,13 +134,13 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(folder, tmp_pat
     monkeypatch.setattr(saturation, "score_alleles", stops)
     out = tmp_path / "out.bw"
     code, told = scan(folder, "--out", out, capfd=capfd)
-    assert code == 75 and "the same command goes on" in told and not out.exists()
+    assert code == 75 and "the same command resumes" in told and not out.exists()
     code, told = scan(folder, "--out", out, "--value", "max_llr", capfd=capfd)
     assert code == 2 and "estimators was ['entropy'] and is now ['masked_llr']" in told
     del calls[:]
     calls += [1] * 20
     code, told = scan(folder, "--out", out, capfd=capfd)
-    assert code == 0 and "going on with" in told
+    assert code == 0 and "resuming" in told
     assert len(calls) == 20 + 4  # of chr1 22 bases in 2 calls and 15 in 1, then chr10
     assert out.read_bytes() == (tmp_path / "whole.bw").read_bytes()
 
@@ -160,19 +148,19 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(folder, tmp_pat
 def test_mistakes_are_one_line(folder, tmp_path, monkeypatch, capfd):
     (folder / "nine.bed").write_text("chr9\t0\t5\n")
     (folder / "bad.bed").write_text("chr1\t0\tfive\n")
-    (tmp_path / "there.wig").write_text("mine")
+    (tmp_path / "there.bdg").write_text("mine")
     cases = [
         (["--out", tmp_path / "y.txt"], {}, "its name must end in .bw, .bigwig"),
-        (["--out", tmp_path / "y.wig", "--value", "llr"], {}, "--value llr: allowed are entropy, max_llr"),
-        (["--out", tmp_path / "there.wig"], {}, "is there already"),
-        (["--out", tmp_path / "y.wig"], {"bed": "nine.bed"}, "nine.bed: chr9:1-5 (1-based): the FASTA has no contig"),
-        (["--out", tmp_path / "y.wig"], {"bed": "bad.bed"}, "bad.bed:1: '0' and 'five' must be whole numbers"),
-        (["--out", tmp_path / "y.wig"], {"bed": "none.bed"}, "none.bed: no such file"),
+        (["--out", tmp_path / "y.bdg", "--value", "llr"], {}, "--value llr: allowed are entropy, max_llr"),
+        (["--out", tmp_path / "there.bdg"], {}, "is there already"),
+        (["--out", tmp_path / "y.bdg"], {"bed": "nine.bed"}, "nine.bed: chr9:1-5 (1-based): the FASTA has no contig"),
+        (["--out", tmp_path / "y.bdg"], {"bed": "bad.bed"}, "bad.bed:1: '0' and 'five' must be whole numbers"),
+        (["--out", tmp_path / "y.bdg"], {"bed": "none.bed"}, "none.bed: no such file"),
     ]
     for arguments, options, message in cases:
         code, told = scan(folder, *arguments, **options, capfd=capfd)
         assert code == 2 and message in told and "Traceback" not in told, told
-    assert (tmp_path / "there.wig").read_text() == "mine"
+    assert (tmp_path / "there.bdg").read_text() == "mine"
     monkeypatch.setitem(sys.modules, "pyBigWig", None)
     code, told = scan(folder, "--out", tmp_path / "y.bw", capfd=capfd)
     assert code == 2 and "pip install 'genolm[bigwig]'" in told and not list(tmp_path.glob("y.bw*"))
@@ -185,15 +173,16 @@ def test_runs_have_no_gaps():
     assert list(runs_of("c", 0, np.full(3, np.nan))) == []
 
 
-@pytest.mark.parametrize("name", ["x.bw", "x.bedgraph", "x.wig"])
+@pytest.mark.parametrize("name", ["x.bw", "x.bdg"])
 def test_neighbouring_runs_and_no_runs(tmp_path, name):
-    runs = [Run("a", 3, np.array([1.0, 2.0])), Run("a", 5, np.array([3.0])), Run("b", 0, np.array([-4.0]))]
+    runs = [TrackRun("a", 3, np.array([1.0, 2.0])), TrackRun("a", 5, np.array([3.0])), TrackRun("b", 0, np.array([-4.0]))]
     assert write_track(tmp_path / name, {"b": 2, "a": 9}, runs) == 4
     assert write_track(tmp_path / f"no.{name}", {"b": 2, "a": 9}, []) == 0
-    if name == "x.wig":
-        lines = ["fixedStep chrom=a start=4 step=1", "1", "2", "3", "fixedStep chrom=b start=1 step=1", "-4", ""]
-        assert (tmp_path / name).read_text() == "\n".join(lines)
-    elif name == "x.bw":
+    if name == "x.bdg":
+        rows = [("a", 3, 1), ("a", 4, 2), ("a", 5, 3), ("b", 0, -4)]
+        expected = "".join(f"{chrom}\t{start}\t{start + 1}\t{value}\n" for chrom, start, value in rows)
+        assert (tmp_path / name).read_text() == expected
+    else:
         with pyBigWig.open(str(tmp_path / name)) as file:
             assert file.intervals("a") == ((3, 4, 1.0), (4, 5, 2.0), (5, 6, 3.0))
             assert file.values("b", 0, 1) == [-4.0]

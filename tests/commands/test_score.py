@@ -18,7 +18,7 @@ from scoring import BASES, CONTIGS, other_base, record, save, score, write_vcf
 from genolm.cli import main
 from genolm.genome.store import prepare_store
 from genolm.models.language_model import open_language_model
-from genolm.variants.alleles import Allele, resolve
+from genolm.variants.alleles import Allele, resolve_allele
 from genolm.variants.contigs import Contigs
 from genolm.variants.likelihood import score_alleles
 
@@ -84,7 +84,10 @@ def test_every_record_with_scores_or_the_reason(folder, tmp_path, capfd, model):
     language, contigs = open_language_model(str(folder / model)), Contigs(store)
     lines = [line.split("\t") for line in mixed()]
     alleles = [
-        a for f in lines for alt in f[4].split(",") if (a := resolve(contigs, store, f[0], int(f[1]), f[3], alt, 16)[1])
+        a
+        for f in lines
+        for alt in f[4].split(",")
+        if (a := resolve_allele(contigs, store, f[0], int(f[1]), f[3], alt, 16)[1])
     ]
     direct = score_alleles(
         language.model, language.encoder, store, alleles, causal=language.causal, window_bp=66, estimators=[name]
@@ -142,7 +145,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capfd):
         ((tmp_path / "none.vcf", "--out", tmp_path / "a.tsv"), {}, "none.vcf"),
         ((path, "--out", tmp_path / "a.txt"), {}, "its name must end in"),
         ((path, "--out", there), {}, "is there already"),
-        ((path, "--out", tmp_path / "b.tsv", "--estimator", "llr"), {}, "estimator 'llr' is none of a masked model"),
+        ((path, "--out", tmp_path / "b.tsv", "--estimator", "llr"), {}, "estimator 'llr' is not available for masked models"),
         (
             (path, "--out", tmp_path / "c.tsv", "--estimator", "masked_llr"),
             {"model": "causal"},
@@ -227,7 +230,7 @@ def test_an_unfinished_job_is_not_mixed_with_another(folder, tmp_path, many, mon
 
     monkeypatch.setattr(likelihood, "score_alleles", stops)
     code, told = score(folder, path, "--out", out, "--background", 20, capfd=capfd)
-    assert code == 75 and "the same command goes on" in told and not out.exists()
+    assert code == 75 and "the same command resumes" in told and not out.exists()
     code, told = score(folder, path, "--out", out, "--background", 20, "--window", 32, capfd=capfd)
     assert code == 2 and "window_bp was 66 and is now 32" in told
     calls[:] = [1] * 5
@@ -340,9 +343,11 @@ def test_an_indexed_fasta_is_read_where_it_lies(folder, tmp_path, monkeypatch):
     pysam.faidx(str(indexed))
     vcf = write_vcf(tmp_path / "in.vcf", mixed())
     listings = []
-    end = result_shards.Parts.end
+    end = result_shards.ResultShards.end
     monkeypatch.setattr(
-        result_shards.Parts, "end", lambda self: (listings.append({p.name for p in self.folder.iterdir()}), end(self))
+        result_shards.ResultShards,
+        "end",
+        lambda self: (listings.append({p.name for p in self.folder.iterdir()}), end(self)),
     )
     for fasta, name in ((folder / "g.fa", "prepared"), (indexed, "indexed")):
         assert score(folder, vcf, "--out", tmp_path / f"{name}.vcf", model="causal", fasta=fasta)[0] == 0

@@ -17,7 +17,7 @@ import pytest
 from nasty import COLUMNS, REFERENCE, nasty_lines, nasty_vcf
 from scoring import BASES, other_base, save, score, write_vcf
 
-from genolm.variants.likelihood import CAUSAL, MASKED, columns_of
+from genolm.variants.likelihood import CAUSAL, MASKED, columns_of_estimators
 
 EXPECTED = [words.split() for _, words in nasty_lines()]
 
@@ -356,7 +356,7 @@ def test_several_estimators_at_once(folder, tmp_path):
             table = pq.read_table(out).to_pydict()
             if names is allowed:
                 together = table
-            for column in columns_of(names):
+            for column in columns_of_estimators(names):
                 found, expected = table[f"GENOLM_{column.upper()}"], together[f"GENOLM_{column.upper()}"]
                 of_substitutions = column in ("unmasked_llr", "entropy", "influence")
                 known = [

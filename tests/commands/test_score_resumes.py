@@ -139,7 +139,7 @@ def test_killed_at_any_point(folder, tmp_path, unbroken, suffix, every):
 
 
 def test_only_what_is_left_counts_for_the_speed(tmp_path):
-    parts = parts_module.Parts(tmp_path)
-    assert parts.left([5, 7, 2]) == 14
+    parts = parts_module.ResultShards(tmp_path)
+    assert parts.num_left([5, 7, 2]) == 14
     parts.save(1, {"status": np.zeros(7, dtype=np.uint8)})
-    assert parts.left([5, 7, 2]) == 7
+    assert parts.num_left([5, 7, 2]) == 7

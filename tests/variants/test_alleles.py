@@ -13,7 +13,7 @@ from genolm.variants.alleles import (
     STATUSES,
     Allele,
     ReferenceCheck,
-    resolve,
+    resolve_allele,
 )
 from genolm.variants.contigs import Contigs, read_aliases
 
@@ -75,7 +75,7 @@ def known(tmp_path_factory):
 )
 def test_what_is_scored_of_a_record(known, pos, ref, alt, expected, kind):
     contigs, store = known
-    status, allele = resolve(contigs, store, "chr1", pos, ref, alt, 100)
+    status, allele = resolve_allele(contigs, store, "chr1", pos, ref, alt, 100)
     if expected is None:
         assert (status, allele) == (kind, None)
         return
@@ -131,13 +131,13 @@ def test_what_is_scored_of_a_record(known, pos, ref, alt, expected, kind):
 )
 def test_why_a_record_is_not_scored(known, name, pos, ref, alt, status):
     assert status in STATUSES
-    assert resolve(*known, name, pos, ref, alt, 10) == (status, None)
+    assert resolve_allele(*known, name, pos, ref, alt, 10) == (status, None)
 
 
 def test_the_longest_allele_is_counted_once_trimmed(known):
     for alt, status in (("A" + "G" * 10, "scored"), ("A" + "G" * 11, "too_long")):
-        assert resolve(*known, "chr1", 1, "A", alt, 10)[0] == status
-    assert resolve(*known, "chr1", 1, REFERENCE[:20], REFERENCE[:19] + "T", 1)[0] == "scored"
+        assert resolve_allele(*known, "chr1", 1, "A", alt, 10)[0] == status
+    assert resolve_allele(*known, "chr1", 1, REFERENCE[:20], REFERENCE[:19] + "T", 1)[0] == "scored"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -157,7 +157,7 @@ def test_alleles_are_equal_just_where_the_sequences_are(tmp_path, seed):
         ref = reference[start : start + size]
         if len(ref) < size or "N" in ref:
             continue
-        status, allele = resolve(contigs, store, "c", start + 1, ref, alt, 100)
+        status, allele = resolve_allele(contigs, store, "c", start + 1, ref, alt, 100)
         sequence = apply(reference.upper(), start, ref, alt)
         assert (status == "same") == (sequence == reference.upper())
         if allele is not None:
@@ -176,17 +176,17 @@ def test_a_long_repeat_is_crossed_to_its_left_end(tmp_path, unit):
     store = make_store(tmp_path, c="G" + "T" + unit * copies + "GG")
     contigs = Contigs(store)
     last = 2 + len(unit) * copies
-    assert resolve(contigs, store, "c", last, unit[-1], unit[-1] + unit, 50)[1] == Allele(0, 2, "", unit)
+    assert resolve_allele(contigs, store, "c", last, unit[-1], unit[-1] + unit, 50)[1] == Allele(0, 2, "", unit)
     before = last - len(unit)
-    assert resolve(contigs, store, "c", before, unit[-1] + unit, unit[-1], 50)[1] == Allele(0, 2, unit, "")
+    assert resolve_allele(contigs, store, "c", before, unit[-1] + unit, unit[-1], 50)[1] == Allele(0, 2, unit, "")
 
 
 def test_a_repeat_that_begins_the_contig(tmp_path):
     store = make_store(tmp_path, c="ACACACG")
     contigs = Contigs(store)
-    assert resolve(contigs, store, "c", 4, "CAC", "C", 50)[1] == Allele(0, 0, "AC", "")
-    assert resolve(contigs, store, "c", 5, "A", "ACA", 50)[1] == Allele(0, 0, "", "AC")
-    assert resolve(contigs, store, "c", 5, "AC", "A", 50)[1] == Allele(0, 5, "C", "")
+    assert resolve_allele(contigs, store, "c", 4, "CAC", "C", 50)[1] == Allele(0, 0, "AC", "")
+    assert resolve_allele(contigs, store, "c", 5, "A", "ACA", 50)[1] == Allele(0, 0, "", "AC")
+    assert resolve_allele(contigs, store, "c", 5, "AC", "A", 50)[1] == Allele(0, 5, "C", "")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_real_stretch_of_chromosome_20(data_dir, tmp_path):
     store = prepare_store({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
     contigs = Contigs(store)
     vcf = data_dir / "variants/human_chr20_1Mb_1000G_phase3_sites.vcf.gz"
-    found = [resolve(contigs, store, *row, 1000) for row in rows(vcf)]
+    found = [resolve_allele(contigs, store, *row, 1000) for row in rows(vcf)]
     assert len(found) >= 28_998 + 138
     assert set(Counter(status for status, _ in found)) == {"scored", "symbolic"}
     kinds = Counter(allele.kind for _, allele in found if allele)
@@ -323,8 +323,8 @@ def test_insertions_and_deletions_stand_where_bcftools_norm_puts_them(data_dir, 
     )
     store = prepare_store({"human": [fasta]}, tmp_path / "store")
     contigs = Contigs(store)
-    theirs = [(row, resolve(contigs, store, *row, 1000)[1]) for row in rows(out)]
-    ours = [resolve(contigs, store, *row, 1000)[1] for row in rows(vcf)]
+    theirs = [(row, resolve_allele(contigs, store, *row, 1000)[1]) for row in rows(out)]
+    ours = [resolve_allele(contigs, store, *row, 1000)[1] for row in rows(vcf)]
     assert Counter(allele for _, allele in theirs) == Counter(ours)
     moved = 0
     for (_, pos, ref, alt), allele in theirs:
@@ -337,7 +337,9 @@ def test_insertions_and_deletions_stand_where_bcftools_norm_puts_them(data_dir, 
 def test_the_mitochondrial_genome_under_another_name(data_dir, tmp_path):
     store = prepare_store({"human": [data_dir / "genomes/human_mt_rCRS_NC_012920.fa.gz"]}, tmp_path / "store")
     contigs = Contigs(store)
-    found = [resolve(contigs, store, *row, 1000) for row in rows(data_dir / "variants/mt_1000G_phase1_chrMT.vcf.gz")]
+    found = [
+        resolve_allele(contigs, store, *row, 1000) for row in rows(data_dir / "variants/mt_1000G_phase1_chrMT.vcf.gz")
+    ]
     counts = Counter(status for status, _ in found)
     assert len(found) > 2834 and counts["ref_mismatch"] == 0 and counts["contig_missing"] == 0
     assert counts["scored"] > 2834

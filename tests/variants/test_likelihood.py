@@ -14,7 +14,7 @@ from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 from genolm.variants.alleles import Allele
 from genolm.variants.haplotypes import windows_of
-from genolm.variants.likelihood import CAUSAL, MASKED, check_estimators, columns_of, score_alleles
+from genolm.variants.likelihood import CAUSAL, MASKED, check_estimators, columns_of_estimators, score_alleles
 
 W = 24
 BASES = "ACGT"
@@ -223,7 +223,7 @@ def test_order_batches_and_duplicates_change_nothing(tmp_path, machines, kind, o
     options = {"causal": objective == "causal", "window_bp": W, "estimators": names}
     whole = score_alleles(model, encoder, store, alleles, **options)
     turned = score_alleles(model, encoder, store, [*alleles[::-1], alleles[0]], batch_size=3, **options)
-    assert list(whole.values) == columns_of(names)
+    assert list(whole.values) == columns_of_estimators(names)
     for name, values in whole.values.items():
         assert np.isfinite(values).any()
         for mine, others in (
@@ -404,7 +404,7 @@ def test_rows_that_begin_alike_share_what_they_begin_with(tmp_path, monkeypatch,
     store, encoder = genome(tmp_path, contig), make_encoder(tokenizer)
     shared = score_alleles(model, encoder, store, alleles, **options)
     num, tokens[:] = sum(tokens), []
-    monkeypatch.setattr("genolm.variants.query_batch.goes_on", lambda model: False)
+    monkeypatch.setattr("genolm.variants.query_batch.supports_prefix_cache", lambda model: False)
     alone = score_alleles(model, encoder, store, alleles, **options)
     hook.remove()
     np.testing.assert_allclose(shared.values["likelihood"], alone.values["likelihood"], atol=1e-5)

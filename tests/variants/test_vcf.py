@@ -14,7 +14,7 @@ import pytest
 from nasty import COLUMNS, HEADER, REFERENCE, nasty_lines, nasty_vcf
 
 from genolm.genome.store import prepare_store
-from genolm.variants.alleles import STATUSES, resolve
+from genolm.variants.alleles import STATUSES, resolve_allele
 from genolm.variants.contigs import Contigs
 from genolm.variants.vcf import open_records
 from genolm.variants.write_vcf import as_words, check_suffix, write_records
@@ -28,7 +28,7 @@ def store(tmp_path):
 
 def statuses(records, store):
     contigs = Contigs(store)
-    return [[resolve(contigs, store, r.chrom, r.pos, r.ref, alt, 1000)[0] for alt in r.alts] for r in records]
+    return [[resolve_allele(contigs, store, r.chrom, r.pos, r.ref, alt, 1000)[0] for alt in r.alts] for r in records]
 
 
 def scored(found, size=7):
@@ -318,7 +318,7 @@ zipped = partial(gzip.compress, mtime=0)  # the time would be in the names of te
         (b"1\t5\tA\tC\n", "x: neither VCF nor"),
         (b"chrom\tpos\tposition\tref\talt\n", "x: 'pos' and 'position' both name the pos"),
         (b"chrom\tpos\tref\talt\tn\tn\n", "x: column 'n' is there twice"),
-        (COLUMNS.replace("\t", " ").encode() + b"\n1 5 . A C . . .\n", "x: columns of the #CHROM line are parted by"),
+        (COLUMNS.replace("\t", " ").encode() + b"\n1 5 . A C . . .\n", "x: columns of the #CHROM line are separated by"),
         (zipped(b"##fileformat=VCFv4.2\n" * 2000)[:-9], "x: broken or truncated"),
         (zipped(b"##fileformat=VCFv4.2\n")[:4], "x: broken or truncated"),
         (b"BCF\2\2" + bytes(9), "x: this BCF cannot be read"),

@@ -1,0 +1,291 @@
+"""Records to scored records: survey, stretches scored and kept on disk, indel background, output in input order.
+
+A stretch is scored by one process, so any number of processes give the same bytes, and a killed job resumes.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import genolm
+from genolm.config.console import progress_bar
+from genolm.config.files import file_sha256
+from genolm.variants.alleles import STATUSES, ReferenceCheck
+from genolm.variants.contigs import Contigs, read_aliases
+from genolm.variants.indel_background import draw_indels, z_scores
+from genolm.variants.job import ScoringJob
+from genolm.variants.likelihood import columns_of_estimators, score_alleles
+from genolm.variants.result_shards import VariantSurvey, resolve_alts, signed_length, stretches, survey_records
+from genolm.variants.score_columns import CALIBRATED, LLRS, MEANINGS, field
+from genolm.variants.vcf import Records, open_records
+from genolm.variants.vcf_lines import HeaderSurvey
+from genolm.variants.write_vcf import Written, write_records
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is scored, and how; names and defaults as in `genolm score`.
+
+    Attributes:
+        estimators: requested estimators; None for the model's default.
+        step: windows start at multiples of it.
+        check_ref: what to do where REF differs from the FASTA.
+        aliases: table of contig names.
+        region: only these records.
+        drop_samples: leave genotypes out.
+        max_allele: longest allele in bp; None for a quarter of the window.
+        background: random indels of each length.
+        seed: of random indels.
+    """
+
+    estimators: list[str] | None = None
+    step: int = 1
+    check_ref: str = "warn"
+    aliases: Path | None = None
+    region: str | None = None
+    drop_samples: bool = False
+    max_allele: int | None = None
+    background: int = 100
+    seed: int = 0
+
+
+@dataclass
+class Scored:
+    """A finished job.
+
+    Attributes:
+        survey: what the records are.
+        written: what was written; None on all processes but the first.
+        histogram: values and signed lengths of the first column, stretch by stretch.
+        column: name of that column.
+        summary: for `summary.json`.
+        rate: variants scored a second in this start.
+    """
+
+    survey: VariantSurvey
+    written: Written | None
+    histogram: list[tuple[np.ndarray, np.ndarray]]
+    column: str
+    summary: dict[str, Any]
+    rate: float
+
+
+def score_variants(job: ScoringJob, variants: str, out: Path, options: ScoreOptions) -> Scored:
+    """Score a file of variants and write the scored file.
+
+    Args:
+        job: an opened job.
+        variants: VCF, BCF or table; "-" for stdin.
+        out: the file to write.
+        options: what is scored, and how.
+
+    Raises:
+        ValueError: the variants cannot be read, or an option does not fit the model.
+    """
+    check = ReferenceCheck(options.check_ref)
+    with job.state.main_process_first():
+        source = _spooled(job.shards.folder, job.state.is_main_process) if variants == "-" else Path(variants)
+    estimators = job.estimators(options.estimators)
+    longest = _longest_allele(job, options)
+    records = open_records(source, options.region, options.drop_samples)
+    aliases = read_aliases(options.aliases) if options.aliases else None
+    contigs = Contigs(job.store, aliases)
+    if not source.is_file():
+        raise ValueError(f"{source}: no such file")
+    job.begin(
+        {
+            "variants": file_sha256(source),
+            "step": options.step,
+            "estimators": estimators,
+            "region": options.region,
+            "drop_samples": options.drop_samples,
+            "max_allele": longest,
+            "aliases": aliases,
+            "check_ref": options.check_ref,
+            "background": options.background,
+            "seed": options.seed,
+        }
+    )
+    with job.state.main_process_first():
+        survey = job.shards.survey(lambda: survey_records(records, contigs, job.store, longest, check))
+    if job.state.is_main_process:
+        for note in survey.notes:
+            print(note, file=sys.stderr)
+        counts = ", ".join(f"{status} {count:,}" for status, count in survey.statuses.items())
+        print(f"records    {survey.num_records:,}; ALTs: {counts or 'none'}", file=sys.stderr)
+        job.describe(estimators, survey.used)
+    model_options = job.options(estimators) | {"step": options.step}
+    start, todo = time.perf_counter(), job.shards.num_left(survey.scored)
+    _score_stretches(job, survey, records, contigs, longest, model_options)
+    _score_background(job, survey, options, model_options)
+    job.state.wait_for_everyone()
+    rate = todo / max(time.perf_counter() - start, 1e-9)
+    columns = columns_of_estimators(estimators)
+    scored = Scored(survey, None, [], columns[0], {}, rate)
+    if job.state.is_main_process:
+        _write(job, scored, records, columns, estimators, out, options)
+    return scored
+
+
+def _spooled(folder: Path, main: bool) -> Path:
+    """Keep stdin in a file, since it is read more than once."""
+    path = folder / "stdin"
+    if main:
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    return path
+
+
+def _longest_allele(job: ScoringJob, options: ScoreOptions) -> int:
+    """Return the longest allele that fits its window wherever the window starts."""
+    width = job.language.window_bp
+    if options.step > width // 4:
+        raise ValueError(f"--step {options.step}: at most a quarter of the window, {width // 4} of {width} bp")
+    # An allele begins at most so far from the end of its window, whatever the step and the phase of k-mers.
+    room = width - width // 2 - (options.step - 1) - (job.language.encoder.k - 1)
+    return min(options.max_allele or width // 4, room)
+
+
+def _score_stretches(
+    job: ScoringJob, survey: VariantSurvey, records: Records, contigs: Contigs, max_allele: int, options: dict[str, Any]
+) -> None:
+    """Score this process's stretches that have no results yet."""
+    mine = range(job.state.process_index, len(survey.scored), job.state.num_processes)
+    left = {stretch for stretch in mine if not job.shards.path(stretch).is_file()}
+    total = sum(survey.scored[stretch] for stretch in mine)
+    done = total - sum(survey.scored[stretch] for stretch in left)
+    hidden = not job.state.is_main_process or not left
+    with progress_bar(total=total, initial=done, desc="scoring", unit="variant", disable=hidden) as bar:
+        for number, stretch in enumerate(stretches(records) if left else ()):
+            if number not in left:
+                continue
+            alts = [alt for record in stretch for alt in resolve_alts(record, contigs, job.store, max_allele)]
+            alleles = [allele for _, allele in alts if allele is not None]
+            scores = score_alleles(
+                job.language.model, job.language.encoder, job.store, alleles, on_done=bar.update, **options
+            )
+            chosen = np.array([allele is not None for _, allele in alts], dtype=bool)
+            values: dict[str, Any] = {
+                "status": np.array([STATUSES.index(status) for status, _ in alts], dtype=np.uint8),
+                "length": np.array([signed_length(allele) for _, allele in alts], dtype=np.int32),
+                "cut": _spread(scores.cut, chosen, False),
+            }
+            for column, array in scores.values.items():
+                values[column] = _spread(array, chosen, np.nan)
+                if column in LLRS:
+                    values[f"{column}_strands"] = _spread(scores.strand_difference[column], chosen, np.nan)
+            job.shards.save(number, values)
+
+
+def _spread(values: np.ndarray, chosen: np.ndarray, empty: Any) -> np.ndarray:
+    """Put the values of scored ALTs in their places among all ALTs."""
+    spread = np.full(len(chosen), empty)
+    spread[chosen] = values
+    return spread
+
+
+def _score_background(
+    job: ScoringJob, survey: VariantSurvey, options: ScoreOptions, model_options: dict[str, Any]
+) -> None:
+    """Score random indels of the lengths in the file."""
+    calibrated = [name for name in model_options["estimators"] if name in CALIBRATED]
+    lengths = survey.lengths if options.background and calibrated else []
+    mine = lengths[job.state.process_index :: job.state.num_processes]
+    left = [length for length in mine if not job.shards.background(length).is_file()]
+    hidden = not job.state.is_main_process or not left
+    for length in progress_bar(left, desc="random indels", unit="length", disable=hidden):
+        alleles = draw_indels(job.store, length, options.background, options.seed)
+        values = score_alleles(
+            job.language.model,
+            job.language.encoder,
+            job.store,
+            alleles,
+            **(model_options | {"estimators": calibrated}),
+        ).values
+        job.shards.save_background(
+            length, {name: [float(v.mean()), float(v.std()), len(v)] for name, v in values.items() if len(v) > 1}
+        )
+
+
+def _write(
+    job: ScoringJob,
+    scored: Scored,
+    records: Records,
+    columns: list[str],
+    estimators: list[str],
+    out: Path,
+    options: ScoreOptions,
+) -> None:
+    """Write the scored file and fill in the summary."""
+    survey, language = scored.survey, job.language
+    calibrated = {}
+    for name in [name for name in columns if options.background and name in CALIBRATED]:
+        backgrounds = [(x, json.loads(job.shards.background(x).read_text())) for x in survey.lengths]
+        calibrated[name] = [(x, *moments[name][:2]) for x, moments in backgrounds if name in moments]
+    header = info_lines(language, columns, calibrated)
+    exclude = "ref_mismatch" if options.check_ref == "exclude" else None
+    results = _results(job, scored, columns, calibrated)
+    written = write_records(out, records, results, header, exclude, HeaderSurvey(**survey.header))
+    scored.written = written
+    scored.summary |= {
+        "records": written.num_records,
+        "left_out": written.num_excluded,
+        "alts": written.num_alts,
+        "statuses": survey.statuses,
+        "model": {
+            "name": language.name,
+            "revision": language.revision,
+            "sha256": language.sha256,
+            "causal": language.causal,
+        },
+        "window_bp": language.window_bp,
+        "estimators": estimators,
+        "contigs": survey.used,
+        "notes": [*survey.notes, *written.notes],
+        "genolm_version": genolm.__version__,
+    }
+
+
+def _results(job: ScoringJob, scored: Scored, columns: list[str], calibrated: dict) -> Iterator[dict[str, Any]]:
+    """Yield the output fields of each stretch."""
+    for stretch in range(len(scored.survey.scored)):
+        values = job.shards.load(stretch)
+        scored.histogram.append((values[scored.column], values["length"]))
+        fields: dict[str, Any] = {"GENOLM_STATUS": [STATUSES[i] for i in values["status"].tolist()]}
+        for column in columns:
+            fields[field(column)] = values[column]
+            if column in LLRS:
+                fields[field(f"{column}_strands")] = values[f"{column}_strands"]
+            if column in calibrated:
+                fields[field(f"{column}_z")] = z_scores(values[column], values["length"], calibrated[column])
+        fields["GENOLM_CUT"] = [1 if cut else None for cut in values["cut"].tolist()]
+        yield fields
+
+
+def info_lines(language: Any, columns: list[str], calibrated: dict) -> list[str]:
+    """Return the ##INFO lines: what each field is, and by which model."""
+    plain = "".join(x if x.isalnum() or x in "._-/ " else "_" for x in language.name)
+    kind = "pseudo-likelihood of touched tokens, hidden one at a time: " if not language.causal else ""
+    commit = f", revision {language.revision}" if language.revision else ""
+    version = genolm.__version__
+    by = f"{plain}{commit}, weights {language.sha256[:12]}, {language.window_bp} bp, genolm {version}"
+    lines = [("GENOLM_STATUS", "String", "what became of the ALT: scored, or why it was not")]
+    for column in columns:
+        meaning = MEANINGS.get(column, f"{column.replace('_', ' ')} of REF and ALT, mean of both strands")
+        if column == "likelihood":
+            meaning = kind + meaning
+        favours = "; positive favours ALT" if column in LLRS else ""
+        lines.append((field(column), "Float", f"{meaning}{favours}; model {by}"))
+        if column in LLRS:
+            lines.append((field(f"{column}_strands"), "Float", f"{column}: forward minus reverse strand, nats"))
+        if column in calibrated:
+            lines.append((field(f"{column}_z"), "Float", f"{column} of an indel among random ones of its length"))
+    lines.append(("GENOLM_CUT", "Integer", "1 where an end of the contig made the window shorter"))
+    return [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in lines]
