@@ -59,13 +59,13 @@ def _located(store: Reference, contigs: Contigs, region: Interval, where: str) -
 
 def merge_spans(spans: Sequence[Span]) -> list[Span]:
     """Merge spans that touch or overlap; sorted by contig and start."""
-    spans: list[Span] = []
+    merged: list[Span] = []
     for span in sorted(spans):
-        if spans and spans[-1].contig == span.contig and span.start <= spans[-1].end:
-            spans[-1] = spans[-1]._replace(end=max(spans[-1].end, span.end))
+        if merged and merged[-1].contig == span.contig and span.start <= merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, span.end))
         else:
-            spans.append(span)
-    return spans
+            merged.append(span)
+    return merged
 
 
 def pieces_of(spans: Sequence[Span], size: int) -> Iterator[Span]:

@@ -248,11 +248,11 @@ def _write_parquet(path: Path, records: Records, rows: Iterator, types: Mapping[
         + [pa.field(name, kinds.get(kind, pa.string())) for name, kind in types.items()]
     )
     read: list[Any] = [{"Float": float, "Integer": int}.get(kind, str) for kind in types.values()]
-    columns: list[list] = [[] for _ in schema]
+    arrays: list[list] = [[] for _ in schema]
 
     def flush() -> None:
-        writer.write_table(pa.table([pa.array(v, f.type) for v, f in zip(columns, schema, strict=True)], schema=schema))
-        for values in columns:
+        writer.write_table(pa.table([pa.array(v, f.type) for v, f in zip(arrays, schema, strict=True)], schema=schema))
+        for values in arrays:
             values.clear()
 
     with pq.ParquetWriter(path, schema) as writer:
@@ -261,11 +261,11 @@ def _write_parquet(path: Path, records: Records, rows: Iterator, types: Mapping[
                 cells = [_plain(cell) for cell in _cells(records, record, alt)]
                 row: list[Any] = [record.pos if at == place else cells[at] for at in kept]
                 row += [None if v[i] == "." else r(v[i]) for r, v in zip(read, words, strict=True)]
-                for values, value in zip(columns, row, strict=True):
+                for values, value in zip(arrays, row, strict=True):
                     values.append(value)
-            if len(columns[0]) >= _ROW_GROUP:
+            if len(arrays[0]) >= _ROW_GROUP:
                 flush()
-        if columns[0]:
+        if arrays[0]:
             flush()
 
 
@@ -283,14 +283,14 @@ def _write_lines(path: Path, lines: Iterator[str], zipped: bool) -> None:
 
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(pysam.BGZFile(str(path), "wb", None) if zipped else path.open("wb"))
-        lines: list[str] = []
+        batch: list[str] = []
         for line in lines:
-            lines.append(line)
-            if len(lines) == 4096:
-                file.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
-                lines.clear()
-        if lines:
-            file.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+            batch.append(line)
+            if len(batch) == 4096:
+                file.write(("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
+                batch.clear()
+        if batch:
+            file.write(("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _to_bcf(path: Path) -> None:

@@ -175,7 +175,11 @@ def test_runs_have_no_gaps():
 
 @pytest.mark.parametrize("name", ["x.bw", "x.bdg"])
 def test_neighbouring_runs_and_no_runs(tmp_path, name):
-    runs = [TrackRun("a", 3, np.array([1.0, 2.0])), TrackRun("a", 5, np.array([3.0])), TrackRun("b", 0, np.array([-4.0]))]
+    runs = [
+        TrackRun("a", 3, np.array([1.0, 2.0])),
+        TrackRun("a", 5, np.array([3.0])),
+        TrackRun("b", 0, np.array([-4.0])),
+    ]
     assert write_track(tmp_path / name, {"b": 2, "a": 9}, runs) == 4
     assert write_track(tmp_path / f"no.{name}", {"b": 2, "a": 9}, []) == 0
     if name == "x.bdg":
