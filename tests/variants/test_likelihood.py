@@ -364,8 +364,8 @@ def test_a_masked_site_is_computed_once_for_its_three_alleles(tmp_path, machines
 
 def test_estimators_that_a_model_does_not_have(machines):
     for key, names, message in (
-        (("char", "causal"), ["masked_llr"], "none of a causal model; allowed are likelihood, embedding"),
-        (("char", "masked"), ["llr"], "none of a masked model"),
+        (("char", "causal"), ["masked_llr"], "not available for causal models; allowed are likelihood, embedding"),
+        (("char", "masked"), ["llr"], "not available for masked models"),
         (("kmer3", "masked"), ["entropy"], "needs a token for each base"),
     ):
         with pytest.raises(ValueError, match=message):
