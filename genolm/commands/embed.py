@@ -1,7 +1,7 @@
 """`genolm embed`: embeddings of sequences by a pretrained model, one per sequence, base or token."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def embed(
     from genolm.labels.task import Task
     from genolm.models.label_folder import model_folder
     from genolm.models.label_model import open_backbone
-    from genolm.models.language_model import longest
+    from genolm.models.language_model import max_row_tokens
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
 
@@ -45,13 +45,13 @@ def embed(
     for note in notes:
         typer.echo(note, err=True)
     folder = model_folder(model)
-    backbone = open_backbone(folder).eval()
+    backbone: Any = open_backbone(folder).eval()
     backbone.to(torch.accelerator.current_accelerator() or "cpu")
     index = layer_of(layer, backbone.config.num_hidden_layers)
     encoder = make_encoder(load_tokenizer(folder))
     if pool == "cls" and not encoder.prefix_ids:
         raise ValueError(f"--pool is cls, and the tokenizer of {folder} puts no token before a sequence; take mean")
-    rows = RowEncoder(encoder, longest(backbone.config), cut=windows, per_base=pool == "per-base")
+    rows = RowEncoder(encoder, max_row_tokens(backbone.config), cut=windows, per_base=pool == "per-base")
     try:
         check_lengths(rows, labelled)
     except ValueError as error:

@@ -20,7 +20,7 @@ from genolm.labels.task import PER_BASE
 from genolm.models.baselines import build_baseline
 from genolm.models.label_folder import model_folder, weights_sha256
 from genolm.models.label_model import fresh_backbone, on_backbone, open_backbone
-from genolm.models.language_model import longest
+from genolm.models.language_model import max_row_tokens
 from genolm.models.safe_loading import check_config
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import make_encoder
@@ -161,7 +161,7 @@ def build_label_model(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any
         raise SettingsError(
             "long_inputs is windows, which averages; predictions at every base need rows that fit the model"
         )
-    return model, tokenizer, RowEncoder(encoder, longest(backbone.config), cut, per_base), folder
+    return model, tokenizer, RowEncoder(encoder, max_row_tokens(backbone.config), cut, per_base), folder
 
 
 def _baseline(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEncoder, None]:

@@ -112,7 +112,7 @@ def pooled_vectors(model: LabelModel, collator: LabelCollator, cache: Path, key:
         hidden = model.backbone(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
         return model.pool(hidden.float(), mask, inputs.get("pieces"))
 
-    vectors = np.stack(predict_rows(model, collator, answer=pool, **options)).astype(np.float32)
+    vectors = np.stack(predict_rows(model, collator, output=pool, **options)).astype(np.float32)
     with atomic_path(path) as aside, aside.open("wb") as file:
         np.save(file, vectors)
     return vectors

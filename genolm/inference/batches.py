@@ -9,7 +9,8 @@ from accelerate.utils import gather_object
 
 from genolm.config.console import progress_bar
 
-Batch, Result = TypeVar("Batch", bound=Sequence | np.ndarray), TypeVar("Result")
+Batch = TypeVar("Batch", bound=Sequence | np.ndarray)
+Result = TypeVar("Result")
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
@@ -47,7 +48,7 @@ def run_batches(
         progress: title of a progress bar over rows, or empty for none.
         unit: of the progress bar.
         rank: of this process; it runs batches `rank`, `rank + num_ranks`, …
-        num_ranks: processes that share the work. All of them run as many batches, if need be the last one again: a
+        num_ranks: processes that share the work. All run equally many batches, repeating the last one if needed: a
             sharded model runs on all ranks or on none.
     """
     mine = [min(i, len(batches) - 1) for i in range(rank, -(-len(batches) // num_ranks) * num_ranks, num_ranks)]

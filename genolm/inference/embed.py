@@ -18,7 +18,7 @@ import torch
 from genolm.config.console import progress_bar
 from genolm.config.files import atomic_path, write_text
 from genolm.genome.alphabet import to_array
-from genolm.inference.predict import Answer, predict_rows
+from genolm.inference.predict import OutputFunction, predict_rows
 from genolm.labels.collate import LabelCollator
 from genolm.labels.dataset import Labelled
 from genolm.tokenizers.encode import Encoder
@@ -52,7 +52,7 @@ def layer_of(layer: int, num_layers: int) -> int:
     return layer if layer >= 0 else num_layers + 1 + layer
 
 
-def pooled_states(model: Any, pooling: str, layer: int) -> Answer:
+def pooled_states(model: Any, pooling: str, layer: int) -> OutputFunction:
     """Return a function from a batch to its vectors: (B, D), or (B, W or L, D) of bases or tokens.
 
     The mean is over all tokens except padding, as in fine-tuning. A base has the vector of the token over it; of
@@ -129,7 +129,7 @@ def write_vectors(
             most = max(1, VALUES_IN_MEMORY // width) if width else 0
             end = row + max(1 if width else batch_size, int(np.searchsorted(count[row:].cumsum(), most)))
             part = labelled.select(np.arange(row, min(end, len(labelled))))
-            options = {"batch_size": batch_size, "both_strands": both_strands, "answer": output}
+            options = {"batch_size": batch_size, "both_strands": both_strands, "output": output}
             vectors = predict_rows(model, replace(collator, labelled=part), **options)
             if pooling == "tokens":
                 vectors = [x[first : first + n] for x, n in zip(vectors, count[row:end], strict=False)]

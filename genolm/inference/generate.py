@@ -1,4 +1,4 @@
-"""Sequences generated from prompts: by a causal model after them, by a masked model in place of their N."""
+"""Generate sequences from prompts: bases after them (causal model), or in place of their N (masked model)."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from genolm.genome.interval import read_bed
 from genolm.genome.reference import open_reference
 from genolm.inference.batches import batches_of_equal_length, run_batches
 from genolm.inference.sample import Sampling, Spelling, encode_prompt, fill, generate_after
-from genolm.models.language_model import longest
+from genolm.models.language_model import max_row_tokens
 from genolm.tokenizers.encode import Encoder
 
 LINE = 80
@@ -110,7 +110,7 @@ class SequenceGenerator:
         self.model, self.encoder, self.sampling, self.batch_size = model, encoder, sampling, batch_size
         # A vocabulary padded for speed has logits of no token.
         self.spelling = Spelling.of(tokenizer, encoder, model.config.vocab_size)
-        limit = longest(model.config)
+        limit = max_row_tokens(model.config)
         self.max_tokens = None if limit is None else limit - len(encoder.prefix_ids) - len(encoder.suffix_ids)
 
     @property
@@ -126,7 +126,7 @@ class SequenceGenerator:
             `num` texts of each prompt in turn, and a note where rows are longer than in training.
 
         Raises:
-            ValueError: a prompt has N, or the model has no positions for so many tokens.
+            ValueError: a prompt has N, or the model has too few positions.
         """
         for prompt in prompts:
             if "N" in prompt.sequence:

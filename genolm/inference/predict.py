@@ -9,7 +9,7 @@ import torch
 from genolm.inference.batches import batches_by_length, gather_batches, run_batches
 from genolm.labels.collate import LabelCollator
 
-Answer = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+OutputFunction = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 """A model's inputs → (B, …), its outputs for each row."""
 
 
@@ -23,7 +23,7 @@ def predict_rows(
     progress: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
-    answer: Answer | None = None,
+    output: OutputFunction | None = None,
 ) -> list[np.ndarray]:
     """Predict every row, in order.
 
@@ -36,17 +36,17 @@ def predict_rows(
         progress: show a bar.
         rank: of this process.
         num_ranks: processes that share the work; each must call this, and gets the same result.
-        answer: other outputs than the predictions.
+        output: computes other outputs than the predictions.
 
     Returns:
         n arrays: () of P(second class) for binary; (C,) of probabilities; (T,) of probabilities or numbers; of bases
         (L, C) or (L, T).
     """
     labelled = collator.labelled
-    output = answer or (lambda inputs: in_units(labelled.task.kind, model(**inputs).logits.float(), collator))
+    predict = output or (lambda inputs: in_units(labelled.task.kind, model(**inputs).logits.float(), collator))
 
     def forward(rows: np.ndarray, device: torch.device) -> list[np.ndarray]:
-        strands = [one_strand(collator, rows, flip, device, output) for flip in (False, True)[: 1 + both_strands]]
+        strands = [one_strand(collator, rows, flip, device, predict) for flip in (False, True)[: 1 + both_strands]]
         return [np.mean(pair, axis=0) for pair in zip(*strands, strict=True)]
 
     batches = batches_by_length([len(sequence) for sequence in labelled.sequences], batch_size)
@@ -59,12 +59,14 @@ def predict_rows(
     return values
 
 
-def one_strand(collator: LabelCollator, rows: np.ndarray, flip: bool, device: torch.device, answer: Answer) -> list:
+def one_strand(
+    collator: LabelCollator, rows: np.ndarray, flip: bool, device: torch.device, output: OutputFunction
+) -> list:
     """Return the outputs of some rows read from one strand, at the bases of the given one."""
     sequences = [collator.labelled.sequences[i] for i in rows]
     inputs = collator.rows(sequences, np.full(len(rows), flip))
     tensors = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
-    values = answer(tensors).double().cpu().numpy()
+    values = output(tensors).double().cpu().numpy()
     if collator.rows.per_base:
         return [value[: len(x)][::-1] if flip else value[: len(x)] for value, x in zip(values, sequences, strict=True)]
     return list(values)

@@ -50,13 +50,13 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1, which is for all tokens")
 
-    def draw(self, logits: torch.Tensor, numbers: np.ndarray, places: np.ndarray) -> torch.Tensor:
+    def draw(self, logits: torch.Tensor, numbers: np.ndarray, positions: np.ndarray) -> torch.Tensor:
         """Return (R,) int64 tokens.
 
         Args:
             logits: (R, V), -inf where a token may not be drawn.
             numbers: (R,) of the sequences.
-            places: (R,) positions within them.
+            positions: (R,) positions within them.
         """
         logits = logits.double()
         if self.temperature == 0:
@@ -68,7 +68,7 @@ class Sampling:
         if self.top_k:
             allowed &= torch.arange(allowed.shape[-1], device=allowed.device) < self.top_k
         total = (probability * allowed).cumsum(-1)
-        words = rng.words_at(self.seed, STREAM_DRAW, numbers, places) >> np.uint64(11)
+        words = rng.words_at(self.seed, STREAM_DRAW, numbers, positions) >> np.uint64(11)
         uniform = torch.from_numpy(words * 2.0**-53).to(total).unsqueeze(-1)
         # The first token whose cumulative probability exceeds the number; never one past the last that is allowed.
         rank = torch.searchsorted(total, uniform * total[:, -1:], right=True)
@@ -124,8 +124,8 @@ class _Draw(LogitsProcessor):
             follows = (letters[last, None, 1:] == letters[None, :, :-1]).all(-1)
             allowed &= follows | (self.spelling.num_bases[last] == 0)[:, None]
         logits = scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
-        places = np.full(len(input_ids), input_ids.shape[1] - self.num_given)
-        token = self.sampling.draw(logits, self.numbers, places).unsqueeze(1)
+        positions = np.full(len(input_ids), input_ids.shape[1] - self.num_given)
+        token = self.sampling.draw(logits, self.numbers, positions).unsqueeze(1)
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
@@ -278,14 +278,14 @@ def fill(
         raise ValueError("the tokenizer has no mask token, which stands for the bases to be filled")
     letters = np.stack([to_array(sequence) for sequence in sequences]).copy()
     encoded = encoder.encode_batch(np.where(letters == N, ord("A"), letters))
-    places = [
+    positions = [
         (row, column)
         for row, column in zip(*np.nonzero(encoded.end > encoded.start), strict=True)
         if (letters[row, encoded.start[row, column] : encoded.end[row, column]] == N).any()
     ]
-    if not places:
+    if not positions:
         return list(sequences)
-    rows, columns = np.array(places).T
+    rows, columns = np.array(positions).T
     start, end = encoded.start[rows, columns], encoded.end[rows, columns]
     allowed = torch.from_numpy(
         np.stack([matching_tokens(spelling, letters[r, a:b]) for r, a, b in zip(rows, start, end, strict=True)])
@@ -305,7 +305,7 @@ def fill(
         at = left[taken]
         token = sampling.draw(logits[taken], numbers[rows[at]], columns[at])
         ids[rows[at], columns[at]] = token
-        for place, one in zip(at, token.tolist(), strict=True):
-            letters[rows[place], start[place] : end[place]] = spelling.letters[one, : end[place] - start[place]]
+        for target, one in zip(at, token.tolist(), strict=True):
+            letters[rows[target], start[target] : end[target]] = spelling.letters[one, : end[target] - start[target]]
         left = np.setdiff1d(left, at)
     return [row.tobytes().decode("ascii") for row in letters]

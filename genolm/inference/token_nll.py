@@ -138,16 +138,16 @@ def fit_windows(
 def _sequences(store: Store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fetch (B, W) bases and (B,) lengths of windows."""
     lengths = rows[:, 2] - rows[:, 1]
-    letters = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
+    sequences = np.zeros((len(rows), int(lengths.max())), dtype=np.uint8)
     for row, (contig, start, end, _) in enumerate(rows.tolist()):
-        letters[row, : end - start] = store.fetch(contig, start, end)
-    return letters, lengths
+        sequences[row, : end - start] = store.fetch(contig, start, end)
+    return sequences, lengths
 
 
 def _num_tokens(encoder: Encoder, store: Store, rows: np.ndarray) -> np.ndarray:
     """Return (B,) tokens of windows, special tokens included."""
-    letters, lengths = _sequences(store, rows)
-    encoded = encoder.encode_batch(letters, lengths, special_tokens=False)
+    sequences, lengths = _sequences(store, rows)
+    encoded = encoder.encode_batch(sequences, lengths, special_tokens=False)
     return (encoded.end > encoded.start).sum(axis=1) + len(encoder.prefix_ids) + len(encoder.suffix_ids)
 
 

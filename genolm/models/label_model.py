@@ -221,7 +221,7 @@ def linear_maps(model: LabelModel) -> list[str]:
 
 @contextmanager
 def _gathered(model: nn.Module) -> Iterator[None]:
-    """Gather all weights on every rank meanwhile, where ZeRO-3 has sharded them."""
+    """Gather all weights on every rank for a while, where ZeRO-3 has sharded them."""
     sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
     if not sharded:
         yield

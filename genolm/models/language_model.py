@@ -80,7 +80,7 @@ def open_language_model(
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if encoder.vocab_size > rows:
         raise ModelError(f"{name}: the tokenizer has {encoder.vocab_size} tokens and the model {rows}")
-    max_tokens = longest(model.config)
+    max_tokens = max_row_tokens(model.config)
     width = choose_window(folder, encoder, max_tokens, window_bp)
     # A snapshot of the Hub lies in a folder named after its commit.
     commit = folder.name if not Path(name).exists() else None
@@ -129,7 +129,7 @@ def objective_of(folder: Path) -> str:
     )
 
 
-def longest(config: Any) -> int | None:
+def max_row_tokens(config: Any) -> int | None:
     """Return the tokens of the longest row that a model takes; None for any.
 
     Some position tables start after the padding id, and some models add two special tokens: both are left out.

@@ -12,7 +12,7 @@ from genolm.config.yaml import load_settings
 from genolm.finetuning.build import build_collator, build_label_model, check_lengths, num_outputs, read_split_rows
 from genolm.labels.dataset import Task
 from genolm.models.label_folder import base_of, model_folder, open_labelled, weights_sha256
-from genolm.models.language_model import longest
+from genolm.models.language_model import max_row_tokens
 from genolm.models.safe_loading import ModelError
 
 
@@ -69,7 +69,7 @@ def test_the_longest_row_fits_the_model(folder, tmp_path):
         recipe = load(folder, tmp_path, method="lora", model=model)
         parts = read_split_rows(recipe)
         made, _, encoder, _ = build_label_model(recipe, parts)
-        assert encoder.max_tokens == longest(made.backbone.config)
+        assert encoder.max_tokens == max_row_tokens(made.backbone.config)
         ends = len(encoder.encoder.prefix_ids) + len(encoder.encoder.suffix_ids)
         most = (encoder.max_tokens - ends) * encoder.encoder.k
         assert most >= 60

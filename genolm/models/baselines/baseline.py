@@ -34,7 +34,7 @@ class Baseline(PreTrainedModel):
     ONE_LENGTH: ClassVar[bool] = True
 
     def __new__(cls, config: BaselineConfig | None = None, *args, **kwargs):
-        """Choose the class, so that the Auto classes need to know this one alone."""
+        """Choose the class, so that only this one is registered with the Auto classes."""
         if cls is Baseline and config is not None:
             from genolm.models.baselines import baseline_class  # it names all classes, and so comes after this one
 
@@ -95,6 +95,13 @@ class Baseline(PreTrainedModel):
             width = length if token_of_base is None else token_of_base.shape[1]
             return TokenClassifierOutput(logits=logits[:, :, :width].transpose(1, 2))
         return SequenceClassifierOutput(logits=logits)
+
+    def odd(self, key: str) -> int:
+        """Return an option that must be odd, for a kernel that is centred on a base."""
+        if self.options[key] % 2 == 0:
+            name = self.config.baseline
+            raise ValueError(f"{key} of {name} is {self.options[key]}; an even one has no middle base: give an odd one")
+        return self.options[key]
 
     def wide(self, units: int | float) -> int:
         """Return published channels or units times `config.width`, at least 1."""

@@ -27,6 +27,7 @@ class Basenji(Baseline):
     """Options: `num_dilated`, dilated blocks."""
 
     OPTIONS = {"num_dilated": 11}
+    draw = staticmethod(draw_he)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
@@ -60,7 +61,3 @@ class Basenji(Baseline):
         for block in self.dilated:
             hidden = hidden + block(hidden)
         return self.score(masked_mean(self.last(hidden), keep[:, :: 2 ** (1 + len(TOWER))]))
-
-    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
-        """Draw as published."""
-        draw_he(layer)

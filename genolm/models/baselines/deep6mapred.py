@@ -28,9 +28,7 @@ class Deep6mAPred(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        kernel, channels, units = self.options["kernel"], self.wide(64), self.wide(32)
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel of deep6mapred is {kernel}; an even one has no middle base: give an odd one")
+        kernel, channels, units = self.odd("kernel"), self.wide(64), self.wide(32)
         self.first = Convolution(4, channels, kernel, padding=kernel // 2)
         self.second = Convolution(channels, channels, kernel, padding=kernel // 2)
         self.lstm = nn.LSTM(4, units, batch_first=True, bidirectional=True)

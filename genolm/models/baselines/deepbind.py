@@ -3,7 +3,7 @@
     16 convolutions over 24 bases → ReLU → maximum over the row → 32, ReLU, dropout 0.5 → linear
 
 Motifs may hang over the ends by 23 bases, as published; there those read zeros, not the published 0.25. The published
-calibration tries no hidden layer, other dropout rates and, for RNA, means beside maxima: not here. Any length does,
+calibration tries no hidden layer, other dropout rates and, for RNA, means as well as maxima: not here. Any length does,
 and padding is left out. Weights are drawn as torch does by default.
 
 Source: Alipanahi et al. 2015, doi:10.1038/nbt.3300, with the sizes of its supplement for DNA.

@@ -22,6 +22,7 @@ class DeepCpG(Baseline):
     """Options: `kernel`, bases that the first convolution sees."""
 
     OPTIONS = {"kernel": 11}
+    draw = staticmethod(draw_glorot)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
@@ -37,7 +38,3 @@ class DeepCpG(Baseline):
     def logits(self, one_hot: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Map (B, 4, config.length) to (B, num_labels)."""
         return self.dense(self.convolutions(one_hot).flatten(1))
-
-    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
-        """Draw as Keras."""
-        draw_glorot(layer)

@@ -3,7 +3,7 @@
     BiLSTM 64 + 64 → conv 128 × 15, ReLU → maximum over the row → 64, ReLU, dropout 0.5 → linear
     per base: BiLSTM 64 + 64 → conv 128 × 15, ReLU, dropout 0.5 → linear at every base
 
-The order of the layers is as published; their sizes stand behind a paywall, and these are chosen. Any length does, and
+The order of the layers is as published; their sizes are behind a paywall, and these are chosen. Any length does, and
 neither LSTM nor maximum sees padding. Weights are drawn as torch does by default.
 
 Source: Zhang, Shen & Huang 2020, "DeepSite: bidirectional LSTM and CNN models for predicting DNA-protein binding",
@@ -28,9 +28,7 @@ class DeepSite(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        kernel, channels = self.options["kernel"], self.wide(128)
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel of deepsite is {kernel}; an even one has no middle base: give an odd one")
+        kernel, channels = self.odd("kernel"), self.wide(128)
         self.lstm = nn.LSTM(4, self.wide(64), batch_first=True, bidirectional=True)
         self.convolution = Convolution(2 * self.wide(64), channels, kernel, padding=kernel // 2)
         self.hidden = None if config.per_base else nn.Linear(channels, self.wide(64))

@@ -1,4 +1,4 @@
-"""Enformer at small size: a convolution tower, then a transformer that knows how far apart positions are.
+"""Enformer at small size: a convolution tower, then a transformer with relative positions.
 
     stem: conv 128 × 15 → + pointwise block → pool 2
     tower: 3 × [block × 5 → + pointwise block → pool 2], 128 … 256 channels; block: norm → GELU → conv
@@ -53,8 +53,8 @@ def block(channels: int, out: int, kernel: int) -> list[nn.Module]:
 
 def distances(length: int, like: torch.Tensor) -> torch.Tensor:
     """Return decays of the distance from query to key, (P, P, 2 · DECAYS): half-lives 3 … P, plain and signed."""
-    place = torch.arange(length, device=like.device, dtype=torch.float32)
-    offset = place[None, :] - place[:, None]
+    position = torch.arange(length, device=like.device, dtype=torch.float32)
+    offset = position[None, :] - position[:, None]
     half_life = 2 ** torch.linspace(math.log2(3), math.log2(max(length, 6)), DECAYS, device=like.device)
     decay = torch.exp2(-offset.abs().unsqueeze(-1) / half_life)
     return torch.cat([decay, offset.sign().unsqueeze(-1) * decay], -1).to(like.dtype)

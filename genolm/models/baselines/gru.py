@@ -3,8 +3,8 @@
     k-mer around each base → 64 → BiGRU 64 + 64 → maximum over the row, dropout 0.2 → linear
     per base: the same without the maximum
 
-KEGRU embeds k-mers by word2vec on unlabelled sequences; here a linear map of the k letters is learned with the rest,
-and the maximum over the row takes the place of the last state, which had far to remember. Sizes are chosen. Any
+KEGRU embeds k-mers by word2vec on unlabelled sequences; here a linear map of the k bases is learned with the rest,
+and the maximum over the row replaces the last state. Sizes are chosen. Any
 length does, and neither GRU nor maximum sees padding. Weights are drawn as torch does by default.
 
 Source: Shen, Bao & Huang 2018, doi:10.1038/s41598-018-33321-1; the unit: Cho et al. 2014, arXiv:1406.1078.
@@ -19,7 +19,7 @@ from genolm.models.baselines.layers import Convolution, run_recurrent
 
 
 class GRU(Baseline):
-    """Options: `k`, letters of a k-mer, odd; `num_layers` of the GRU."""
+    """Options: `k`, bases of a k-mer, odd; `num_layers` of the GRU."""
 
     OPTIONS = {"k": 5, "num_layers": 1}
     CAN_PER_BASE = True
@@ -27,9 +27,7 @@ class GRU(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        k, units = self.options["k"], self.wide(64)
-        if k % 2 == 0:
-            raise ValueError(f"k of gru is {k}; an even one has no middle base: give an odd one")
+        k, units = self.odd("k"), self.wide(64)
         self.embed = Convolution(4, units, k, padding=k // 2)
         self.gru = nn.GRU(units, units, self.options["num_layers"], batch_first=True, bidirectional=True)
         self.dropout = self.drop(0.2)

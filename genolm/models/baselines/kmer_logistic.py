@@ -1,12 +1,12 @@
-"""Logistic regression of k-mer counts: where a sequence's words tell its label, no network is needed.
+"""Logistic regression on k-mer counts.
 
     counts of k-mers, k = 1 … 6 → linear
 
 One strand, as read; each count in standard deviations from even composition (`kmer_features`), so that one learning
-rate fits all k and lengths. The sum over words knows nothing of their places. `k_min: 6` counts 6-mers alone, as
+rate fits all k and lengths. It ignores where in the sequence a k-mer lies. `k_min: 6` counts 6-mers alone, as
 kmer-SVM does (Lee, Karchin & Beer 2011, doi:10.1101/gr.121905.111). Regularise it by weight decay.
 
-Weights start at 0. Padding and words with N are not counted. There are no channels for `width` to multiply.
+Weights start at 0. Padding and k-mers with N are not counted. There are no channels for `width` to multiply.
 
 Source: as the logistic regression in Quang & Xie 2016, doi:10.1093/nar/gkw226, of k = 1 … 5.
 """
@@ -21,7 +21,7 @@ from genolm.models.baselines.kmers import kmer_features, num_kmers
 
 
 class KmerLogistic(Baseline):
-    """Options: `k_min` and `k_max`, the shortest and the longest word."""
+    """Options: `k_min` and `k_max`, the shortest and the longest k-mer."""
 
     OPTIONS = {"k_min": 1, "k_max": 6}
     ONE_LENGTH = False
@@ -38,6 +38,6 @@ class KmerLogistic(Baseline):
         return self.score(kmer_features(one_hot, self.options["k_min"], self.options["k_max"]))
 
     def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
-        """Start at 0."""
+        """Set weights and biases to 0."""
         init.zeros_(layer.weight)  # type: ignore[arg-type]
         init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,14 +1,14 @@
-"""Counts of k-mers of a row, put on one scale for all k and all lengths."""
+"""K-mer counts of a row, on one scale for all k and lengths."""
 
 import torch
 import torch.nn.functional as F
 
 
 def kmer_features(one_hot: torch.Tensor, k_min: int, k_max: int) -> torch.Tensor:
-    """Count k-mers of one strand, each as standard deviations from what even base composition leads one to expect.
+    """Count k-mers of one strand, each in standard deviations from its expectation under even base composition.
 
     A k-mer over anything but A, C, G, T is not counted. Of n counted k-mers, each of the 4^k is expected n / 4^k times
-    with variance n / 4^k · (1 - 4^-k) where letters are even and independent and overlaps are neglected.
+    with variance n / 4^k · (1 - 4^-k) for even, independent bases, neglecting overlaps.
 
     Args:
         one_hot: (B, 4, L).
@@ -21,13 +21,13 @@ def kmer_features(one_hot: torch.Tensor, k_min: int, k_max: int) -> torch.Tensor
     number, real = one_hot.argmax(1), one_hot.sum(1) > 0
     features = []
     for k in range(k_min, k_max + 1):
-        places = number.shape[1] - k + 1
+        num_windows = number.shape[1] - k + 1
         counts = one_hot.new_zeros(number.shape[0], 4**k + 1, dtype=torch.float32)
-        if places > 0:
-            word = sum(number[:, i : i + places] * 4 ** (k - 1 - i) for i in range(k))
+        if num_windows > 0:
+            kmer = sum(number[:, i : i + num_windows] * 4 ** (k - 1 - i) for i in range(k))
             whole = F.max_pool1d((~real).float(), k, 1) == 0 if k > 1 else real
-            word = torch.where(whole, word, 4**k)  # what is not to be counted goes to a column that is cut off
-            counts.scatter_add_(1, word, torch.ones_like(word, dtype=torch.float32))
+            kmer = torch.where(whole, kmer, 4**k)  # what is not to be counted goes to a column that is cut off
+            counts.scatter_add_(1, kmer, torch.ones_like(kmer, dtype=torch.float32))
         counts = counts[:, :-1]
         expected = counts.sum(1, keepdim=True) / 4**k
         features.append((counts - expected) / (expected * (1 - 4.0**-k)).clamp(min=1e-6).sqrt())

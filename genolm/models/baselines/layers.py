@@ -1,8 +1,8 @@
 """Layers of the baselines that take rows of any length.
 
-A published stack of valid convolutions and poolings eats a row shorter than it was made for. Here a convolution pads a
-row shorter than its kernel with zeros, on both sides, to one window, and a pooling wider than its row takes all of it:
-at least one position is left, and at the published length nothing is changed.
+A published stack of convolutions without padding and of poolings leaves nothing of a row shorter than it was made for.
+Here a convolution pads a row shorter than its kernel with zeros to one window, and a pooling wider than its row takes
+all of it: at least one position is left, and at the published length nothing changes.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,10 @@ from transformers import initialization as init
 
 
 class Convolution(nn.Conv1d):
-    """torch's, also where oneDNN has it wrong.
+    """torch's Conv1d, with a way around a fault of oneDNN.
 
-    In bfloat16 on a CPU with AMX, of fewer than 16 channels and with channels times kernel a multiple of 32, such as
-    24 one-hot bases, outputs are other numbers altogether (seen with torch 2.13). With one more tap, a zero, they are
-    right.
+    In bfloat16 on a CPU with AMX, with fewer than 16 channels and channels times kernel a multiple of 32, such as 24
+    one-hot bases, outputs are wrong (seen with torch 2.13). With one more tap, a zero, they are right.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -43,7 +42,7 @@ class Conv(Convolution):
         return super().forward(input)
 
     def positions(self, length: int) -> int:
-        """Return how many positions are left of so many."""
+        """Return the number of outputs for `length` inputs."""
         return max(length - self.kernel_size[0] + 1, 1)
 
 
@@ -59,7 +58,7 @@ class Pool(nn.Module):
         return F.max_pool1d(hidden, min(self.size, hidden.shape[-1]), ceil_mode=not self.floor)
 
     def positions(self, length: int) -> int:
-        """Return how many positions are left of so many."""
+        """Return the number of outputs for `length` inputs."""
         return max(length // self.size, 1) if self.floor else -(-length // self.size)
 
 
@@ -94,7 +93,7 @@ def draw_he(layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
 
 
 def positions(layers: Iterable[nn.Module], length: int) -> int:
-    """Return how many positions a stack of layers leaves of a row of so many."""
+    """Return the number of outputs of a stack of layers for a row of `length`."""
     for layer in layers:
         if isinstance(layer, Conv | Pool):
             length = layer.positions(length)

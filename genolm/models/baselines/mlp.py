@@ -2,12 +2,11 @@
 
     features → 256 → 64 → 16 → linear, tanh between
 
-DECRES reads measurements of a region, such as histone marks, which a sequence has none of. Here `features: kmers` gives
-it counts of k-mers, which are as free of places as those are, and `features: one-hot` the letters themselves, by place:
-for rows that are aligned, such as those around a methylated base or a transcription start.
+DECRES reads measurements of a region, such as histone marks. Here the features are k-mer counts (`features: kmers`),
+which ignore positions as those do, or one-hot bases (`features: one-hot`), for rows that are aligned, such as those
+around a methylated base or a transcription start.
 
-With k-mers padding and words with N are not counted; with one-hot letters padding is zeros. Weights are drawn as
-torch does by default.
+Padding and k-mers with N are not counted; one-hot padding is zeros. Weights are drawn as torch does by default.
 
 Source: Li, Shi & Wasserman 2018, doi:10.1186/s12859-018-2187-1; layers as main_mlp_new.py of
 github.com/yifeng-li/DECRES.
@@ -22,7 +21,7 @@ from genolm.models.baselines.kmers import kmer_features, num_kmers
 
 
 class MLP(Baseline):
-    """Options: `features`, and of k-mers `k_min` and `k_max`, the shortest and the longest word."""
+    """Options: `features`, and of k-mers `k_min` and `k_max`, the shortest and the longest k-mer."""
 
     OPTIONS = {"features": ("kmers", "one-hot"), "k_min": 1, "k_max": 6}
 

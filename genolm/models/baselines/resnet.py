@@ -46,12 +46,11 @@ class ResNet(Baseline):
 
     OPTIONS = {"kernel": 11}
     CAN_PER_BASE = True
+    draw = staticmethod(draw_glorot)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        kernel, channels = self.options["kernel"], self.wide(128)
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel of resnet is {kernel}; an even one has no middle base: give an odd one")
+        kernel, channels = self.odd("kernel"), self.wide(128)
         layers = [Convolution(4, channels, kernel, padding=kernel // 2), BatchNorm(channels), nn.ReLU()]
         layers += [] if config.per_base else [Pool(2)]
         self.bases = 2  # of a position
@@ -73,7 +72,3 @@ class ResNet(Baseline):
         if self.config.per_base:
             return self.score(self.dropout(hidden.transpose(1, 2))).transpose(1, 2)
         return self.score(self.dropout(masked_mean(hidden, keep[:, :: self.bases])))
-
-    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
-        """Draw as Keras."""
-        draw_glorot(layer)

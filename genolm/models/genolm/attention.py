@@ -139,8 +139,8 @@ class LocalAttention(Attention):
     def _mix_few(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Do `mix` for queries of the last L tokens only, at once; `seen` (B, W - 1 + L, 1) bool."""
         key, value = (x.repeat_interleave(self.num_key_value_groups, dim=1) for x in (key, value))
-        place = torch.arange(query.shape[2], device=query.device).unsqueeze(1) + self.window - 1
-        distance = place - torch.arange(key.shape[2], device=query.device)
+        position = torch.arange(query.shape[2], device=query.device).unsqueeze(1) + self.window - 1
+        distance = position - torch.arange(key.shape[2], device=query.device)
         within = (distance >= 0) & (distance < self.window) & seen.squeeze(-1)[:, None, None]
         mixed = F.scaled_dot_product_attention(query, key, value, within | (distance == 0))
         return mixed.transpose(1, 2).flatten(2)
@@ -173,9 +173,9 @@ class LocalAttention(Attention):
         """Return (n, 1 or B · H, W, (1 + sides) · W) bool: which keys a query sees."""
         window = self.window
         block = torch.arange(num, device=device).view(num, 1, 1, 1) * window
-        place = block + torch.arange(window, device=device).view(window, 1)
+        position = block + torch.arange(window, device=device).view(window, 1)
         other = block - window + torch.arange((1 + sides) * window, device=device)
-        distance = place - other
+        distance = position - other
         seen = (distance < window) & (distance > (-window if sides == 2 else -1)) & (other >= 0) & (other < length)
         if keep is not None:
             real = F.pad(keep.squeeze(-1) > 0, (window, num * window - length + (sides - 1) * window))

@@ -105,7 +105,7 @@ class RecurrentCache:
         return torch.cat([before, new], dim=1)
 
     def get_seq_length(self, layer_idx: int | None = None) -> int:
-        """Return `length`; transformers' `generate` leaves so many tokens of a prompt out."""
+        """Return `length`; transformers' `generate` skips this number of tokens of a prompt."""
         return self.length
 
     def get_query_offset(self, layer_idx: int | None = None) -> int:
@@ -132,7 +132,7 @@ def concat_and_keep_tail(before: torch.Tensor, new: torch.Tensor) -> tuple[torch
 
 
 def check_cache(cache: object, num_layers: int, num_rows: int) -> None:
-    """Raise ValueError unless `cache` is of a genolm model with so many layers, and of so many rows."""
+    """Raise ValueError unless `cache` is of a genolm model with `num_layers` layers and `num_rows` rows."""
     if not isinstance(cache, RecurrentCache):
         raise ValueError(f"past_key_values is a {type(cache).__name__}; give what this model returned under that name")
     if len(cache.layers) != num_layers:

@@ -203,7 +203,7 @@ class GenoLMConfig(PreTrainedConfig):
 
     @property
     def frame_token_ids(self) -> list[int]:
-        """Special tokens, which keep their place when a strand is reversed."""
+        """Special tokens, which keep their position when a strand is reversed."""
         ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         frame = [self.pad_token_id, self.bos_token_id, self.cls_token_id, self.sep_token_id, *ends]
         return sorted({i for i in frame if i is not None})

@@ -132,7 +132,7 @@ def grouped_filter(u: torch.Tensor, taps: torch.Tensor, lookahead: int = 0) -> t
 
 
 FEW = 32
-"""Up to so many outputs at the end of a row are computed as one product with their taps."""
+"""Up to this number of outputs at the end of a row are computed as one product with their taps."""
 
 
 def last_outputs(u: torch.Tensor, taps: torch.Tensor, num: int) -> torch.Tensor:
@@ -181,7 +181,7 @@ class LongFilter(torch.autograd.Function):
         length = grad.shape[-1]
         grad = torch.fft.rfft(grad, n=size)
         to_input = torch.fft.irfft(grad * response.conj(), n=size)[..., :length]
-        # By real numbers: torch's compiler gives wrong sums of complex ones, where other gradients lie beside them.
+        # In real numbers: torch.compile sums complex gradients wrongly where others are fused with them.
         at, by = torch.view_as_real(grad), torch.view_as_real(signal)
         real = (at * by).sum(-1).sum((0, 2))
         imaginary = (at[..., 1] * by[..., 0] - at[..., 0] * by[..., 1]).sum((0, 2))
@@ -256,10 +256,10 @@ class ImplicitFilter(nn.Module):
     def taps(self, length: int) -> torch.Tensor:
         """Return (outputs, length) in float32 at least: the taps at distances 0 … length - 1."""
         device, dtype = self.output.weight.device, torch.promote_types(self.output.weight.dtype, torch.float32)
-        place = torch.arange(length, device=device, dtype=dtype)
+        position = torch.arange(length, device=device, dtype=dtype)
         band = torch.linspace(1e-4, self.num_bands - 1, self.num_bands, device=device, dtype=dtype)
-        angle = place[:, None] * (2 * math.pi / self.span) * band
-        time = (place / max(1, self.span - 1))[:, None]
+        angle = position[:, None] * (2 * math.pi / self.span) * band
+        time = (position / max(1, self.span - 1))[:, None]
         x = torch.cat([time, angle.cos(), -angle.sin()], dim=-1)
         for layer in self.layers:
             weight, bias = cast(nn.Linear, layer).weight.to(dtype), cast(nn.Linear, layer).bias.to(dtype)

@@ -31,7 +31,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.utils import can_return_tuple
+from transformers.utils.generic import can_return_tuple
 
 from .blocks import GenoLMBlock, join_row, mixer_inputs, receptive_fields, run_layer, slice_inputs, split_row
 from .cache import RecurrentCache, check_cache
@@ -45,6 +45,7 @@ from .strands import Strands
 class GenoLMPreTrainedModel(PreTrainedModel):
     """Base of the family: how fresh weights are drawn, and which features of transformers are supported."""
 
+    config: GenoLMConfig
     config_class = GenoLMConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
@@ -64,7 +65,7 @@ class GenoLMPreTrainedModel(PreTrainedModel):
         return {r"\.(log_rate|skip|norm_weight|frequency)$": 0.0, r"\.filter\.(layers|output)\.": 0.0}
 
     def all_layers(self, output_hidden_states: bool | None) -> bool:
-        """Return whether to output every layer's hidden states: as the call says, else the configuration."""
+        """Return whether to output every layer's hidden states: by the argument, else by the configuration."""
         return bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states)
 
     @torch.no_grad()
@@ -331,7 +332,7 @@ class GenoLMForCausalLM(_LanguageModel, GenerationMixin):
             input_ids: (B, L).
             attention_mask: (B, L), 0 at padding on either side; or (B, past + L), with the cached tokens.
             labels: (B, L), aligned with `input_ids`; -100 is not predicted.
-            logits_to_keep: return the logits of the last so many tokens only, or of these; 0 for all.
+            logits_to_keep: number of last tokens, or indices of tokens, to return logits for; 0 for all.
             past_key_values: cache of the tokens before `input_ids`; it is not changed.
             use_cache: return `past_key_values`, the cache after `input_ids`.
             output_hidden_states: as `GenoLMModel`.

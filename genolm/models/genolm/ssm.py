@@ -31,7 +31,7 @@ def decay_matrix(total: torch.Tensor) -> torch.Tensor:
     """Return exp(total[t] - total[s]) at (t, s), and 0 for s > t.
 
     Args:
-        total: (…, L) float32, the decays' sums up to each place, falling.
+        total: (…, L) float32, the decays' sums up to each token, falling.
 
     Returns:
         (…, L, L) float32.

@@ -21,20 +21,20 @@ class Strands:
     def mirror(self, input_ids: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
         """Return (B, L) int64, the position whose base each position holds on the other strand; an involution.
 
-        Everything from the first base to the last is reversed; special tokens and padding outside keep their place.
+        Everything from the first base to the last is reversed; special tokens and padding outside keep their position.
 
         Args:
             input_ids: (B, L).
             keep: (B, L, 1), 0 at padding, or None.
         """
-        letter = torch.ones_like(input_ids, dtype=torch.bool) if keep is None else keep.squeeze(-1) > 0
+        is_base = torch.ones_like(input_ids, dtype=torch.bool) if keep is None else keep.squeeze(-1) > 0
         for token in self.frame:
-            letter = letter & (input_ids != token)
+            is_base = is_base & (input_ids != token)
         length = input_ids.shape[1]
-        place = torch.arange(length, device=input_ids.device).expand_as(input_ids)
-        first = torch.where(letter, place, length).amin(1, keepdim=True)
-        last = torch.where(letter, place, -1).amax(1, keepdim=True)
-        return torch.where((place >= first) & (place <= last), first + last - place, place)
+        position = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+        first = torch.where(is_base, position, length).amin(1, keepdim=True)
+        last = torch.where(is_base, position, -1).amax(1, keepdim=True)
+        return torch.where((position >= first) & (position <= last), first + last - position, position)
 
     def other(self, input_ids: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
         """Return the other strand of (B, L) token ids."""
