@@ -171,9 +171,9 @@ def _baseline(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEnc
     bases = np.frombuffer(b"ACGT", np.uint8)[None]
     base_token_ids = encoder.encode_batch(bases, special_tokens=False).ids[0, :4].tolist()
     length = max(len(sequence) for part in rows.parts.values() for sequence in part.sequences)
-    options = {} if recipe.dropout is None else {"dropout": recipe.dropout}
+    options: dict[str, Any] = {} if recipe.dropout is None else {"dropout": recipe.dropout}
     options |= {key: value for key, value in recipe.model.items() if key != "baseline"}
-    shape = {"per_base": per_base, "base_token_ids": base_token_ids}
+    shape: dict[str, Any] = {"per_base": per_base, "base_token_ids": base_token_ids}
     model = build_baseline(recipe.model["baseline"], length, num_outputs(task), **shape, **options)
     return model, tokenizer, RowEncoder(encoder, length, per_base=per_base, special_tokens=False), None
 
@@ -208,9 +208,9 @@ def build_collator(recipe: FinetuneRecipe, rows: SplitRows, encoder: RowEncoder)
 def _standardisation(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of every target, (T,) each."""
     values = np.concatenate(list(train.labels)) if train.task.kind == "tracks" else train.labels
-    missing = ~np.isfinite(values).any(axis=0)
-    if missing.any():
-        names = [name for name, is_missing in zip(train.task.names, missing, strict=True) if is_missing]
+    missing = np.flatnonzero(~np.isfinite(values).any(axis=0))
+    if len(missing):
+        names = [train.task.names[target] for target in missing]
         raise ValueError(
             f"{', '.join(names[:8])}: missing in every train row; leave it out of labels.columns.label, or split the "
             "rows otherwise"

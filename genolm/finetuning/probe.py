@@ -178,8 +178,8 @@ def _fit(
 def _class_head(fitted: LogisticRegression, num_outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Return weights and biases of every class; one that no train row has gets a bias of -20."""
     if num_outputs == 1:
-        return fitted.coef_, fitted.intercept_
-    classes, coef, intercept = fitted.classes_, fitted.coef_, fitted.intercept_
+        return np.asarray(fitted.coef_), np.asarray(fitted.intercept_)
+    classes, coef, intercept = fitted.classes_, np.asarray(fitted.coef_), np.asarray(fitted.intercept_)
     weight, bias = np.zeros((num_outputs, coef.shape[1])), np.full(num_outputs, -20.0)
     if len(classes) == 2:  # of which scikit-learn gives one row
         coef, intercept = np.stack([np.zeros_like(coef[0]), coef[0]]), np.array([0.0, intercept[0]])

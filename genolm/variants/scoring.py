@@ -196,21 +196,16 @@ def _score_background(
 ) -> None:
     """Score random indels of the lengths in the file."""
     calibrated = [name for name in model_options["estimators"] if name in CALIBRATED]
+    options_of_indels: dict[str, Any] = {**model_options, "estimators": calibrated}
     lengths = survey.lengths if options.background and calibrated else []
     mine = lengths[job.state.process_index :: job.state.num_processes]
     left = [length for length in mine if not job.shards.background(length).is_file()]
     hidden = not job.state.is_main_process or not left
     for length in progress_bar(left, desc="random indels", unit="length", disable=hidden):
         alleles = draw_indels(job.store, length, options.background, options.seed)
-        values = score_alleles(
-            job.language.model,
-            job.language.encoder,
-            job.store,
-            alleles,
-            **(model_options | {"estimators": calibrated}),
-        ).values
+        scores = score_alleles(job.language.model, job.language.encoder, job.store, alleles, **options_of_indels)
         job.shards.save_background(
-            length, {name: [float(v.mean()), float(v.std()), len(v)] for name, v in values.items() if len(v) > 1}
+            length, {name: [float(v.mean()), float(v.std()), len(v)] for name, v in scores.values.items() if len(v) > 1}
         )
 
 
