@@ -14,7 +14,7 @@ from transformers import (
 
 from genolm.config.console import did_you_mean
 from genolm.models.genolm.configuration import GenoLMConfig
-from genolm.models.safe_loading import ModelError, NeedsCode, check_config, check_weights, without_bars
+from genolm.models.safe_loading import ModelError, check_config, check_weights, loading
 
 VOCAB_MULTIPLE = 8
 """Vocabularies are padded to a multiple of this, for speed; the added ids are never used."""
@@ -133,17 +133,8 @@ def load_model(folder: Path, objective: str, trust_remote_code: bool = False) ->
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds an adapter besides the model; give a folder of a whole model")
     auto = AutoModelForCausalLM if objective == "causal" else AutoModelForMaskedLM
-    try:
-        with without_bars():
-            # Explicit: without trust_remote_code transformers would ask on the terminal.
-            options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": trust_remote_code}
-            return auto.from_pretrained(folder, **options)
-    except Exception as error:  # a folder can be wrong in many ways
-        problem = f"{folder}: transformers cannot open this model: "
-        # transformers' own advice is to trust that code.
-        if "trust_remote_code" in str(error) and not trust_remote_code:
-            raise NeedsCode(f"{problem}it needs code of its own, which is not run") from error
-        raise ModelError(problem + (" ".join(str(error).split()) or type(error).__name__)) from error
+    with loading(folder, trust_remote_code) as options:
+        return auto.from_pretrained(folder, **options)
 
 
 def describe_model(model: PreTrainedModel) -> str:

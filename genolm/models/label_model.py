@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pytorch_utils import Conv1D
 
-from genolm.models.safe_loading import ModelError, check_config, check_weights, without_bars
+from genolm.models.safe_loading import ModelError, check_config, check_weights, loading
 
 POOLING = ("mean", "cls", "attention")
 READS_WEIGHTS = {"mamba": ["out_proj"], "mamba2": ["out_proj"], "falcon_mamba": ["out_proj"], "falcon_h1": ["out_proj"]}
@@ -138,14 +138,7 @@ def open_backbone(folder: Path) -> PreTrainedModel:
         check_config(folder / "config.json")
     except (ValueError, OSError) as error:
         raise ModelError(f"model: {error}") from None
-    try:
-        return load_weights(AutoModel, folder, _without_pooler)
-    except ModelError:
-        raise
-    except Exception as error:  # a folder can be wrong in many ways
-        remote = "trust_remote_code" in str(error)
-        reason = "it needs code of its own, which is not run" if remote else " ".join(str(error).split())
-        raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from error
+    return load_weights(AutoModel, folder, _without_pooler)
 
 
 def load_weights(kind: Any, folder: Path, make: Callable = lambda make, *args, **kwargs: make(*args, **kwargs)) -> Any:
@@ -157,10 +150,9 @@ def load_weights(kind: Any, folder: Path, make: Callable = lambda make, *args, *
         make: calls `from_pretrained`.
 
     Raises:
-        ModelError: a weight is missing, which transformers would silently initialise.
+        ModelError: transformers cannot open it, or a weight is missing, which would silently be initialised.
     """
-    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    with without_bars():
+    with loading(folder) as options:
         model, info = make(kind.from_pretrained, folder, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
     if missing:

@@ -69,6 +69,28 @@ def check_weights(folder: Path) -> None:
 
 
 @contextmanager
+def loading(folder: Path, trust_remote_code: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the options of `from_pretrained` for a checked folder, and name the folder in transformers' errors.
+
+    Raises:
+        NeedsCode: the model needs code in the folder, and `trust_remote_code` is false.
+        ModelError: transformers cannot open it.
+    """
+    try:
+        with without_bars():
+            # Explicit: without trust_remote_code transformers would ask on the terminal.
+            yield {"local_files_only": True, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    except ModelError:
+        raise
+    except Exception as error:  # a folder can be wrong in many ways
+        problem = f"{folder}: transformers cannot open this model: "
+        # transformers' own advice is to trust that code.
+        if "trust_remote_code" in str(error) and not trust_remote_code:
+            raise NeedsCode(f"{problem}it needs code of its own, which is not run") from error
+        raise ModelError(problem + (" ".join(str(error).split()) or type(error).__name__)) from error
+
+
+@contextmanager
 def without_bars() -> Iterator[None]:
     """Silence transformers' own progress bars and tables of weights."""
     from logging import ERROR

@@ -11,9 +11,10 @@ from transformers.utils import logging
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
-from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe_model, without_bars
+from genolm.models.build import SUGGESTED, ModelError, build_model, config_class_of, describe_model
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.loss import weighted_token_loss
+from genolm.models.safe_loading import without_bars
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 

@@ -671,7 +671,7 @@ def test_links_to_private_files_are_not_published(place, name):
     shutil.copy(path if path.exists() else place.run / "checkpoint" / "model.safetensors", kept)
     put_link(path, kept)
     code, told = publish(place)
-    assert code == 2 and f"{path} is a link or a special file and is not sent" in told
+    assert code == 2 and f"{path} is a link or a special file and is not published" in told
     assert not (place.run / "publish").exists() and not (place.run / "publish.partial").exists()
     place.hold()
 
