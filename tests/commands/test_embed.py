@@ -1,4 +1,4 @@
-"""Vectors of sequences beside those that transformers gives by hand; every file, pooling, layer and strand."""
+"""Embeddings against those computed by hand with transformers; every file, pooling, layer and strand."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -179,7 +179,7 @@ def test_the_first_token_speaks_where_there_is_one(folder, embed, tmp_path):
     assert code == 2 and "puts no token before a sequence; take mean" in told
 
 
-def test_what_is_too_long_goes_in_pieces_if_asked(folder, embed, tmp_path):
+def test_windows_splits_long_sequences_into_pieces(folder, embed, tmp_path):
     row = letters(np.random.default_rng(1), 400)
     (tmp_path / "long.fa").write_text(f">short\nACGTTGCA\n>long\n{row}\n")
     options = [tmp_path / "long.fa", "--out", tmp_path / "x.npy"]

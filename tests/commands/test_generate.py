@@ -50,7 +50,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("name", ["char", "kmer", "overlapping"])
-def test_as_many_bases_as_are_asked_for_whatever_the_batch(folder, generate, tmp_path, name):
+def test_the_number_of_new_bases_is_exact_whatever_the_batch(folder, generate, tmp_path, name):
     prompts = {"a": "ACGTTGCAT", "b": "ACGTTGCATT", "c": "TTTGGA"}
     (tmp_path / "p.fa").write_text("".join(f">{key} told\n{value.lower()}\n" for key, value in prompts.items()))
     found = {}
@@ -85,7 +85,7 @@ def test_a_seed_and_a_prompt_decide(folder, generate, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["masked", "masked-kmer"])
-def test_n_are_filled_and_nothing_else(folder, generate, tmp_path, name):
+def test_n_is_filled_and_nothing_else(folder, generate, tmp_path, name):
     prompts = ["ACGTTGNNNNNNATGCNNT", "NNACG", "ACGTACGTRYACGTTTGCN"]
     (tmp_path / "p.fa").write_text("".join(f">p{i}\n{text}\n" for i, text in enumerate(prompts)))
     found = {}
@@ -171,7 +171,7 @@ def test_a_mistake_is_one_line(folder, generate, tmp_path, name, options, expect
     assert not (tmp_path / "x.fa").exists()
 
 
-def test_more_bases_than_were_learnt_on_are_told_of(folder, generate, tmp_path):
+def test_rows_longer_than_in_training_give_a_note(folder, generate, tmp_path):
     out = tmp_path / "x.fa"
     code, told = generate(folder / "overlapping", "--prompt", "ACGT", "--length", 150, "--out", out)
     assert code == 0 and "note: " in told and "may be worse" in told and len(read(out)[0][1]) == 150

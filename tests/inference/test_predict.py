@@ -111,7 +111,7 @@ def test_numbers_come_back_in_the_units_of_the_labels():
     assert in_units("binary", torch.zeros(3, 1), collator).tolist() == [0.5] * 3
 
 
-def test_pieces_average_vectors_by_the_letters_they_hold():
+def test_pieces_are_averaged_by_the_bases_they_hold():
     model, sequence = model_of("binary"), sequences_of(1, 50, 51)[0]
     collator = collator_of("binary", [sequence], max_tokens=20)
     batch = collator.rows([sequence])

@@ -122,7 +122,7 @@ def test_what_is_drawn_step_by_step(name, prompt):
     assert generate_after(model, encoder, spelling, given[1:2], numbers[1:2], **options) == expected[1:2]
 
 
-def test_a_model_with_so_many_positions_stops_there():
+def test_generation_stops_at_the_last_position_of_the_model():
     model, encoder, spelling = parts("char")
     given = [encode_prompt(encoder, "ACGT", 0, 0)]
     options = {"sampling": Sampling(), "most_tokens": 10}
@@ -181,7 +181,7 @@ def test_fewer_passes_fill_more_at_a_time():
 
 
 @pytest.mark.parametrize("name", ["bpe", "kmer-overlapping"])
-def test_tokens_whose_places_depend_on_letters_are_not_filled(name):
+def test_tokenizers_whose_boundaries_depend_on_bases_are_refused(name):
     model, encoder, spelling = parts(name, causal=False)
     with pytest.raises(ValueError, match=f"^the tokenizer is {name}: "):
         fill(model, encoder, spelling, ["ACNGT"], np.array([0]), Sampling())

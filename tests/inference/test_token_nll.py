@@ -46,7 +46,7 @@ def gathered(parts):
     }
 
 
-def test_a_causal_score_is_the_sum_over_letters_whatever_the_windows(store):
+def test_a_causal_score_is_the_sum_over_bases_whatever_the_windows(store):
     encoder = encoder_of("char")
     model = Bigram(encoder.vocab_size)
     ids = encoder.encode_batch(np.frombuffer(SEQUENCE.encode(), dtype=np.uint8)[None]).ids[0]
@@ -124,7 +124,7 @@ def test_soft_masked_bases_can_be_left_out(store):
     assert set(every) - set(upper) == {150, 151, 152, 153, 156, 157, 158, 159}
 
 
-def test_a_masked_score_counts_hidden_bases_only(store):
+def test_a_masked_score_counts_masked_bases_only(store):
     encoder = encoder_of("char")
     masking = Masking(encoder, rate=0.3)
     model = Bigram(encoder.vocab_size)

@@ -273,7 +273,7 @@ def test_gpt2s_own_name_for_positions_is_heard():
 
 
 @pytest.mark.parametrize("objective", ["causal", "masked"])
-def test_our_own_architecture_takes_objective_and_letters_from_the_recipe(tokenizer, objective):
+def test_the_genolm_architecture_takes_objective_and_base_ids_from_the_recipe(tokenizer, objective):
     config = build_model({"architecture": "genolm", **SMALL}, tokenizer, objective, 64).config
     assert config.causal == (objective == "causal")
     assert config.base_token_ids == [7, 8, 9, 10]
@@ -281,7 +281,7 @@ def test_our_own_architecture_takes_objective_and_letters_from_the_recipe(tokeni
 
 
 @pytest.mark.parametrize("key", [{"reverse_complement": "equivariant"}, {"kmer_embeddings": [2]}], ids=str)
-def test_tokens_of_several_letters_have_no_letters_to_turn_or_look_up(key):
+def test_tokens_of_several_bases_have_no_base_ids(key):
     tokenizer = build_tokenizer(load_spec("kmer3"))
     assert build_model({"architecture": "genolm", **SMALL}, tokenizer, "masked", 64).config.base_token_ids is None
     with pytest.raises(ModelError, match="base_token_ids, the ids of A, C, G, T: a tokenizer of single nucleotides"):

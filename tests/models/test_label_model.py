@@ -78,7 +78,7 @@ def test_focal_loss_is_its_formula(gamma):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("kind", ["multilabel", "regression", "per-base", "tracks"])
-def test_what_is_not_known_gives_no_gradient_and_certainty_no_nan(kind, gamma):
+def test_a_missing_label_gives_no_gradient_and_certainty_no_nan(kind, gamma):
     shape = {"multilabel": (2, 3), "regression": (2, 3), "per-base": (2, 4, 3), "tracks": (2, 4, 3)}[kind]
     logits = (draw(*shape) * 200).requires_grad_()  # some are right beyond what float32 tells from 1
     labels = torch.zeros(shape[:-1], dtype=torch.int64) if kind == "per-base" else torch.zeros(shape)

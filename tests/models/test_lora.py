@@ -116,7 +116,7 @@ def test_saved_opened_and_merged_are_the_same(tmp_path, name, lora):
         torch.testing.assert_close(base[key], value, atol=0, rtol=0)
 
 
-def test_the_learnt_pooling_is_saved_too(tmp_path):
+def test_the_learned_pooling_is_saved_too(tmp_path):
     model = perturb(with_adapter(on_backbone(backbone_of("bert"), 2, pooling="attention"), {})).eval()
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "weigh.modules_to_save" in n).add_(1)

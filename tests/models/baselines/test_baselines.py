@@ -219,7 +219,7 @@ def test_width_and_dropout(name):
         ({"base_token_ids": [1, 2, 3, 3]}, "four that differ"),
     ],
 )
-def test_mistakes_are_told(change, message):
+def test_mistakes_are_refused(change, message):
     arguments = {"name": "basset", "length": 60, "num_outputs": 2, "width": 1.0, "base_token_ids": BASES} | change
     if change.get("name") == "kmer-logistic":
         arguments.setdefault("width", 1.0)
@@ -236,6 +236,6 @@ def test_a_configuration_by_hand_is_checked_too():
         Baseline(BaselineConfig(baseline="danq", options={"kernal": 3}))
 
 
-def test_a_row_that_is_too_long_is_told():
+def test_a_row_that_is_too_long_is_refused():
     with pytest.raises(ValueError, match="a row has 61 bp and this basset was built for at most 60"):
         build("basset")(letters(1, 61))

@@ -35,7 +35,7 @@ def test_a_row_shorter_than_a_word_has_none():
     assert found[0, 4 : 4 + 16].any()
 
 
-def test_random_letters_have_mean_0_and_deviation_1():
+def test_random_bases_have_mean_0_and_deviation_1():
     torch.manual_seed(0)
     rows = torch.nn.functional.one_hot(torch.randint(4, (4000, 150)), 4).transpose(1, 2).float()
     found = kmer_features(rows, 1, 3)

@@ -73,7 +73,7 @@ def test_nothing_is_found_where_labels_are_shuffled(name):
     assert abs(train(name, ids, shuffled, epochs=3) - 0.5) < 0.1
 
 
-def test_an_mlp_of_letters_reads_by_place():
+def test_an_mlp_on_one_hot_bases_learns_by_position():
     """A letter that decides at one place is found, which counts of k-mers cannot show."""
     ids = torch.randint(4, (2000, LENGTH), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Rows that are gone on with: the past and what follows it give what the whole row gives."""
+"""Decoding cache: a prefix and its suffixes give the outputs of the whole rows."""
 
 import pytest
 import tiny
@@ -96,7 +96,7 @@ def test_one_prefix_serves_many_suffixes_and_is_not_changed(name):
 
 
 @pytest.mark.parametrize("name", ["small", "all"])
-def test_rows_of_a_past_are_repeated_and_taken(name):
+def test_rows_of_a_cache_are_repeated_and_selected(name):
     model, prefix, suffix = causal(name), tiny.letters(3, 14), tiny.letters(6, 9, seed=1)
     with torch.no_grad():
         past = model(prefix, use_cache=True).past_key_values
@@ -139,7 +139,7 @@ def test_padding_before_between_and_after(name):
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_generation_with_the_past_is_that_without(name):
+def test_generation_with_the_cache_is_that_without(name):
     model, ids = causal(name), tiny.letters(3, 9)
     mask = torch.ones_like(ids)
     mask[0, :5] = 0
@@ -156,7 +156,7 @@ def test_generation_with_the_past_is_that_without(name):
     assert len(found[0].unique()) > 2
 
 
-def test_generation_uses_the_past_unless_told_otherwise_and_goes_on_from_one():
+def test_generation_uses_a_cache_by_default_and_continues_a_given_one():
     model, ids = causal("small"), tiny.letters(1, 9)
     lengths = []
     model.model.layers[0].register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
@@ -174,7 +174,7 @@ def test_generation_uses_the_past_unless_told_otherwise_and_goes_on_from_one():
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_nothing_is_kept_unless_asked_and_no_more_than_is_needed(name):
+def test_nothing_is_cached_by_default_and_no_more_than_is_needed(name):
     model, ids = causal(name), tiny.letters(2, 50)
     assert model(ids).past_key_values is None and len(model(ids, return_dict=False)) == 1
     for layer in model.model.layers:
@@ -200,7 +200,7 @@ def test_nothing_is_kept_unless_asked_and_no_more_than_is_needed(name):
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_pass_from_what_follows_into_the_past(name, checkpointing):
+def test_gradients_pass_through_the_cache(name, checkpointing):
     model, ids = causal(name), tiny.letters(2, 30)
     model.train()
     weight = torch.randn(2, 13, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -219,7 +219,7 @@ def test_gradients_pass_from_what_follows_into_the_past(name, checkpointing):
         assert (gradient - whole[key]).abs().max() <= 1e-5 * scale + 1e-9, key
 
 
-def test_what_is_no_past_of_these_rows_is_refused():
+def test_a_cache_of_another_model_or_other_rows_is_refused():
     model, ids = causal("small"), tiny.letters(2, 9)
     with pytest.raises(ValueError, match="past_key_values is a DynamicCache; give what this model returned"):
         model(ids, past_key_values=DynamicCache())
@@ -250,7 +250,7 @@ def test_the_last_outputs_are_those_of_the_whole_row(size, num):
 
 @pytest.mark.parametrize("num_changed", [1, 3, 20])
 @pytest.mark.parametrize("name", PATTERNS)
-def test_rows_that_are_like_others_need_no_more_than_what_changes_reaches(name, num_changed):
+def test_layers_run_only_as_far_as_changed_tokens_reach(name, num_changed):
     model, prefix, first = causal(name), tiny.letters(2, 19), tiny.letters(2, 40, seed=1)
     rows = torch.tensor([0, 1, 1, 0, 0])
     others = first[rows]

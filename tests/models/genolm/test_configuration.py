@@ -98,7 +98,7 @@ def test_the_pattern_is_repeated_over_the_layers():
     assert GenoLMConfig(mixers=["fir", "nonsense"], num_hidden_layers=1).layer_mixers == ["fir"]  # it is not used
 
 
-def test_tokens_that_are_no_letters():
+def test_special_tokens_are_no_bases():
     config = tiny.config(eos_token_id=[2, 6], cls_token_id=None, sep_token_id=2)
     assert config.frame_token_ids == [0, 1, 2, 6]
     assert GenoLMConfig().frame_token_ids == []

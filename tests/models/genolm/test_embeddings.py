@@ -25,7 +25,7 @@ def row_by_hand(letters, t, k, causal):
     return row
 
 
-def test_tokens_are_letters_and_everything_else_is_the_fifth():
+def test_tokens_are_bases_and_everything_else_is_the_fifth():
     assert made(2).bases(torch.arange(16), None).tolist() == [4, 4, 4, 4, 4, 4, 4, 0, 1, 2, 3, 4, 4, 4, 4, 4]
 
 

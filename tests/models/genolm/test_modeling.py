@@ -98,7 +98,7 @@ def test_hidden_states_are_the_embedding_and_the_output_of_every_layer(changes):
         torch.testing.assert_close(model.model.norm(seen[2]), states[3])
 
 
-def test_a_tuple_is_returned_where_asked():
+def test_return_dict_false_gives_a_tuple():
     ids = tiny.letters(1, 5)
     for model in (tiny.model("fir"), tiny.model("fir", causal=True)):
         loss, logits = model(ids, labels=ids, return_dict=False)
@@ -263,7 +263,7 @@ def test_the_embedding_can_be_replaced_and_grown():
 
 
 @pytest.mark.parametrize("changes", [{"kmer_embeddings": [2]}, {"reverse_complement": "equivariant"}], ids=str)
-def test_a_grown_vocabulary_has_letters_and_strands(changes):
+def test_a_grown_vocabulary_keeps_bases_and_strands(changes):
     """Tokens that are added later stand for no letter, and are the same on either strand."""
     model = tiny.model("fir", dtype=torch.float32, **changes)
     model.resize_token_embeddings(24, mean_resizing=False)

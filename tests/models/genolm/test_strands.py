@@ -141,7 +141,7 @@ def test_training_saving_and_bfloat16_keep_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["char", "caduceus", "gpn", "plantcad"])
-def test_letters_of_the_other_strand_give_their_logits(name):
+def test_bases_of_the_other_strand_give_their_logits(name):
     """Letters → tokenizer → model: columns of logits are exchanged by the letters they stand for."""
     tokenizer = build_tokenizer(load_spec(name))
     changes = {key: value for key, value in tiny.SIZES.items() if key != "max_position_embeddings"}
