@@ -27,7 +27,10 @@ class Basenji(Baseline):
     """Options: `num_dilated`, dilated blocks."""
 
     OPTIONS = {"num_dilated": 11}
-    draw = staticmethod(draw_he)
+
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw the weights of a layer as the published code does."""
+        draw_he(layer)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)

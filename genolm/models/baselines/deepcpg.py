@@ -22,7 +22,10 @@ class DeepCpG(Baseline):
     """Options: `kernel`, bases that the first convolution sees."""
 
     OPTIONS = {"kernel": 11}
-    draw = staticmethod(draw_glorot)
+
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw the weights of a layer as the published code does."""
+        draw_glorot(layer)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)

@@ -46,7 +46,10 @@ class ResNet(Baseline):
 
     OPTIONS = {"kernel": 11}
     CAN_PER_BASE = True
-    draw = staticmethod(draw_glorot)
+
+    def draw(self, layer: nn.Linear | nn.Conv1d | nn.RNNBase) -> None:
+        """Draw the weights of a layer as the published code does."""
+        draw_glorot(layer)
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
