@@ -1,7 +1,7 @@
 # make demo   set everything up, simulate a genome of known entropy and train on it
 # make test   set everything up, lint, and run the tests;  make test-fast leaves out the slow ones
 # make test-nightly   the long proofs: every published recipe, many random kills, the GPU check on a CPU
-# make check  lint and types
+# make check  lint, types, the order of imports and the words of the package
 # make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
 # make bench-gpu   those that ask for a GPU, into benchmarks/RESULTS-gpu.md
 PYTHON ?= python3
@@ -33,6 +33,7 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_language.py tests/test_imports.py
 
 bench: .venv/.installed
 	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt

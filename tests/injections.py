@@ -117,6 +117,6 @@ def killed_at_the_end() -> None:
     """Die when a fine-tuned model is about to be opened for its predictions."""
     import signal
 
-    import genolm.models.label_folder as parts
+    import genolm.finetuning.run as finetuning_run
 
-    parts.open_labelled = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+    finetuning_run.open_labelled = lambda *args: os.kill(os.getpid(), signal.SIGKILL)

@@ -241,7 +241,7 @@ def test_lower_case_letters_read_the_same(folder, tmp_path):
         ("method=", "set method to lora, full, probe or scratch"),
         ("model={baseline: danq}", "leave it out for a baseline"),
         ("method= model={width: 2}", "model is a block without baseline"),
-        ("method= model={baseline: dank}", "did you mean danq"),
+        ("method= model={baseline: dank}", "did you mean 'danq'"),
         ("method= model={baseline: deepbind, kernal: 3}", "did you mean .?kernel"),
         ("model=", "model is None"),
         ("model=nowhere/", "no config.json there"),
@@ -320,6 +320,6 @@ def test_nothing_but_our_own_words_is_printed(folder, tmp_path):
     done = subprocess.run([sys.executable, "-m", "genolm", "finetune", recipe], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip()]
-    known = ("leakage", "task", "rows", "model", "steps", "memory", "best ", "  0%", "100%", "predicting", " ")
+    known = ("leakage", "task", "rows", "model", "steps", "memory", "best ", "training", "predicting", " ")
     assert [line for line in lines if not line.startswith(known)] == [], done.stderr
     assert any("best       step" in line for line in lines)

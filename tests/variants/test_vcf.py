@@ -318,7 +318,7 @@ zipped = partial(gzip.compress, mtime=0)  # the time would be in the names of te
         (b"1\t5\tA\tC\n", "x: neither VCF nor"),
         (b"chrom\tpos\tposition\tref\talt\n", "x: 'pos' and 'position' both name the pos"),
         (b"chrom\tpos\tref\talt\tn\tn\n", "x: column 'n' is there twice"),
-        (COLUMNS.replace("\t", " ").encode() + b"\n1 5 . A C . . .\n", "columns of the #CHROM line are separated by"),
+        (COLUMNS.replace("\t", " ").encode() + b"\n1 5 . A C . . .\n", "x: columns of the #CHROM line are separated"),
         (zipped(b"##fileformat=VCFv4.2\n" * 2000)[:-9], "x: broken or truncated"),
         (zipped(b"##fileformat=VCFv4.2\n")[:4], "x: broken or truncated"),
         (b"BCF\2\2" + bytes(9), "x: this BCF cannot be read"),
