@@ -222,6 +222,7 @@ def test_a_repository_that_exists_is_written_to_again(causal_run, hub, tmp_path)
     assert sent() == contents(tmp_path / "o")
 
 
+@pytest.mark.slow
 def test_the_card_tells_the_run_and_its_usage_works(run_dir, tmp_path, capsys):
     publish(str(run_dir), REPO, license="cc-by-4.0", dry_run=True, out=tmp_path / "dry")
     assert re.search(r"^ +[\d,]+  model.safetensors$", capsys.readouterr().out, re.MULTILINE)
@@ -255,6 +256,7 @@ def own_run(request, tmp_path_factory):
     return pretrained("char", folder, request.param, model | {"filter_groups": 4})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export", [False, True])
 def test_our_own_models_open_with_genolm_or_with_the_code_beside_them(own_run, tmp_path, export):
     publish(str(own_run), REPO, license="mit", dry_run=True, out=tmp_path / "dry", export_code=export)

@@ -88,6 +88,7 @@ def test_optimizer_states_are_not_read_under_another_wrapper(folder):
         assert message in runs.output(run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapper", "number"),
     [
@@ -124,6 +125,7 @@ def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper, number):
     assert f"resumed    step {step:,} of {step + 2:,}" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_profile_that_starts_less_than_it_asks_for_is_refused(folder, tmp_path):
     """MULTI_CPU starts one process, through plain `accelerate launch` too."""
     profile = yaml.safe_load((runs.ROOT / "recipes/accelerate/cpu-ddp.yaml").read_text())

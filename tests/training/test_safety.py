@@ -624,6 +624,7 @@ def test_evaluating_the_run_of_a_stranger(place, how):
     place.hold(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["auto_map", "unknown"])
 def test_nobody_is_asked_on_a_terminal(place, how):
     hostile_model(place, how)
