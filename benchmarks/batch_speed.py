@@ -1,13 +1,13 @@
-"""From FASTA to masked batches on one core, beside what else is done: python benchmarks/batch_speed.py [--fasta FILE].
+"""From FASTA to masked batches on one core, compared with other loaders: batch_speed.py [--fasta FILE].
 
-Windows of 512 bp on strands that are drawn, as tensors of ids and labels, 15 % hidden. All are given the same windows
-on the same strands, and their ids before masking are compared first; then they go in turn, round after round, and the
-median of the ratios counts.
+Windows of 512 bp on strands that are drawn, as tensors of ids and labels, 15 % masked. All are given the same windows
+on the same strands, and their ids before masking are compared first; then they alternate, round after round, and the
+median of the ratios is printed.
 
     genolm         numpy look-ups on the memory-mapped genome, masks of random numbers by position
     char, kmer6    `tokenizers` on all strings of a batch, cut from the genome in memory; transformers' masking collator
     pyfaidx        strings fetched from the FASTA one by one, then as `char`
-    hyenadna       as its data set is described: fetched one by one, turned letter by letter in Python, letters looked
+    hyenadna       as its data set is described: fetched one by one, complemented base by base in Python, bases looked
                    up in a dict, lists to tensors; the same collator
 
 The last two need `pip install pyfaidx`.
@@ -135,8 +135,8 @@ def way(name: str, store, fasta: Path):
 def check(name: str, ways: dict, samples: range) -> None:
     """Compare ids before masking with ours."""
     mine = ways["genolm kmer6" if "kmer6" in name else "genolm"](samples)
-    found = ways[name](samples)
-    before = [torch.where(each["labels"] >= 0, each["labels"], each["input_ids"]) for each in (mine, found)]
+    theirs = ways[name](samples)
+    before = [torch.where(each["labels"] >= 0, each["labels"], each["input_ids"]) for each in (mine, theirs)]
     if not torch.equal(*before):
         raise SystemExit(f"{name}: other ids than ours")
 

@@ -1,6 +1,6 @@
-"""Learning 4,096 byte pairs from DNA beside other trainers: time, memory, bases a token.
+"""Learning 4,096 byte pairs from DNA compared with other trainers: time, memory, bases per token.
 
-Each trainer runs in a process of its own, in turn, round after round; what counts is the median of the ratios to ours,
+Each trainer runs in its own process, alternating round after round; printed are the median of the ratios to ours,
 and the memory a process adds to what it began with. Bases a token are those of each on the first megabase it learnt
 from. Once more on one unbroken stretch, which trainers that cut words take for one word: they are stopped after
 --patience.
@@ -56,9 +56,11 @@ def main() -> None:
             print(f"{name:<15}{seconds:>9.2f}{ratio:>12.2f}{row['mib']:>8.0f}{row['bases_per_token']:>15.4f}")
         print(f"\n{options.unbroken_mb:g} Mb in one stretch")
         for name in names:
-            found = child(name, whole, options.patience)
+            result = child(name, whole, options.patience)
             print(
-                f"{name:<15}{found['seconds']:>9.2f} s" if found else f"{name:<15}   not within {options.patience:g} s"
+                f"{name:<15}{result['seconds']:>9.2f} s"
+                if result
+                else f"{name:<15}   not within {options.patience:g} s"
             )
 
 
@@ -105,7 +107,7 @@ def genolm(words: list[str]):
     from genolm.tokenizers import bpe
 
     backend = bpe.train(words, [], "ACGT", VOCABULARY, MAX_TOKEN_BP)
-    return lambda some: sum(len(found.ids) for found in backend.encode_batch_fast(some))
+    return lambda some: sum(len(result.ids) for result in backend.encode_batch_fast(some))
 
 
 def tokenizers(words: list[str]):
@@ -117,7 +119,7 @@ def tokenizers(words: list[str]):
         vocab_size=VOCABULARY, initial_alphabet=list("ACGT"), max_token_length=MAX_TOKEN_BP, show_progress=False
     )
     backend.train_from_iterator(words, trainer)
-    return lambda some: sum(len(found.ids) for found in backend.encode_batch_fast(some))
+    return lambda some: sum(len(result.ids) for result in backend.encode_batch_fast(some))
 
 
 def rustbpe(words: list[str]):

@@ -1,6 +1,6 @@
 """Array encoders against the tokenizers they equal, on one core: python benchmarks/encode_speed.py [--seconds 2].
 
-Both encode the same 64 rows of 4,096 letters of a simulated genome, in turn; the best of several rounds counts.
+Both encode the same 64 rows of 4,096 bases of a simulated genome, alternating; the best of several rounds is printed.
 """
 
 import argparse

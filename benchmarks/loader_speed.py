@@ -1,7 +1,7 @@
 """Windows, strands, tokens and masks alone, one core: python benchmarks/loader_speed.py [--fasta FILE].
 
-Prints Mb of sequence a second for each tokenizer and objective, and the share of a training step of the quickstart
-models that making its batch takes, both measured here and now.
+Prints Mb of sequence per second for each tokenizer and objective, and the fraction of a training step of the quickstart
+models that is spent on making the batch.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""LoRA beside full fine-tuning, and beside PEFT by hand: python benchmarks/lora_step.py.
+"""LoRA compared with full fine-tuning and with PEFT by hand: python benchmarks/lora_step.py.
 
-The same pretrained model, rows, targets and optimizer settings, each contestant in a process of its own, in turn, round
+The same pretrained model, rows, targets and optimizer settings, each contestant in its own process, alternating round
 after round. `genolm` runs recipes/quickstart/lora.yaml and full.yaml as `genolm finetune` does; `by hand` is PEFT's
 get_peft_model, or the whole model, in the stock Trainer over rows that are encoded beforehand: `default` as it comes,
 in float32, `tuned` with bf16 where the CPU has it. First of all, both ways of LoRA take a few steps in float32 without
 dropout, from the same start: their losses must agree.
 
 Memory is the most that the process had resident (VmHWM), freed pages that glibc keeps included; `of it training` is
-beyond what was resident (VmRSS) just before the first step: Python, libraries, weights. Shares are of medians.
+beyond what was resident (VmRSS) just before the first step: Python, libraries, weights. Fractions are of medians.
 
     python benchmarks/lora_step.py --size 25 --rows 2 8 --rounds 5
 """
@@ -49,55 +49,57 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        asked = json.loads(options.one)
-        print(json.dumps(prepare(**asked) if "architecture" in asked else one(**asked)))
+        job = json.loads(options.one)
+        print(json.dumps(prepare(**job) if "architecture" in job else one(**job)))
         return
     most = max(options.rows)
     samples = most * (WARM + max(options.steps, CHECKED))
     with tempfile.TemporaryDirectory() as folder:
-        about = {"architecture": options.architecture, "size": options.size, "width": options.width}
-        prepared = child(folder=folder, **about, samples=samples)
+        shape = {"architecture": options.architecture, "size": options.size, "width": options.width}
+        prepared = child(folder=folder, **shape, samples=samples)
         print(
             f"{os.cpu_count()} cores; {options.architecture}, {prepared['parameters'] / 1e6:.1f} M parameters, ", end=""
         )
         print(f"rows of {options.width} bases{', activations made anew' if options.checkpointing else ''}")
-        asked = {"folder": folder, "checkpointing": options.checkpointing}
-        agree(asked | {"batch": min(options.rows), "steps": CHECKED - WARM})
+        job = {"folder": folder, "checkpointing": options.checkpointing}
+        agree(job | {"batch": min(options.rows), "steps": CHECKED - WARM})
         names = CONTESTANTS + (TUNED if prepared["bf16"] else [])
         print(f"{'':<22}{'rows':>5}{'s a step':>10}{'to genolm lora':>16}{'peak':>10}{'of it training':>16}")
         for batch in options.rows:
-            asked |= {"batch": batch, "steps": options.steps}
-            rounds = [{name: child(name=name, **asked) for name in names} for _ in range(options.rounds)]
+            job |= {"batch": batch, "steps": options.steps}
+            rounds = [{name: child(name=name, **job) for name in names} for _ in range(options.rounds)]
             middle = {
                 name: {key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]}
                 for name in names
             }
-            for name, found in middle.items():
+            for name, result in middle.items():
                 ratio = statistics.median(each[name]["seconds"] / each["genolm lora"]["seconds"] for each in rounds)
-                speed = f"{name:<22}{batch:>5}{found['seconds']:>10.3f}{ratio:>15.2f}×"
-                print(f"{speed}{found['peak']:>6.0f} MiB{found['training']:>12.0f} MiB")
+                speed = f"{name:<22}{batch:>5}{result['seconds']:>10.3f}{ratio:>15.2f}×"
+                print(f"{speed}{result['peak']:>6.0f} MiB{result['training']:>12.0f} MiB")
             for lora in [name for name in names if "lora" in name]:
-                held, full = middle[lora], middle[lora.replace("lora", "full")]
-                print(f"{lora}: {held['peak'] / full['peak']:.0%} of full's peak, ", end="")
-                print(f"{held['training'] / full['training']:.0%} of its training memory", flush=True)
+                adapter, full = middle[lora], middle[lora.replace("lora", "full")]
+                print(f"{lora}: {adapter['peak'] / full['peak']:.0%} of full's peak, ", end="")
+                print(f"{adapter['training'] / full['training']:.0%} of its training memory", flush=True)
 
 
-def agree(asked: dict[str, Any]) -> None:
+def agree(job: dict[str, Any]) -> None:
     """Compare the losses of both ways of LoRA, from the same start in float32; exit where they differ."""
     ours, theirs = (
-        child(name=name, dropout=0.0, exact=True, **asked)["losses"] for name in ("genolm lora", "by hand lora default")
+        child(name=name, dropout=0.0, exact=True, **job)["losses"] for name in ("genolm lora", "by hand lora default")
     )
     apart = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    told = f"losses of {len(ours)} steps in float32, {ours[0]:.5f} to {ours[-1]:.5f}: genolm and PEFT by hand differ by"
+    message = (
+        f"losses of {len(ours)} steps in float32, {ours[0]:.5f} to {ours[-1]:.5f}: genolm and PEFT by hand differ by"
+    )
     if not apart <= AGREE:
-        sys.exit(f"{told} {apart:.1e}, more than {AGREE}: {ours} and {theirs}")
-    print(f"{told} at most {apart:.1e}")
+        sys.exit(f"{message} {apart:.1e}, more than {AGREE}: {ours} and {theirs}")
+    print(f"{message} at most {apart:.1e}")
 
 
-def child(**asked: Any) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], capture_output=True, text=True)
+def child(**job: Any) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(job)], capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{asked}: {done.stderr[-1500:]}")
+        sys.exit(f"{job}: {done.stderr[-1500:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -137,7 +139,7 @@ def prepare(folder: str, architecture: str, size: int, width: int, samples: int)
 def one(
     folder: str, name: str, batch: int, steps: int, checkpointing: bool, dropout: float | None = None, exact=False
 ) -> dict[str, Any]:
-    """Train a few steps; return seconds a step, MiB held at most, MiB of it beyond what stood before, and losses."""
+    """Train a few steps; return seconds per step, peak MiB, peak MiB above the start, and losses."""
     import torch
     from transformers import TrainerCallback
     from transformers.utils import logging
@@ -176,8 +178,8 @@ def one(
         trainer.train()
     times = [b - a for a, b in zip(ends[WARM - 1 :], ends[WARM:], strict=False)]
     peak = resident("VmHWM")
-    found: dict[str, Any] = {"seconds": statistics.median(times), "peak": peak, "training": peak - stood}
-    return found | ({"losses": torch.stack(losses).tolist()} if exact else {})
+    result: dict[str, Any] = {"seconds": statistics.median(times), "peak": peak, "training": peak - stood}
+    return result | ({"losses": torch.stack(losses).tolist()} if exact else {})
 
 
 def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, changes: dict[str, Any]):
@@ -193,8 +195,8 @@ def ours(method: str, folder: str, run_dir: Path, batch: int, steps: int, change
     words |= {"training.max_steps": steps, "training.per_device_train_batch_size": batch, "training.use_cpu": True}
     words |= {"training.save_strategy": "no"}
     recipe = load_settings(FinetuneRecipe, RECIPES / f"{method}.yaml", [f"{key}={words[key]}" for key in words])
-    with ExitStack() as held:
-        arguments, _ = open_run(run_dir, recipe.training, recipe.seed, held, deterministic=False, fit_batch=False)
+    with ExitStack() as exit_stack:
+        arguments, _ = open_run(run_dir, recipe.training, recipe.seed, exit_stack, deterministic=False, fit_batch=False)
     rows = read_split_rows(recipe)
     setup = build_setup(recipe, rows, bool(arguments.bf16))
     log = RunLog(run_dir / "log.jsonl", rows_and_speed(batch))

@@ -1,6 +1,6 @@
-"""Model FLOPs utilization beside transformers' ModernBERT and Llama: python benchmarks/mfu.py [--device cpu].
+"""Model FLOPs utilization compared with transformers' ModernBERT and Llama: python benchmarks/mfu.py [--device cpu].
 
-    MFU = FLOPs of a training step / (seconds of a step · bf16 FLOP/s the GPU is sold with)
+    MFU = FLOPs of a training step / (seconds of a step · the GPU's nominal bf16 FLOP/s)
 
 FLOPs are `genolm.plan.trace`'s, for all alike: products of matrices, 6 a weight and token; convolutions; attention
 12 · layers · hidden · length a token, half of it where causal; nothing element by element, nothing computed anew (PaLM,
@@ -44,52 +44,52 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32_768, help="of a batch")
     parser.add_argument("--steps", type=int, default=8, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU; --device cpu to see that it runs")
     torch.set_float32_matmul_precision("high")
-    product, (name, peak) = gemm_flops(asked.device), sold(asked.device)
-    told = f"{peak / 1e12:,.0f} TFLOP/s" if peak else "not known"
-    print(f"{name}, torch {torch.__version__}; bf16: sold with {told}, GEMM {product / 1e12:,.1f} TFLOP/s")
+    product, (name, peak) = gemm_flops(options.device), sold(options.device)
+    peak_text = f"{peak / 1e12:,.0f} TFLOP/s" if peak else "unknown"
+    print(f"{name}, torch {torch.__version__}; bf16: nominal {peak_text}, GEMM {product / 1e12:,.1f} TFLOP/s")
     head = f"{'model':<22}{'parameters':>11}{'window':>8}{'GFLOP/token':>12}{'tokens/s':>11}{'MFU':>7}{'of GEMM':>9}"
     print(f"{head}{'memory':>11}")
-    for size in asked.sizes:
-        for objective in asked.objectives:
-            for window in asked.windows:
-                compare(size, objective, window, product, peak, asked)
+    for size in options.sizes:
+        for objective in options.objectives:
+            for window in options.windows:
+                compare(size, objective, window, product, peak, options)
 
 
-def compare(size: str, objective: str, window: int, product: float, peak: float | None, asked) -> None:
+def compare(size: str, objective: str, window: int, product: float, peak: float | None, options) -> None:
     """Print a line for ours and for the peer."""
-    batch, steps, lines = max(1, asked.tokens // window), {}, {}
+    batch, steps, lines = max(1, options.tokens // window), {}, {}
     for name, block in blocks(size, objective).items():
         make = partial(build_model, block, TOKENIZER, objective, window)
         lines[name] = cost(make, batch, window, objective == "causal")
-        steps[name] = step_of(make, batch, window, objective == "causal", asked.device)
+        steps[name] = step_of(make, batch, window, objective == "causal", options.device)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     memory: dict[str, int] = {}
-    for number in range(asked.rounds + 1):  # the first compiles
+    for number in range(options.rounds + 1):  # the first compiles
         for name in list(steps):
             try:
-                seconds[name].append(timed(steps[name], asked.steps, asked.device))
+                seconds[name].append(timed(steps[name], options.steps, options.device))
             except torch.OutOfMemoryError:
-                print(f"{name:<22}{'':>11}{window:>8}   out of memory at {asked.tokens:,} tokens a batch")
+                print(f"{name:<22}{'':>11}{window:>8}   out of memory at {options.tokens:,} tokens a batch")
                 del steps[name], seconds[name]
                 continue
-            if asked.device == "cuda" and not number:
+            if options.device == "cuda" and not number:
                 memory[name] = torch.cuda.max_memory_allocated()
                 torch.cuda.reset_peak_memory_stats()
-    for name, found in seconds.items():
+    for name, times in seconds.items():
         flops, parameters = lines[name]
-        rate = batch * window / statistics.median(found[1:])
-        about = f"{name:<22}{parameters / 1e6:>9.1f} M{window:>8}{flops / 1e9:>12.3f}{rate:>11,.0f}"
+        rate = batch * window / statistics.median(times[1:])
+        row = f"{name:<22}{parameters / 1e6:>9.1f} M{window:>8}{flops / 1e9:>12.3f}{rate:>11,.0f}"
         mfu = f"{flops * rate / peak:>7.1%}" if peak else f"{'':>7}"
-        held = f"{memory[name] / 2**30:>7.1f} GiB" if name in memory else ""
-        print(f"{about}{mfu}{flops * rate / product:>9.1%}{held}", flush=True)
+        memory_text = f"{memory[name] / 2**30:>7.1f} GiB" if name in memory else ""
+        print(f"{row}{mfu}{flops * rate / product:>9.1%}{memory_text}", flush=True)
     steps.clear()
     torch.compiler.reset()
     gc.collect()
-    if asked.device == "cuda":
+    if options.device == "cuda":
         torch.cuda.empty_cache()
 
 
@@ -159,7 +159,7 @@ def gemm_flops(device: str) -> float:
 
 
 def sold(device: str) -> tuple[str, float | None]:
-    """Return the device's name, and its bf16 FLOP/s where they are known."""
+    """Return the device's name, and its bf16 FLOP/s if it is in the table."""
     if device == "cpu":
         return f"{torch.get_num_threads()} CPU threads", None
     here = gpus_here()

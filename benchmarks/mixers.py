@@ -1,8 +1,8 @@
-"""Speed and memory of the genolm mixers beside attention: python benchmarks/mixers.py [--lengths 1024 16384].
+"""Speed and memory of the genolm mixers compared with attention: python benchmarks/mixers.py [--lengths 1024 16384].
 
 Forward and backward of one row, 256 channels, 4 heads of 64. `operator` is the gated filter, the recurrence or the
 window alone, given what `F.scaled_dot_product_attention` (sdpa) is given: query, key and value. `layer` is the whole
-mixer, linear maps and short filters with it, beside the mixer `attention`. Rounds go from one to the next in one
+mixer, linear maps and short filters included, compared with the mixer `attention`. Rounds alternate in one
 process, so that a noisy machine treats all alike; medians count. A cell is thousands of tokens a second and, in
 brackets, how many times attention's; ~ is attention extrapolated by the square of the length. The last column is the
 exponent of cost from 16k tokens on.
@@ -107,53 +107,53 @@ def measure(cases: dict, rounds: int, patience: float, device: str, amp: bool, e
     """Return median seconds and peak bytes; a case that would take longer than `patience` is left out."""
     times, peaks = {name: [] for name in cases if expected.get(name, 0) < patience}, {}
     for number in range(rounds + 1):  # the first is warming up, unless it is all there is time for
-        for name, found in times.items():
-            if found and sum(found) + found[-1] > patience:
+        for name, series in times.items():
+            if series and sum(series) + series[-1] > patience:
                 continue
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            found.append(seconds_of(cases[name], device, amp))
+            series.append(seconds_of(cases[name], device, amp))
             if number == 0 and device == "cuda":
                 peaks[name] = torch.cuda.max_memory_allocated()
-    return {name: statistics.median(found[1:] or found) for name, found in times.items()}, peaks
+    return {name: statistics.median(series[1:] or series) for name, series in times.items()}, peaks
 
 
-def compare(part: str, causal: bool, form: str, asked: argparse.Namespace) -> None:
-    names = [name for name in MIXERS if name in asked.mixers]
+def compare(part: str, causal: bool, form: str, options: argparse.Namespace) -> None:
+    names = [name for name in MIXERS if name in options.mixers]
     if part == "layer" and "attention" not in names:
         names.insert(0, "attention")
     table: dict[int, dict[str, float]] = {}
     memory: dict[int, dict[str, int]] = {}
     expected: dict[str, float] = {}
-    for length in asked.lengths:
-        cases = make_cases(part, names, length, causal, FORMATS[form], asked.device)
+    for length in options.lengths:
+        cases = make_cases(part, names, length, causal, FORMATS[form], options.device)
         amp = form == "bf16"
-        table[length], memory[length] = measure(cases, asked.rounds, asked.patience, asked.device, amp, expected)
-        after = next((n for n in asked.lengths if n > length), length)
+        table[length], memory[length] = measure(cases, options.rounds, options.patience, options.device, amp, expected)
+        after = next((n for n in options.lengths if n > length), length)
         expected = {name: expected.get(name, 0) * (after / length) ** 2 for name in cases}
         power = {name: 2 if name == PEER[part] else 1 for name in cases}
         expected |= {name: t * (after / length) ** power[name] for name, t in table[length].items()}
     print(f"\n{part}, {'causal' if causal else 'bidirectional'}, {form}")
-    print(f"{'tokens':<17}" + "".join(f"{n:>16,}" for n in asked.lengths) + f"{'exponent':>10}")
+    print(f"{'tokens':<17}" + "".join(f"{n:>16,}" for n in options.lengths) + f"{'exponent':>10}")
     peer = PEER[part]
-    for name in [peer, *(n for n in names if n != peer and n in table[asked.lengths[0]])]:
+    for name in [peer, *(n for n in names if n != peer and n in table[options.lengths[0]])]:
         row, base = "", 0.0
-        for i, length in enumerate(asked.lengths):
+        for i, length in enumerate(options.lengths):
             # Where attention was too slow to run: its last time and the square of the length.
-            known = [n for n in asked.lengths[: i + 1] if peer in table[n]]
-            base = table[known[-1]][peer] * (length / known[-1]) ** 2
-            mark = "" if known[-1] == length else "~"
+            measured = [n for n in options.lengths[: i + 1] if peer in table[n]]
+            base = table[measured[-1]][peer] * (length / measured[-1]) ** 2
+            mark = "" if measured[-1] == length else "~"
             seconds = base if name == peer else table[length].get(name, math.inf)
             speed = f"{mark if name == peer else ''}{length / seconds / 1e3:.1f}"
             row += f"{speed + ('' if name == peer else f' ({mark}{base / seconds:.1f}x)'):>16}"
-        long = [n for n in asked.lengths if n >= 2**14 and name in table[n]]
+        long = [n for n in options.lengths if n >= 2**14 and name in table[n]]
         if len(long) > 1:
             first, last = long[0], long[-1]
             row += f"{math.log(table[last][name] / table[first][name]) / math.log(last / first):>10.2f}"
         print(f"{name:<17}{row}", flush=True)
-        if asked.device == "cuda":
-            print(f"{'':<17}" + "".join(f"{memory[n].get(name, 0) / 2**30:>12.2f} GiB" for n in asked.lengths))
-    long = [n for n in asked.lengths if n >= 2**14]
+        if options.device == "cuda":
+            print(f"{'':<17}" + "".join(f"{memory[n].get(name, 0) / 2**30:>12.2f} GiB" for n in options.lengths))
+    long = [n for n in options.lengths if n >= 2**14]
     if len(long) > 1:
         growth = math.log(math.log(long[-1]) / math.log(long[0])) / math.log(long[-1] / long[0])
         print(f"n log n has exponent {1 + growth:.2f} from {long[0]:,} to {long[-1]:,} tokens")
@@ -188,18 +188,18 @@ def resident(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
 
 
-def memory_of_step(asked: argparse.Namespace) -> None:
+def memory_of_step(options: argparse.Namespace) -> None:
     """Print what two steps add to the memory of a process that has its libraries loaded."""
-    train(asked.mixers, 2, 1, "cpu")  # loads what is loaded late
+    train(options.mixers, 2, 1, "cpu")  # loads what is loaded late
     before = resident("VmRSS")
-    seconds, parameters = train(asked.mixers, asked.lengths[0], 2, "cpu")
+    seconds, parameters = train(options.mixers, options.lengths[0], 2, "cpu")
     print(
-        f"{', '.join(asked.mixers):<40} {parameters / 1e6:.1f} M parameters, {asked.lengths[0]:,} tokens: "
-        f"{(resident('VmHWM') - before) / 1e9:.2f} GB, {asked.lengths[0] / seconds / 1e3:.1f} ktok/s"
+        f"{', '.join(options.mixers):<40} {parameters / 1e6:.1f} M parameters, {options.lengths[0]:,} tokens: "
+        f"{(resident('VmHWM') - before) / 1e9:.2f} GB, {options.lengths[0] / seconds / 1e3:.1f} ktok/s"
     )
 
 
-def longest_row(asked: argparse.Namespace) -> None:
+def longest_row(options: argparse.Namespace) -> None:
     for pattern in PATTERNS:
         length, fits = 2**15, 0
         while length <= 2**23:
@@ -235,30 +235,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--memory", action="store_true", help="peak memory of a training step instead, on a CPU")
     parser.add_argument("--memory-of-step", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    if asked.memory:
-        length = str(asked.lengths[0] if asked.lengths else 2**17)
-        for pattern in PATTERNS[:1] if asked.mixers == list(MIXERS) else [asked.mixers]:
+    if options.memory:
+        length = str(options.lengths[0] if options.lengths else 2**17)
+        for pattern in PATTERNS[:1] if options.mixers == list(MIXERS) else [options.mixers]:
             # Large blocks go back to the system when freed: kept, glibc leaves holes between them and the peak doubles.
             environment = {"MALLOC_MMAP_THRESHOLD_": "4000000"} | os.environ
             command = [sys.executable, __file__, "--memory-of-step", "--lengths", length, "--mixers", *pattern]
-            subprocess.run([*command, "--threads", str(asked.threads)], check=True, env=environment)
+            subprocess.run([*command, "--threads", str(options.threads)], check=True, env=environment)
         return
-    if asked.device == "cpu" and not asked.memory_of_step and not KEPT.keys() <= os.environ.keys():
+    if options.device == "cpu" and not options.memory_of_step and not KEPT.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], KEPT | os.environ)  # read when a process starts
-    asked.lengths = asked.lengths or LENGTHS[asked.device]
-    asked.formats = asked.formats or (list(FORMATS) if asked.device == "cpu" else ["bf16"])
-    if asked.memory_of_step:
-        memory_of_step(asked)
+    options.lengths = options.lengths or LENGTHS[options.device]
+    options.formats = options.formats or (list(FORMATS) if options.device == "cpu" else ["bf16"])
+    if options.memory_of_step:
+        memory_of_step(options)
         return
-    for part in asked.parts:
-        for form in asked.formats:
-            for mode in asked.modes:
-                compare(part, mode == "causal", form, asked)
-    if asked.device == "cuda":
-        longest_row(asked)
+    for part in options.parts:
+        for form in options.formats:
+            for mode in options.modes:
+                compare(part, mode == "causal", form, options)
+    if options.device == "cuda":
+        longest_row(options)
 
 
 if __name__ == "__main__":

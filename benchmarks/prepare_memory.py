@@ -34,10 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gb", type=float, default=1.2, help="bases, in thousands of millions")
     parser.add_argument("--folder", help="where to write; a temporary folder by default")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         plain, packed = Path(folder) / "g.fa", Path(folder) / "g.fa.gz"
-        rng, left, alphabet = np.random.default_rng(0), int(asked.gb * 1e9), np.frombuffer(b"ACGTacgtN", dtype=np.uint8)
+        rng, left = np.random.default_rng(0), int(options.gb * 1e9)
+        alphabet = np.frombuffer(b"ACGTacgtN", dtype=np.uint8)
         with plain.open("wb") as file:
             while left > 0:
                 length = min(left, 250_000_000)
@@ -54,10 +55,10 @@ def main() -> None:
             done = subprocess.run(
                 [sys.executable, "-c", CHILD, path, store], capture_output=True, text=True, check=True
             )
-            found = json.loads(done.stdout)
-            speed = found["bases"] / found["seconds"] / 1e6
-            print(f"{path.name:<8}{found['bases']:,} bp in {found['seconds']:.0f} s, {speed:.0f} Mb/s, ", end="")
-            print(f"peak {found['peak'] / 2**20:.0f} MiB")
+            result = json.loads(done.stdout)
+            speed = result["bases"] / result["seconds"] / 1e6
+            print(f"{path.name:<8}{result['bases']:,} bp in {result['seconds']:.0f} s, {speed:.0f} Mb/s, ", end="")
+            print(f"peak {result['peak'] / 2**20:.0f} MiB")
             began = time.perf_counter()
             subprocess.run([sys.executable, "-c", CHILD, path, store], capture_output=True, check=True)
             print(f"        again: {time.perf_counter() - began:.1f} s, imports included")

@@ -1,7 +1,7 @@
 """Memory, speed and losses of every distributed profile, two processes on CPUs: python benchmarks/profile_cost.py.
 
-One process with the same global batch is run first; a tiny model tells what Python and its libraries hold. In float32
-the losses of all steps must be the one process's, which ends with an error where one is 1e-3 away.
+One process with the same global batch is run first; a tiny model measures the memory of Python and its libraries.
+In float32 the losses of all steps must be the one process's, which ends with an error where one is 1e-3 away.
 Speeds come from runs one after the other, the median over steps: read them as ratios, and run it twice.
 """
 
@@ -25,7 +25,7 @@ MOST = 1e-3
 def run(
     folder: Path, name: str, steps: int, hidden: int, layers: int, batch: int, launch: list[str]
 ) -> tuple[float, float, list[float]]:
-    """Return GiB held at most by a rank, tokens a second, and the loss of each step."""
+    """Return the peak GiB of a rank, tokens per second, and the loss of each step."""
     command = [sys.executable, "-m", "genolm", "pretrain", str(RECIPE), f"data.fasta={folder / 'g.fa'}"]
     command += [f"run_dir={folder / name}", f"training.max_steps={steps}", "training.logging_steps=1"]
     command += [f"training.per_device_train_batch_size={batch}", "training.bf16=false", "training.warmup_steps=0"]
@@ -59,9 +59,9 @@ def main() -> None:
         print(f"{'one process':<20}{one:6.2f} GiB   1.00 of the speed")
         apart = {}
         for profile in PROFILES:
-            held, found, others = run(folder, profile, *size, 2, ["--launch", profile])
+            gib, tokens_per_second, others = run(folder, profile, *size, 2, ["--launch", profile])
             apart[profile] = max(abs(a - b) for a, b in zip(losses, others, strict=True))
-            print(f"{profile:<20}{held:6.2f} GiB   {found / speed:.2f} of the speed   ", end="")
+            print(f"{profile:<20}{gib:6.2f} GiB   {tokens_per_second / speed:.2f} of the speed   ", end="")
             print(f"losses at most {apart[profile]:.1e} away", flush=True)
         wrong = [profile for profile in PROFILES if not apart[profile] <= MOST]
         if wrong:

@@ -1,10 +1,10 @@
 """Bits per base at equal parameters, and equal bases or equal time: python benchmarks/quality.py --fasta ecoli.fna.gz.
 
 Models of about 5 M parameters are trained by genolm's own code on one genome, and measured over all that is held out:
-the last tenth, or the contigs of --test-contigs. A run has one thread, and --jobs of them go on at a time; CPU time in
-training is what one quiet core would take. A run that is finished is not repeated; one that was stopped goes on. With
---minutes a short run of each model tells how many bases it sees in that time, and its schedule ends there. The Markov
-models, orders 0 to 16 and their mixture, are fitted to the same training sequence.
+the last tenth, or the contigs of --test-contigs. A run has one thread, and --jobs of them run at a time; CPU time in
+training is what one quiet core would take. A finished run is not repeated; a stopped one resumes.
+With --minutes a short run of each model measures how many bases it sees in that time, and its schedule ends there. The
+Markov models, orders 0 to 16 and their mixture, are fitted to the same training sequence.
 
     python benchmarks/quality.py --fasta ecoli.fna.gz --models small llama --seeds 0 1 --bases 10e6 --jobs 3
     python benchmarks/quality.py --fasta yeast.fa.gz --test-contigs chrIV --models small-masked modernbert bert-6mer gpn
@@ -88,17 +88,17 @@ ENTRIES = {
 }
 
 
-def run_folder(name: str, seed: int, asked: argparse.Namespace) -> Path:
-    much = f"{asked.minutes:g}min" if asked.minutes else f"{asked.bases:.0f}"
-    return asked.out / f"{asked.fasta.name.split('.')[0]}-{name}-{much}-seed{seed}"
+def run_folder(name: str, seed: int, options: argparse.Namespace) -> Path:
+    much = f"{options.minutes:g}min" if options.minutes else f"{options.bases:.0f}"
+    return options.out / f"{options.fasta.name.split('.')[0]}-{name}-{much}-seed{seed}"
 
 
-def command_of(name: str, seed: int, asked: argparse.Namespace, run_dir: Path, bases: float) -> list[str]:
+def command_of(name: str, seed: int, options: argparse.Namespace, run_dir: Path, bases: float) -> list[str]:
     """Return the words of `--one`."""
     entry = ENTRIES[name]
-    held_out = f"{{contigs: [{', '.join(asked.test_contigs)}]}}" if asked.test_contigs else "{fraction: 0.1}"
+    held_out = f"{{contigs: [{', '.join(options.test_contigs)}]}}" if options.test_contigs else "{fraction: 0.1}"
     steps = max(1, round(bases / (entry.window_bp * entry.batch)))
-    changes = [f"run_dir={run_dir}", f"seed={seed}", f"data.fasta={asked.fasta.resolve()}", f"data.test={held_out}"]
+    changes = [f"run_dir={run_dir}", f"seed={seed}", f"data.fasta={options.fasta.resolve()}", f"data.test={held_out}"]
     changes += [
         "data.valid={fraction: 0}",
         "training.warmup_steps=50",
@@ -106,27 +106,27 @@ def command_of(name: str, seed: int, asked: argparse.Namespace, run_dir: Path, b
         f"training.max_steps={steps}",
     ]
     changes += [f"training.per_device_train_batch_size={entry.batch}", *entry.changes]
-    if asked.quick:
+    if options.quick:
         changes += ["evaluation.max_bp=4096", "evaluation.markov_orders=[2, 4]"]
-    elif (name, seed) == (reference(asked), asked.seeds[0]):
+    elif (name, seed) == (reference(options), options.seeds[0]):
         changes += [f"evaluation.markov_orders={list(range(17))}", "evaluation.markov_mixture=true"]
     else:
         changes += ["evaluation.markov_orders=[]"]
     return [str(RECIPES / entry.recipe), *changes]
 
 
-def reference(asked: argparse.Namespace) -> str | None:
-    """Return the causal model beside which Markov models are measured: their bits are code lengths, as its are."""
-    return next((name for name in asked.models if not ENTRIES[name].masked), None)
+def reference(options: argparse.Namespace) -> str | None:
+    """Return the causal model that Markov models are compared with: their bits are code lengths, as its are."""
+    return next((name for name in options.models if not ENTRIES[name].masked), None)
 
 
-def bases_in(name: str, seed: int, asked: argparse.Namespace) -> float:
-    """Return how many bases a model sees in the minutes of a core asked for, from a short run."""
-    entry, run_dir = ENTRIES[name], run_folder(name, seed, asked)
+def bases_in(name: str, seed: int, options: argparse.Namespace) -> float:
+    """Return the number of bases a model sees in --minutes on one core, from a short run."""
+    entry, run_dir = ENTRIES[name], run_folder(name, seed, options)
     run_dir = run_dir.with_name(f"{run_dir.name}-probe")
     bases = PROBE_STEPS * entry.window_bp * entry.batch
-    child(run_dir, command_of(name, seed, argparse.Namespace(**vars(asked) | {"quick": True}), run_dir, bases))
-    return 60 * asked.minutes * bases / json.loads((run_dir / "cpu.json").read_text())["training_seconds"]
+    child(run_dir, command_of(name, seed, argparse.Namespace(**vars(options) | {"quick": True}), run_dir, bases))
+    return 60 * options.minutes * bases / json.loads((run_dir / "cpu.json").read_text())["training_seconds"]
 
 
 def run_one(recipe: str, changes: list[str]) -> None:
@@ -166,20 +166,20 @@ def child(run_dir: Path, words: list[str]) -> None:
         raise SystemExit(f"{run_dir} failed: {(run_dir / 'output.txt').read_text()[-1000:]}")
 
 
-def start(name: str, seed: int, asked: argparse.Namespace) -> None:
-    """Run one model, unless it is there; how many bases it shall see is kept, so that a stopped run goes on to them."""
-    run_dir = run_folder(name, seed, asked)
+def start(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Run one model, unless it is there; the number of bases is saved, so that a stopped run resumes to it."""
+    run_dir = run_folder(name, seed, options)
     note = run_dir / "bases.json"
     if not note.is_file():
-        bases = bases_in(name, seed, asked) if asked.minutes else asked.bases
+        bases = bases_in(name, seed, options) if options.minutes else options.bases
         run_dir.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(bases))
-    child(run_dir, command_of(name, seed, asked, run_dir, json.loads(note.read_text())))
+    child(run_dir, command_of(name, seed, options, run_dir, json.loads(note.read_text())))
 
 
-def row_of(name: str, seed: int, asked: argparse.Namespace) -> str:
+def row_of(name: str, seed: int, options: argparse.Namespace) -> str:
     """Return a line of the table."""
-    run_dir, entry = run_folder(name, seed, asked), ENTRIES[name]
+    run_dir, entry = run_folder(name, seed, options), ENTRIES[name]
     test = json.loads((run_dir / "metrics.json").read_text())["test"]
     bits = test["masked_bits_per_base" if entry.masked else "bits_per_base"]
     interval = "" if test["interval"] is None else " ({:.4f} … {:.4f})".format(*test["interval"])
@@ -224,28 +224,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     parser.add_argument("--quick", action="store_true", help="two steps and a few bases, to see that all of it runs")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        return run_one(asked.one[0], asked.one[1:])
-    if asked.fasta is None:
-        asked.fasta = asked.out / "simulated.fa"
-        asked.out.mkdir(parents=True, exist_ok=True)
-        write_fasta(str(asked.fasta), simulate(4_000_000).records)
-    if asked.quick:
-        asked.bases = 8192
-    runs = [(name, seed) for seed in asked.seeds for name in asked.models]
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        list(pool.map(lambda run: start(run[0], run[1], asked), runs))
+    options = parser.parse_args()
+    if options.one:
+        return run_one(options.one[0], options.one[1:])
+    if options.fasta is None:
+        options.fasta = options.out / "simulated.fa"
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_fasta(str(options.fasta), simulate(4_000_000).records)
+    if options.quick:
+        options.bases = 8192
+    runs = [(name, seed) for seed in options.seeds for name in options.models]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda run: start(run[0], run[1], options), runs))
     for masked in (False, True):
-        names = [name for name in asked.models if ENTRIES[name].masked == masked]
+        names = [name for name in options.models if ENTRIES[name].masked == masked]
         if names:
             print(
                 f"| model | seed | parameters | without tables | bases | CPU min | {'masked ' * masked}bits per base |"
             )
             print("|---|---|---|---|---|---|---|")
-            print("\n".join(row_of(name, seed, asked) for name in names for seed in asked.seeds))
+            print("\n".join(row_of(name, seed, options) for name in names for seed in options.seeds))
         if names and not masked:
-            metrics = run_folder(names[0], asked.seeds[0], asked) / "metrics.json"
+            metrics = run_folder(names[0], options.seeds[0], options) / "metrics.json"
             print("\n".join(markov_rows(json.loads(metrics.read_text()))))
 
 

@@ -1,4 +1,4 @@
-"""Variants a second beside other scorers, same weights, same scores: python benchmarks/scoring.py [--model DIR].
+"""Variants per second compared with other scorers, same weights and scores: python benchmarks/scoring.py [--model DIR].
 
     straight   what TraitGym's scripts describe: windows of REF and of ALT on both strands, a row of the model each; of
                a causal model the difference of their log-likelihoods, of a masked one that of the touched bases
@@ -78,10 +78,10 @@ def main() -> None:
                 model.to(options.device).eval()
                 for kind, peers in (CAUSAL_PEERS if causal else MASKED_PEERS).items():
                     alleles = chosen(store, contig, kind, options.sites, causal)
-                    told = measure(model, encoder, store, alleles, causal, window, kind, peers, options)
-                    for peer, slow, fast, ratio, most in told:
-                        about = f"{label:<16} {window:>6}  {kind:<9} {len(alleles):>5}   {peer:<9}"
-                        print(f"{about} {slow:>8.2f} {fast:>10.2f} {ratio:>7.2f}   {most:.1e}", flush=True)
+                    results = measure(model, encoder, store, alleles, causal, window, kind, peers, options)
+                    for peer, slow, fast, ratio, most in results:
+                        row = f"{label:<16} {window:>6}  {kind:<9} {len(alleles):>5}   {peer:<9}"
+                        print(f"{row} {slow:>8.2f} {fast:>10.2f} {ratio:>7.2f}   {most:.1e}", flush=True)
 
 
 def models(options, window: int):

@@ -1,13 +1,13 @@
-"""From the command to the first result, beside scripts that do the same: python benchmarks/start_time.py.
+"""From the command to the first result, compared with scripts that do the same: python benchmarks/start_time.py.
 
     help              `genolm --help` and `genolm pretrain --help`; of transformers' example script all its options
     first step        from the command to the first training step on 12 Mb that an earlier run has prepared, or turned
-                      into blocks of tokens: ModernBERT of the quickstart, 512 letters, batches of 8
+                      into blocks of tokens: ModernBERT of the quickstart, 512 bases, batches of 8
     first run         the same with nothing prepared
     one variant       from the command to its end, for a VCF of one record: a prepared genome, or a FASTA with its
                       index; the scores are compared
 
-The scripts are benchmarks/peers/example_mlm.py and one_variant.py, which say what they leave out. Commands go in turn,
+The scripts are benchmarks/peers/example_mlm.py and one_variant.py, which say what they leave out. Commands alternate,
 ours and theirs, each a process of its own, imports included; the median of their ratios, ours to theirs, counts.
 """
 
@@ -40,19 +40,19 @@ ALLOWED = 1e-3
 
 def seconds(command: list[str], environment: dict[str, str], until: re.Pattern | None = None) -> tuple[float, str]:
     """Run a command to its end; return the time to the end, or until its stderr shows something, and its stdout."""
-    began, told, shown = time.perf_counter(), b"", None
+    began, errors, shown = time.perf_counter(), b"", None
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=os.environ | environment
     )
     assert process.stderr is not None and process.stdout is not None
     # What either of them writes to stdout here fits into a pipe.
     while chunk := process.stderr.read(256):
-        told += chunk
-        if until and shown is None and until.search(told):
+        errors += chunk
+        if until and shown is None and until.search(errors):
             shown = time.perf_counter() - began
     output = process.stdout.read().decode()
     if process.wait() or (until and shown is None):
-        sys.exit(f"{' '.join(command)}\n{output[-1000:]}\n{told.decode()[-3000:]}")
+        sys.exit(f"{' '.join(command)}\n{output[-1000:]}\n{errors.decode()[-3000:]}")
     return shown or time.perf_counter() - began, output
 
 
@@ -63,12 +63,12 @@ def show(name: str, ours: list[float], theirs: list[float]) -> None:
 
 
 def helps(rounds: int, environment: dict[str, str]) -> None:
-    """Measure what is asked for help."""
+    """Measure the time of --help."""
     times: dict[str, list[float]] = {"genolm --help": [], "genolm pretrain --help": [], "example": []}
     for _ in range(rounds):
-        for name, found in times.items():
+        for name, series in times.items():
             command = [*EXAMPLE, "--help"] if name == "example" else [*GENOLM, *name.split()[1:]]
-            found.append(seconds(command, environment)[0])
+            series.append(seconds(command, environment)[0])
     for name in list(times)[:2]:
         show(name, times[name], times["example"])
 
@@ -77,7 +77,7 @@ def first_steps(folder: Path, rounds: int, environment: dict[str, str]) -> None:
     """Measure the way to a first step, with nothing prepared and with everything."""
     times: dict[str, list[tuple[float, float]]] = {"first run": [], "first step": []}
     for number in range(rounds):
-        for name, found in times.items():
+        for name, series in times.items():
             if name == "first run":
                 shutil.rmtree(folder / "datasets", ignore_errors=True)
             run = [
@@ -98,7 +98,7 @@ def first_steps(folder: Path, rounds: int, environment: dict[str, str]) -> None:
             example = ["--config_name", model, "--tokenizer_name", model, "--train_file", str(folder / "g.txt")]
             example += ["--output_dir", str(folder / f"example{number}"), "--do_train", "--max_steps", "1"]
             example += ["--per_device_train_batch_size", "8", "--save_strategy", "no", "--report_to", "none"]
-            found.append((ours, seconds([*EXAMPLE, *example], environment, FIRST_STEP)[0]))
+            series.append((ours, seconds([*EXAMPLE, *example], environment, FIRST_STEP)[0]))
     show("first step, prepared", *map(list, zip(*times["first step"], strict=True)))
     show("first step, first run", *map(list, zip(*times["first run"], strict=True)))
 
@@ -121,9 +121,9 @@ def first_variant(folder: Path, contig: str, rounds: int, environment: dict[str,
         theirs, output = seconds([*PLAIN, str(vcf), str(folder / "g.fa"), model], environment)
         times.append((ours, theirs))
         columns, values = (line.split("\t") for line in scored.read_text().splitlines() if not line.startswith("##"))
-        found = float(dict(zip(columns, values, strict=True))["GENOLM_MASKED_LLR"])
-        if not abs(found - float(output.split("\t")[2])) <= ALLOWED:
-            sys.exit(f"genolm scores {found}, the script {output.strip()}: nothing is timed")
+        series = float(dict(zip(columns, values, strict=True))["GENOLM_MASKED_LLR"])
+        if not abs(series - float(output.split("\t")[2])) <= ALLOWED:
+            sys.exit(f"genolm scores {series}, the script {output.strip()}: nothing is timed")
     show("one variant, scored", *map(list, zip(*times, strict=True)))
 
 

@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=25, help="in each round")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     recipe = load_settings(PretrainRecipe, RECIPE)
     batch, bf16 = recipe.training["per_device_train_batch_size"], has_fast_bf16()
     tokenizer = build_tokenizer(load_spec(recipe.tokenizer))
@@ -106,14 +106,14 @@ def main() -> None:
         store = prepare_store({"g": [f"{folder}/g.fa"]}, Path(folder) / "store")
         corpus = Corpus(store, Regions.whole(store), make_encoder(tokenizer), recipe.data.window_bp, pack=True)
         collate = CausalCollator(corpus)
-        for _ in range(asked.rounds):
+        for _ in range(options.rounds):
             for name in times:
                 torch.manual_seed(0)
                 model = build_model(recipe.model, tokenizer, "causal", corpus.length_tokens)
                 if name == "trainer":
-                    ends = trained(model, collate, asked.steps, batch, bf16, folder)
+                    ends = trained(model, collate, options.steps, batch, bf16, folder)
                 else:
-                    ends = bare(model, collate, asked.steps, batch, bf16)
+                    ends = bare(model, collate, options.steps, batch, bf16)
                 times[name] += np.diff(ends)[3:].tolist()
     middle = {name: float(np.median(values)) for name, values in times.items()}
     for name, seconds in middle.items():

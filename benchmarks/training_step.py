@@ -1,10 +1,10 @@
-"""A training step beside transformers' models through its own Trainer: python benchmarks/training_step.py.
+"""A training step compared with transformers' models through its own Trainer: python benchmarks/training_step.py.
 
 Models of about 5 or 25 M parameters, each in a process of its own that waits while the others train: a few steps of
 each in turn, round after round. `default` is the stock Trainer as it comes, in float32; `tuned` has bf16 and
 torch.compile, whose warm-up is left out. Ours are the mixers of recipes/genolm/small-* through our trainer, as `genolm
 pretrain` runs them, and as it does with training.torch_compile=true. All get the same windows. The ratio is of bases a
-second, the median over rounds, and the least and the greatest; what equal bases teach each is what `quality.py` tells.
+second, the median over rounds, and the least and the greatest; `quality.py` compares the losses at equal bases.
 
     python benchmarks/training_step.py --sizes 5 25 --windows 512 4096 --rounds 5
 """
@@ -51,29 +51,29 @@ def main() -> None:
     for objective in options.objectives:
         for size in options.sizes:
             for window in options.windows:
-                asked = {"objective": objective, "size": size, "window": window}
-                asked |= {"batch": max(1, options.tokens // window), "steps": options.steps, "rounds": options.rounds}
+                job = {"objective": objective, "size": size, "window": window}
+                job |= {"batch": max(1, options.tokens // window), "steps": options.steps, "rounds": options.rounds}
                 names = [x for x in CONTESTANTS[objective] if window <= BERT_MOST or not x.startswith("bert")]
                 with ExitStack() as stack:
-                    children = {name: stack.enter_context(Child(name=name, **asked)) for name in names}
+                    children = {name: stack.enter_context(Child(name=name, **job)) for name in names}
                     rounds = [
                         {name: child.ask()["seconds"] for name, child in children.items()}
                         for _ in range(options.rounds)
                     ]
                 for name, child in children.items():
-                    speed = asked["batch"] * window / statistics.median(each[name] for each in rounds)
+                    speed = job["batch"] * window / statistics.median(each[name] for each in rounds)
                     ratios = sorted(each[name] / each["genolm"] for each in rounds)
-                    about = f"{objective:<10}{window:>7}  {name:<20}{child.parameters / 1e6:>9.2f} M{speed:>10,.0f}"
-                    print(f"{about}{statistics.median(ratios):>7.2f}× ({ratios[0]:.2f} … {ratios[-1]:.2f})", flush=True)
+                    row = f"{objective:<10}{window:>7}  {name:<20}{child.parameters / 1e6:>9.2f} M{speed:>10,.0f}"
+                    print(f"{row}{statistics.median(ratios):>7.2f}× ({ratios[0]:.2f} … {ratios[-1]:.2f})", flush=True)
 
 
 class Child:
-    """A process that trains `steps` steps whenever it is asked, and otherwise waits."""
+    """A process that trains `steps` steps on request, and otherwise waits."""
 
-    def __init__(self, **asked: Any):
-        self.asked = asked
+    def __init__(self, **job: Any):
+        self.job = job
         self.errors = tempfile.TemporaryFile("w+")
-        words = [sys.executable, __file__, "--one", json.dumps(asked)]
+        words = [sys.executable, __file__, "--one", json.dumps(job)]
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
@@ -95,13 +95,13 @@ class Child:
         return self.answer()
 
     def answer(self) -> dict[str, float]:
-        """Return what the process says next; end with its errors if it is gone."""
+        """Return the next line of the process as JSON; exit with its errors if it has ended."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):  # libraries print too
                 return json.loads(line)
         self.errors.seek(0)
-        sys.exit(f"{self.asked}: {self.errors.read()[-1500:]}")
+        sys.exit(f"{self.job}: {self.errors.read()[-1500:]}")
 
 
 def one(name: str, objective: str, size: int, window: int, batch: int, steps: int, rounds: int) -> None:

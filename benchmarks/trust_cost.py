@@ -1,4 +1,4 @@
-"""What trust costs: deterministic operations, and checkpoints: python benchmarks/trust_cost.py.
+"""Cost of deterministic operations and of checkpoints: python benchmarks/trust_cost.py.
 
 Rounds alternate between the variants in one process, so that a noisy machine treats all alike; ratios of medians count.
 """
@@ -91,8 +91,8 @@ def main() -> None:
         free, bound, saves = [], [], []
         for _ in range(options.rounds):
             for deterministic, times in ((False, free), (True, bound)):
-                found, saved = steps(deterministic)
-                times += found
+                step_times, saved = steps(deterministic)
+                times += step_times
                 saves += saved
         step = statistics.median(free)
         print(f"a step                {step * 1000:8.1f} ms, {batch} windows of {corpus.window_bp} bp")

@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-KNOWN = ", ".join(kind.model_type for kind in MODEL_FOR_MASKED_LM_MAPPING)
+MODEL_TYPES = ", ".join(kind.model_type for kind in MODEL_FOR_MASKED_LM_MAPPING)
 """The script names them in its help, for which every configuration is imported."""
 
 
@@ -35,7 +35,7 @@ KNOWN = ", ".join(kind.model_type for kind in MODEL_FOR_MASKED_LM_MAPPING)
 class OfModel:
     """Which model."""
 
-    config_name: str = field(metadata={"help": f"Folder of a configuration, of one of {KNOWN}."})
+    config_name: str = field(metadata={"help": f"Folder of a configuration, of one of {MODEL_TYPES}."})
     tokenizer_name: str = field(metadata={"help": "Folder of a tokenizer."})
 
 

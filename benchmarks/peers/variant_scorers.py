@@ -32,9 +32,9 @@ def straight(
         # A deletion shows more of what follows, and an insertion less.
         ref = store.fetch(allele.contig, start, start + width + len(allele.ref))
         alt = np.concatenate([ref[:before], to_array(allele.alt), ref[before + len(allele.ref) :]])
-        beside = len(allele.ref) != len(allele.alt)
+        flank = len(allele.ref) != len(allele.alt)
         for sign, window, bases in ((-1, ref[:width], allele.ref), (1, alt[:width], allele.alt)):
-            first, last = before - beside, before + len(bases) + beside
+            first, last = before - flank, before + len(bases) + flank
             for strand, touched in (
                 (window, range(first, last)),
                 (reverse_complement(window), range(width - last, width - first)),
@@ -45,18 +45,18 @@ def straight(
                     owners.append(number)
                     signs.append(sign)
                     sites.append(site)
-    found = []
+    values = []
     for part, ids in batched(rows, **batches):
         if causal:
             logs = model(input_ids=ids).logits.float()[:, :-1].log_softmax(-1)
-            found.append(logs.gather(2, ids[:, 1:, None])[..., 0].double().sum(1).cpu().numpy())
+            values.append(logs.gather(2, ids[:, 1:, None])[..., 0].double().sum(1).cpu().numpy())
         else:
             row, site = torch.arange(len(ids), device=ids.device), torch.tensor(sites[part], device=ids.device)
             hidden = ids.clone()
             hidden[row, site] = encoder.mask_id
             logs = model(input_ids=hidden).logits[row, site].float().log_softmax(-1)
-            found.append(logs[row, ids[row, site]].double().cpu().numpy())
-    return np.bincount(owners, np.concatenate(found) * signs, minlength=len(alleles)) / 2
+            values.append(logs[row, ids[row, site]].double().cpu().numpy())
+    return np.bincount(owners, np.concatenate(values) * signs, minlength=len(alleles)) / 2
 
 
 def gpn(
@@ -81,12 +81,12 @@ def gpn(
             rows.append(ids)
             sites.append(place)
             pairs.append(tokens(encoder, np.concatenate([alt, ref])))
-    found = []
+    values = []
     for part, ids in batched(rows, **batches):
         row, site = torch.arange(len(ids), device=ids.device), torch.tensor(sites[part], device=ids.device)
         logits = model(input_ids=ids).logits[row, site].double().cpu().numpy()
-        found.append(np.take_along_axis(logits, np.stack(pairs[part]), axis=1))
-    alt, ref = np.concatenate(found).T
+        values.append(np.take_along_axis(logits, np.stack(pairs[part]), axis=1))
+    alt, ref = np.concatenate(values).T
     return (alt - ref).reshape(-1, 2).mean(1)
 
 
