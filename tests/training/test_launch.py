@@ -93,8 +93,8 @@ def test_optimizer_states_are_not_read_under_another_wrapper(folder):
     ("wrapper", "number"),
     [
         ("ddp", signal.SIGTERM),
-        pytest.param("ddp", signal.SIGUSR1, marks=pytest.mark.slow),
-        pytest.param("zero3", signal.SIGUSR1, marks=pytest.mark.slow),
+        ("ddp", signal.SIGUSR1),
+        ("zero3", signal.SIGUSR1),
     ],
 )
 def test_launch_starts_the_ranks_and_hands_signals_on(folder, wrapper, number):
