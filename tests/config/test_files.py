@@ -39,8 +39,9 @@ def test_one_process_at_a_time_in_a_folder(tmp_path):
     code = (
         "import sys, os\nfrom pathlib import Path\nfrom genolm.config.files import folder_lock\n"
         f"with folder_lock(Path({str(tmp_path)!r})):\n"
-        "    if os.fork() == 0:\n        import time; time.sleep(20); os._exit(0)\n"  # a worker that outlives it
-        "    print('held', flush=True)\n    sys.stdin.read()\n"
+        # A worker that outlives it by seconds must not hold the lock; it has given it up once its fork returns.
+        "    if os.fork() == 0:\n        print('held', flush=True); import time; time.sleep(20); os._exit(0)\n"
+        "    sys.stdin.read()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
