@@ -3,7 +3,7 @@
 Each row is a script of this folder that prints its own table; the file records its aim, command, output,
 machine and versions. A row that fails is recorded, and the others still run. Install other software
 with `pip install -r benchmarks/requirements.txt`; otherwise its lines are missing. --gpu takes
-the rows that need a GPU, into RESULTS-gpu.md.
+the rows that need a GPU, into RESULTS-gpu.md; gpu/check.py compares a GPU's results with the CPU's.
 
     python benchmarks/run.py --genome ecoli.fna.gz yeast.fa.gz:chrIV     # held out: the last tenth; chrIV
     python benchmarks/run.py --only bpe batches

@@ -111,7 +111,7 @@ def test_the_python_code_runs(workshop):
     assert "torch.Size([1, 10, 16])" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")))
+@pytest.mark.parametrize("name", [*sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")), "gpu/check.py"])
 def test_a_benchmark_starts(name, tmp_path):
     code = runs.script(ROOT / "benchmarks" / name, ["--help"], tmp_path / "out")
     text = (tmp_path / "out").read_text()

@@ -32,12 +32,12 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT)]
 
 from data import write_data  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
 # Stage → its limit in seconds.
 LIMITS = {
     "env": 60, "plan": 110, "correct": 150, "pretrain": 150, "deterministic": 70, "zero": 110, "mfu": 330, "speed": 100,
