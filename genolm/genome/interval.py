@@ -121,7 +121,7 @@ def read_gff(path: str | Path) -> list[Interval]:
     intervals = []
     for number, line in _data_lines(Path(path)):
         if line.startswith(">"):
-            break  # GFF3 may carry its FASTA after the features
+            break  # GFF3 may carry its FASTA after the features, below a ##FASTA line
         columns = line.split("\t")
         if len(columns) < 8:
             raise ValueError(f"{path}:{number}: GFF has nine columns separated by tabs, got {line[:60]!r}")
@@ -139,10 +139,8 @@ def _interval(path, number: int, contig: str, start: str, end: str, strand: str,
 
 
 def _data_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines that are neither blank nor comments; stop at GFF's `##FASTA`."""
+    """Yield numbered lines that are neither blank nor comments."""
     first_bytes(path, "a BED or GFF file", accepted=("GFF",))
     for number, line in read_lines(path):
-        if line.startswith("##FASTA"):
-            return
         if line.strip() and not line.startswith("#"):
             yield number, line

@@ -166,3 +166,11 @@ def test_bed_rows_keep_line_numbers_and_all_columns(tmp_path):
         (2, ["chr1", "0", "5", "n", "7", ".", "extra"]),
         (4, ["chr1", "7", "9"]),
     ]
+
+
+def test_a_comment_in_a_bed_loses_no_rows(tmp_path):
+    """`##FASTA` ends the features of a GFF; in a BED it is a comment like any other."""
+    (tmp_path / "x.bed").write_text("c\t0\t5\n##FASTA\nc\t7\t9\n")
+    assert [(row.start, row.end) for row in read_bed(tmp_path / "x.bed")] == [(0, 5), (7, 9)]
+    (tmp_path / "x.gff").write_text("c\t.\tgene\t1\t5\t.\t+\t.\t.\n##FASTA\n>c\nACGTACGT\n")
+    assert [(row.start, row.end) for row in read_gff(tmp_path / "x.gff")] == [(0, 5)]
