@@ -23,7 +23,6 @@ def embed(
     Example: genolm embed runs/first peaks.bed --fasta hg38.fa --pool mean --out peaks.parquet
     """
     import numpy as np
-    import torch
 
     from genolm.finetuning.build import check_lengths
     from genolm.inference.embed import check_pooling, layer_of, write_vectors
@@ -33,6 +32,7 @@ def embed(
     from genolm.models.label_folder import model_folder
     from genolm.models.label_model import open_backbone
     from genolm.models.language_model import max_row_tokens
+    from genolm.models.precision import available_device
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
 
@@ -46,7 +46,7 @@ def embed(
         typer.echo(note, err=True)
     folder = model_folder(model)
     backbone: Any = open_backbone(folder).eval()
-    backbone.to(torch.accelerator.current_accelerator() or "cpu")
+    backbone.to(available_device())
     index = layer_of(layer, backbone.config.num_hidden_layers)
     encoder = make_encoder(load_tokenizer(folder))
     if pool == "cls" and not encoder.prefix_ids:

@@ -30,14 +30,13 @@ def generate(
 
     Example: genolm generate runs/first --prompt ACGTTGCA --length 1000 --num 10 --temperature 0.8 --out new.fa
     """
-    import torch
-
     from genolm.config.files import write_text
     from genolm.inference.generate import SequenceGenerator, check_options, fasta_text, read_infill, read_prompts
     from genolm.inference.sample import Sampling
     from genolm.models.build import load_model
     from genolm.models.label_folder import model_folder
     from genolm.models.language_model import objective_of
+    from genolm.models.precision import available_device
     from genolm.models.safe_loading import without_bars
     from genolm.tokenizers.build import load_tokenizer
     from genolm.tokenizers.encode import make_encoder
@@ -53,7 +52,7 @@ def generate(
     objective = objective_of(folder)
     check_options(objective, length, infill, prompt is not None or prompts is not None)
     loaded = load_model(folder, objective)
-    loaded.to(torch.accelerator.current_accelerator() or "cpu")  # type: ignore[arg-type]
+    loaded.to(available_device())  # type: ignore[arg-type]
     tokenizer = load_tokenizer(folder)
     generator = SequenceGenerator(loaded, tokenizer, make_encoder(tokenizer), sampling, batch_size)
     inputs = read_infill(infill, str(fasta), generator.max_bp) if infill else read_prompts(prompt, prompts)

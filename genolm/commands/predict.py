@@ -21,14 +21,13 @@ def predict(
     Example: genolm predict runs/promoters new.fa --out predictions.csv
     """
     import numpy as np
-    import torch
 
     from genolm.finetuning.build import check_lengths
     from genolm.inference.predict import predict_rows
     from genolm.labels.collate import for_rows
     from genolm.labels.dataset import Labelled, read_unlabelled
     from genolm.models.label_folder import open_labelled
-    from genolm.models.precision import has_fast_bf16
+    from genolm.models.precision import available_device, has_fast_bf16
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
@@ -36,7 +35,7 @@ def predict(
     for note in notes:
         typer.echo(note, err=True)
     model, collator, metadata = open_labelled(folder_of(run))
-    model.to(torch.accelerator.current_accelerator() or "cpu")
+    model.to(available_device())
     labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
     check_lengths(collator.rows, labelled)
     bf16 = metadata.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")

@@ -29,6 +29,8 @@ from genolm.labels.dataset import Labelled
 from genolm.labels.task import PER_BASE
 from genolm.metrics.prediction_metrics import PRIMARY
 from genolm.models.label_model import LabelModel
+from genolm.models.precision import available_device
+from genolm.training.arguments import uses_cpu
 from genolm.training.checkpoint import write_checkpoint
 from genolm.training.memory import peak_bytes
 
@@ -59,7 +61,7 @@ def train_probe(recipe: FinetuneRecipe, arguments: TrainingArguments, setup: Fin
     model.backbone.requires_grad_(False)
     write_inputs(recipe)
     print_finetuning_summary(recipe, rows, model, arguments)
-    model.to(torch.accelerator.current_accelerator() or "cpu")
+    model.to(available_device(uses_cpu(recipe.training)))
     options: dict[str, Any] = {"batch_size": 64, "both_strands": recipe.both_strands}
     options |= {"autocast": setup.metadata["bf16"], "progress": True}
     key = setup.metadata["base"]["sha256"]

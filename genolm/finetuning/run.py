@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -29,9 +28,11 @@ from genolm.labels.collate import for_rows
 from genolm.metrics.comparison import without_nan
 from genolm.metrics.predictions import write_predictions
 from genolm.models.label_folder import open_labelled
+from genolm.models.precision import available_device
 from genolm.reports.figures import learning_curve
 from genolm.reports.tables import print_labelled
 from genolm.tokenizers.build import load_tokenizer
+from genolm.training.arguments import uses_cpu
 from genolm.training.checkpoint import write_checkpoint
 from genolm.training.run_folder import open_run
 from genolm.training.signals import StopRequest
@@ -97,7 +98,7 @@ def predict_splits(
     run_dir = Path(recipe.run_dir)
     unset_hf_deepspeed_config()  # ZeRO-3 would shard what is opened; to predict, each rank holds the whole model
     model, collator, _ = open_labelled(run_dir / "model")
-    model.to(torch.accelerator.current_accelerator() or "cpu")
+    model.to(available_device(uses_cpu(recipe.training)))
     options: dict[str, Any] = {"both_strands": recipe.both_strands, "autocast": metadata["bf16"]}
     options |= {"rank": state.process_index, "num_ranks": state.num_processes, "progress": state.is_main_process}
     splits = ["valid", "test"] if recipe.predict_test else ["valid"]

@@ -1,7 +1,11 @@
-"""Fast number formats of this machine, and deterministic operations."""
+"""The device of this machine, its fast number formats, and deterministic operations."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def has_fast_bf16(cpu: bool = False) -> bool:
@@ -15,6 +19,17 @@ def has_fast_bf16(cpu: bool = False) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def available_device(cpu: bool = False) -> "torch.device":
+    """Return the accelerator that can be used here, else the CPU; with `cpu`, the CPU.
+
+    A CUDA build of torch names `cuda` on a machine without a GPU too, unless it is asked to look.
+    """
+    import torch
+
+    found = None if cpu else torch.accelerator.current_accelerator(check_available=True)
+    return found or torch.device("cpu")
 
 
 def set_deterministic(deterministic: bool) -> None:

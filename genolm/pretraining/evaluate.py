@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from genolm.config.files import write_text
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.recipe import flatten_recipe, to_dict
@@ -16,7 +14,7 @@ from genolm.config.yaml import SettingsError, load_settings
 from genolm.genome.store import Store
 from genolm.inference.perplexity import measure_splits
 from genolm.models.build import load_model
-from genolm.models.precision import set_deterministic
+from genolm.models.precision import available_device, set_deterministic
 from genolm.pretraining.build import evaluation_options, final_options, split_regions
 from genolm.tokenizers.build import load_tokenizer
 from genolm.tokenizers.encode import make_encoder
@@ -88,9 +86,7 @@ def measure_checkpoint(
         print(f"warning: {seen:,} of these {test.num_bases:,} bp were in the training regions", file=sys.stderr)
     set_deterministic(recipe.deterministic)
     model = load_model(checkpoint, recipe.objective.kind)
-    device = None if uses_cpu(recipe.training) else torch.accelerator.current_accelerator()
-    if device is not None:
-        model.to(device)  # pyright: ignore[reportArgumentType]
+    model.to(available_device(uses_cpu(recipe.training)))  # pyright: ignore[reportArgumentType]
     encoder = make_encoder(load_tokenizer(checkpoint))
     window_tokens = json.loads((checkpoint / "genolm.json").read_text())["window_tokens"]
     options = evaluation_options(recipe, encoder, window_tokens) | final_options(recipe)

@@ -42,6 +42,10 @@ AT_LEAST_ONE = {"max_steps": -1, "per_device_train_batch_size": 1, "gradient_acc
 """Counts, and the other value they may have: max_steps=-1 is the length of num_train_epochs."""
 
 
+CHECKPOINTING = [(f"activation_checkpointing{end}", f"gradient_checkpointing{end}") for end in ("", "_kwargs")]
+"""Fields and their names before transformers 5.18, which later versions warn of; a recipe may use either."""
+
+
 def uses_cpu(training: dict[str, Any]) -> bool:
     """Return whether the training block asks for the CPU, or there is nothing else."""
     return bool(training.get("use_cpu", not torch.accelerator.is_available()))
@@ -59,6 +63,9 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         SettingsError: an unknown key, one that is decided elsewhere, or a value that transformers refuses.
     """
     fields = {f.name: f.default for f in dataclasses.fields(TrainingArguments) if f.init}
+    for names in CHECKPOINTING:
+        name = next(name for name in names if name in fields)
+        training = {name if key in names else key: value for key, value in training.items()}
     for key, value in training.items():
         if key in DECIDED:
             raise SettingsError(f"training.{key} cannot be set: {DECIDED[key]}")
@@ -94,6 +101,7 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
+        "accelerator_config": {"non_blocking": True},  # copies to a GPU do not wait; on a CPU it changes nothing
         "save_strategy": strategy or "no",  # YAML takes a bare no for false
     }
     try:

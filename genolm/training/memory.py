@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device or the machine has no memory left."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, Exception) and should_reduce_batch_size(error)
+    libraries = ("CUFFT_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")  # which say it in their own words
+    return isinstance(error, Exception) and (should_reduce_batch_size(error) or any(t in str(error) for t in libraries))
 
 
 def halved(per_device: int, accumulation: int) -> dict[str, int] | None:
@@ -82,7 +84,7 @@ def _kept_bytes(model: torch.nn.Module, ids: torch.Tensor, weights: set[int], au
         storage = tensor.untyped_storage()
         if tensor.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an output that keeps itself is a cycle, which nothing frees
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
@@ -103,6 +105,7 @@ def out_of_memory(error: Exception, trainer, fit_batch: bool, run_dir: Path) -> 
     """
     if not is_out_of_memory(error):
         raise error
+    traceback.clear_frames(error.__traceback__)  # they hold what the failed pass computed
     arguments = trainer.args
     per_device = arguments.per_device_train_batch_size
     text = f"out of memory with {per_device} windows at a time on a device"

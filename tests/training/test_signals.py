@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import injections
 import numpy as np
@@ -163,6 +165,46 @@ def test_a_real_refusal_of_memory_is_recognised(folder):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+
+
+def test_the_estimate_of_memory_frees_what_it_computes():
+    """And the failed pass before it: the frames of its error hold what it had computed."""
+    import gc
+    import weakref
+
+    import torch
+
+    from genolm.training.memory import estimate, out_of_memory
+
+    made = []
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map = torch.nn.Linear(4, 4)
+
+        def forward(self, input_ids, fails=False):
+            states = self.map(torch.nn.functional.one_hot(input_ids, 4).float()).exp()
+            made.append(weakref.ref(states))
+            if fails:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return SimpleNamespace(logits=states)
+
+    model, ids = Model(), torch.zeros(2, 3, dtype=torch.long)
+    assert "a window" in estimate(model, {"input_ids": ids}, 2, False)
+    try:
+        model(ids, fails=True)
+    except torch.OutOfMemoryError as error:
+        arguments = SimpleNamespace(
+            per_device_train_batch_size=2, gradient_accumulation_steps=1, world_size=1, bf16=False
+        )
+        trainer = SimpleNamespace(model=model, args=arguments, last_batches=[{"input_ids": ids}])
+        stopped = out_of_memory(error, trainer, False, Path())
+        assert made[1]() is None, "the failed pass is held while memory is estimated"
+    assert "per_device_train_batch_size=1" in str(stopped)
+    gc.collect()
+    assert [reference() for reference in made] == [None] * 3
 
 
 @pytest.fixture

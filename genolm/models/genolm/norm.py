@@ -54,10 +54,11 @@ class RMSNorm(nn.RMSNorm):
     """torch's RMSNorm, in fewer passes on a CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (…, D). Under autocast on a CPU the result is in its type, as a linear map would cast it."""
-        if x.device.type != "cpu" or x.dtype != self.weight.dtype or x.dtype not in (torch.float32, torch.float64):
+        """Normalise (…, D). Under autocast the result is in its type: one cast, not one for each map that reads it."""
+        if x.dtype != self.weight.dtype or x.dtype not in (torch.float32, torch.float64):
             return super().forward(x)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         return rms_norm(x, self.weight, self.eps or torch.finfo(x.dtype).eps, dtype)
 
 

@@ -71,3 +71,19 @@ def test_other_number_formats_and_a_compiler_get_torchs():
     wide = norm(8)
     traced = torch.export.export(wide, (torch.randn(3, 8),))
     assert "rms_norm" in str(traced.graph) and "layer_norm" not in str(traced.graph)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_under_autocast_the_result_is_in_its_type_on_every_device(device):
+    """On a GPU too: else each linear map after it makes, and keeps, a cast of its own."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    before = torch.is_autocast_enabled(device)
+    torch.set_autocast_enabled(device, True)  # torch.autocast turns itself off where there is no GPU
+    torch.set_autocast_dtype(device, torch.bfloat16)
+    try:
+        with FakeTensorMode(), torch.no_grad():
+            layer = RMSNorm(8, eps=1e-6, device=device)
+            assert layer(torch.empty(2, 5, 8, device=device)).dtype == torch.bfloat16
+    finally:
+        torch.set_autocast_enabled(device, before)
