@@ -159,7 +159,10 @@ def plan():
 
 
 def compare_with_plan(size, objective):
-    """Run three steps of a recipe, and compare their peak with the plan's; a fault beyond 3 %."""
+    """Run three steps of a recipe, and compare their peak with the plan's; a fault beyond 3 % and 0.1 GiB.
+
+    The 0.1 GiB are for what cuBLAS works in.
+    """
     from genolm.plan.trace import step_cost
 
     recipe = yaml.safe_load((RECIPES / f"{size}-{objective}.yaml").read_text())
@@ -168,14 +171,15 @@ def compare_with_plan(size, objective):
     checkpointed = bool(training.get("activation_checkpointing") or training.get("gradient_checkpointing"))
     causal = objective == "causal"
     make = partial(build, model_block(size, objective), objective, window)
-    cost = step_cost(make, batch, window, causal=causal, autocast=True, checkpointing={} if checkpointed else None)
+    options = dict(causal=causal, autocast=True, accumulated=False, checkpointing={} if checkpointed else None)
+    cost = step_cost(make, batch, window, **options)
     num_weights, seconds = run_steps(make, batch, window, causal, checkpointed)
     states = 16 * num_weights / 2**30
     planned = states + cost.num_bytes / 2**30
     ratio = None if DRY else round(peak_gib() / planned, 3)
     emit(
         f"{size}-{objective}",
-        None if DRY else 0.97 <= ratio <= 1.03,
+        None if DRY else abs(peak_gib() - planned) <= 0.03 * planned + 0.1,
         batch=batch,
         window=window,
         checkpointed=checkpointed,

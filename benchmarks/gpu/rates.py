@@ -69,23 +69,23 @@ def mfu(case):
     inner = torch._dynamo.lookup_backend(os.environ.get("GPU_CHECK_BACKEND", "aot_eager" if DRY else "inductor"))
     graphs = []
 
-    def gated(gm, inputs, **options):
+    def timed(gm, inputs, **options):
         first = time.perf_counter()
         graph = inner(gm, inputs, **options)
         graphs.append(round(time.perf_counter() - first, 1))
-        gate.take()
         return graph
 
     chosen = loss_of
     if compiled == "whole":
-        chosen = torch.compile(loss_of, backend=gated)
+        chosen = torch.compile(loss_of, backend=timed)
     elif compiled == "graphs":
         torch._inductor.config.triton.cudagraphs = True
-        chosen = torch.compile(loss_of, backend=gated)
+        chosen = torch.compile(loss_of, backend=timed)
     elif compiled == "layers":  # the layers that are alike share what is compiled
-        gate.take()
+        if case["size"] == "large":
+            gate.take()
         for layer in next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList)):
-            layer.compile(backend=gated)
+            layer.compile(backend=timed)
 
     def step_by(function):
         def step():
@@ -104,6 +104,12 @@ def mfu(case):
 
     step = step_by(chosen)
     compile_began = time.perf_counter()
+    with torch.autocast(DEVICE, torch.bfloat16):
+        loss = chosen(ids, weight)  # compiles, several models at a time
+    gate.take()
+    loss.backward()
+    del loss
+    optimizer.zero_grad(set_to_none=True)
     step()
     synchronize()
     compile_seconds = time.perf_counter() - compile_began
@@ -121,9 +127,7 @@ def mfu(case):
         time.sleep(0.02)
     here = gpus_here()
     peak = here[1].peak if here else None
-    kinds = {"compiled": step} if compiled else {}
-    if compiled != "layers":
-        kinds = {"eager": step_by(loss_of)} | kinds
+    kinds = {"eager": uncompiled(step_by(loss_of)), "compiled": step}
     for kind, one in kinds.items():
         with attempt(f"{name}, {kind}"):
             forget()
@@ -158,7 +162,7 @@ def mfu(case):
             torch.set_float32_matmul_precision("highest")
     if case.get("profile"):
         with attempt(f"{name}, profile"):
-            profile(name, kinds, batch * window)
+            write_profile(name, kinds, batch * window)
 
 
 def kernels_of(profiler):
@@ -171,17 +175,27 @@ def kernels_of(profiler):
     ]
 
 
-def profile(name, kinds, tokens):
+def uncompiled(step):
+    """Return a step that runs no compiled code, of a model whose layers are compiled too."""
+
+    def run():
+        with torch.compiler.set_stance("force_eager"):
+            step()
+
+    return run
+
+
+def write_profile(name, kinds, tokens):
     """Write the time of a step by kernel to profile.txt, and report the fraction in which the GPU is busy."""
     from torch.profiler import ProfilerActivity
 
     activities = [ProfilerActivity.CPU] + ([] if DRY else [ProfilerActivity.CUDA])
     for kind, step in kinds.items():
         seconds = seconds_of(step, 1, warm=1)
-        with torch.profiler.profile(activities=activities) as profiler:
+        with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
             step()
             synchronize()
-        table = profiler.key_averages()
+        table = profiler.key_averages(group_by_input_shape=True)
         by = "self_cpu_time_total" if DRY else "self_device_time_total"
         # Kernels alone: an operation's own row says its kernels' time a second time.
         kernels = kernels_of(profiler)
@@ -205,6 +219,34 @@ def profile(name, kinds, tokens):
             gpu_busy=round(busy / seconds, 3) if busy else None,
             most=[f"{kernel[:60]} {ms:.2f} ms" for kernel, (_, ms) in ranked[:4]],
         )
+
+
+def profile():
+    """Profile a training step of two layers of every mixer, of one long row and of many short ones."""
+    from genolm.models.genolm.configuration import MIXERS, GenoLMConfig
+    from genolm.models.genolm.modeling import GenoLMForCausalLM
+
+    rows = [(2, 128)] if DRY else [(1, 65_536), (8, 8192)]
+    for mixer in ["fir"] if DRY else MIXERS:
+        for batch, length in rows:
+            name = f"{mixer}, {batch} × {length:,} tokens"
+            with attempt(name):
+                torch.manual_seed(0)
+                config = GenoLMConfig(
+                    hidden_size=256, intermediate_size=704, num_hidden_layers=2, num_attention_heads=4, mixers=[mixer],
+                    causal=True, max_position_embeddings=length,
+                )  # fmt: skip
+                model = GenoLMForCausalLM(config).train().to(DEVICE)
+                ids = torch.randint(5, 9, (batch, length), device=DEVICE)
+
+                def step(model=model, ids=ids):
+                    with torch.autocast(DEVICE, torch.bfloat16):
+                        loss = model(input_ids=ids, labels=ids).loss
+                    loss.backward()
+
+                step()
+                write_profile(name, {"eager": step}, batch * length)
+            free()
 
 
 def long():

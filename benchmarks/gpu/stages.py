@@ -15,7 +15,7 @@ MODULES = {
     "environment": ["env", "plan"],
     "correctness": ["correct", "deterministic"],
     "commands": ["pretrain", "speed", "zero", "lora", "fit", "bench"],
-    "rates": ["mfu", "long", "scoring"],
+    "rates": ["mfu", "profile", "long", "scoring"],
 }
 
 

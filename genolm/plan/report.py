@@ -48,10 +48,12 @@ class Tracer:
         half, whole = torch.bfloat16 if self.run.half else torch.float32, torch.float32
         kinds = {"ddp": (whole, self.run.half), "fsdp2": (half, self.run.half)}
         weights, autocast = kinds.get(profile, (half, False))
-        key = (weights, autocast, batch_size, checkpointing is not None)
+        accumulated = profile != "ddp" or self.run.accumulation > 1
+        key = (weights, autocast, accumulated, batch_size, checkpointing is not None)
         if key not in self._steps:
             options: dict[str, Any] = dict(weights=weights, autocast=autocast, checkpointing=checkpointing)
             options |= {"causal": self.run.objective == "causal", "padded": self.run.padded}
+            options["accumulated"] = accumulated
             size = batch_size, self.run.length_tokens, self._start_at
             self._steps[key] = step_cost(self.run.make_model, *size, **options)
             self._start_at = self._steps[key].traced_tokens

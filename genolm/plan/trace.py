@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import masking_utils
 
+from genolm.models.genolm.filters import filters_as_on_gpu
 from genolm.models.loss import weighted_token_loss
 from genolm.plan.emulate_gpu import EmulateGPU, TooManyCalls
 
@@ -53,7 +54,8 @@ class StepCost:
         attention_flops: the part of them that scaled dot-product attention takes.
         causal_flops: the part of those that a causal kernel skips: half.
         num_ops: operations that are started, one after the other.
-        num_bytes: peak memory, without weights, gradients and optimizer.
+        num_bytes: peak memory, without weights, gradients and optimizer; gradients that are not there yet count
+            negatively.
         traced_tokens: of the window that was traced; where it is shorter than the recipe's, it and its half were.
     """
 
@@ -136,7 +138,7 @@ def without_storage(model: torch.nn.Module) -> list[torch.Tensor]:
     """Turn a model on the meta device into one of fake CPU tensors, ties kept; call it under a FakeTensorMode.
 
     Returns:
-        Weights, their gradients, and buffers.
+        Weights and buffers.
     """
     pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for module in model.modules():
@@ -149,11 +151,9 @@ def without_storage(model: torch.nn.Module) -> list[torch.Tensor]:
                     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
                     if isinstance(tensor, torch.nn.Parameter):
                         fake = torch.nn.Parameter(fake, tensor.requires_grad)
-                        fake.grad = torch.empty_like(fake) if fake.requires_grad else None
                     pairs[id(tensor)] = (tensor, fake)
                 tensors[name] = pairs[id(tensor)][1]
-    fakes = [fake for _, fake in pairs.values()]
-    return fakes + [fake.grad for fake in fakes if fake.grad is not None]
+    return [fake for _, fake in pairs.values()]
 
 
 def checkpoint_activations(model: Any, options: dict[str, Any], recompute: Callable[[], EmulateGPU]) -> None:
@@ -183,6 +183,7 @@ def trace(
     autocast: bool = False,
     checkpointing: dict[str, Any] | None = None,
     padded: bool = False,
+    accumulated: bool = True,
     as_on_gpu: bool = True,
     most_calls: float = math.inf,
 ) -> StepCost:
@@ -197,6 +198,8 @@ def trace(
         autocast: to bf16. DDP and FSDP2 run under it, DeepSpeed does not.
         checkpointing: options of activation checkpointing; None for none.
         padded: batches carry an attention mask.
+        accumulated: gradients of an earlier micro-batch are there; else each is made when it is computed, and what is
+            computed before may take its place.
         as_on_gpu: memory of a GPU; else that of this CPU.
         most_calls: of torch in the forward pass, before giving up.
 
@@ -209,10 +212,17 @@ def trace(
     model.config.use_cache = False  # as Trainer does
     shape = (batch_size, length_tokens)
     with one_sequence_a_row(), FakeTensorMode(allow_non_fake_inputs=True):
-        tally = Tally(without_storage(model))
+        fakes = without_storage(model)
+        weights_trained = [fake for fake in fakes if fake.requires_grad]
+        gradients = sum(fake.untyped_storage().nbytes() for fake in weights_trained)
+        if accumulated:
+            for fake in weights_trained:
+                fake.grad = torch.empty_like(fake)
+            fakes, gradients = fakes + [fake.grad for fake in weights_trained if fake.grad is not None], 0
+        tally = Tally(fakes)
         if checkpointing is not None:
             checkpoint_activations(model, checkpointing, lambda: EmulateGPU(tally, as_on_gpu))
-        with EmulateGPU(tally, as_on_gpu, most_calls), tally:
+        with filters_as_on_gpu(as_on_gpu), EmulateGPU(tally, as_on_gpu, most_calls), tally:
             batch = {"input_ids": torch.zeros(shape, dtype=torch.int64, device="cpu")}
             if padded:
                 batch["attention_mask"] = torch.ones(shape, dtype=torch.int64, device="cpu")
@@ -223,7 +233,7 @@ def trace(
             nats, total = weighted_token_loss(logits.float(), labels, weight, causal)
             del logits
             (nats / total).backward()
-    counts = tally.flops, tally.attention_flops, tally.causal_flops, tally.num_ops, tally.most
+    counts = tally.flops, tally.attention_flops, tally.causal_flops, tally.num_ops, tally.most - gradients
     return StepCost(*map(float, counts), traced_tokens=length_tokens)
 
 

@@ -50,21 +50,21 @@ class WithinChunks(torch.autograd.Function):
         """Return (…, R, n, chunk, P) for scores (…, 1, n, chunk, chunk), total (…, R, n, chunk), x as the result."""
         decay = decay_matrix(total).to(x.dtype)
         weights = scores * decay
-        y = weights @ x
-        ctx.save_for_backward(decay, weights, x, y)
-        return y
+        ctx.save_for_backward(decay, weights, x)
+        return weights @ x
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         """Return the gradients of all three."""
-        decay, weights, x, y = ctx.saved_tensors
-        to_x = weights.transpose(-1, -2) @ grad
-        to_scores = (grad @ x.transpose(-1, -2)).mul_(decay).sum(-4, keepdim=True)
-        # Σ_s and Σ_t of weights[t, s] times their gradients, without a matrix.
+        decay, weights, x = ctx.saved_tensors
+        to_weights = grad @ x.transpose(-1, -2)
+        # Σ_s - Σ_t of weights[t, s] times their gradients. The diagonal adds nothing, and being by far the largest it
+        # must not be in the sums: their rounding would be larger than the difference.
         wide = torch.promote_types(x.dtype, torch.float32)
-        to_total = (grad * y).sum(-1, dtype=wide) - (x * to_x).sum(-1, dtype=wide)
-        return to_scores, to_total, to_x
+        each = (to_weights * weights).tril_(-1)
+        to_total = each.sum(-1, dtype=wide) - each.sum(-2, dtype=wide)
+        return to_weights.mul_(decay).sum(-4, keepdim=True), to_total, weights.transpose(-1, -2) @ grad
 
 
 def pass_states(states: torch.Tensor, log_decay: torch.Tensor, first: torch.Tensor | None = None) -> torch.Tensor:
