@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import masking_utils
 
-from genolm.models.genolm.filters import filters_as_on_gpu
+from genolm.models.genolm.filters import emulate_gpu_forms
 from genolm.models.loss import weighted_token_loss
 from genolm.plan.emulate_gpu import EmulateGPU, TooManyCalls
 
@@ -222,7 +222,7 @@ def trace(
         tally = Tally(fakes)
         if checkpointing is not None:
             checkpoint_activations(model, checkpointing, lambda: EmulateGPU(tally, as_on_gpu))
-        with filters_as_on_gpu(as_on_gpu), EmulateGPU(tally, as_on_gpu, most_calls), tally:
+        with emulate_gpu_forms(as_on_gpu), EmulateGPU(tally, as_on_gpu, most_calls), tally:
             batch = {"input_ids": torch.zeros(shape, dtype=torch.int64, device="cpu")}
             if padded:
                 batch["attention_mask"] = torch.ones(shape, dtype=torch.int64, device="cpu")

@@ -13,12 +13,16 @@ from .attention import Attention, LocalAttention, rotary
 from .cache import RecurrentCache
 from .configuration import GenoLMConfig
 from .convolution import DilatedConvolution
-from .filters import ExplicitFilter, GatedFilter, ImplicitFilter
+from .filters import ExplicitFilter, GatedFilter, ImplicitFilter, takes_gpu_form
 from .norm import make_norm
 from .ssm import StateSpace
 
 PIECE = 4096
-"""Tokens of a row that a layer takes at a time under gradient checkpointing."""
+"""Tokens of a row that a layer takes at a time under gradient checkpointing, on a CPU."""
+
+PIECE_ELEMENTS = 1 << 24
+"""Elements of a piece (B, tokens, D) on a GPU. Smaller ones take less time to compute than to start, about 9 µs an
+operation: 65,536 tokens of 256 channels in pieces of 4,096 take 12 times as long as whole (H200)."""
 
 
 def make_mixer(config: GenoLMConfig, layer: int) -> nn.Module:
@@ -76,8 +80,12 @@ class GenoLMBlock(GradientCheckpointingLayer):
 
 
 def split_row(hidden: torch.Tensor) -> list[torch.Tensor]:
-    """Split (B, L, D) into pieces of PIECE tokens."""
-    return list(hidden.split(PIECE, dim=1))
+    """Split (B, L, D) into pieces of equal length, but for the last."""
+    length = PIECE
+    if takes_gpu_form(hidden):
+        tokens = PIECE_ELEMENTS // (hidden.shape[0] * hidden.shape[2])
+        length = max(1024, 1 << tokens.bit_length() - 1)
+    return list(hidden.split(length, dim=1))
 
 
 def join_row(pieces: list[torch.Tensor]) -> torch.Tensor:
@@ -122,18 +130,19 @@ def run_layer(layer: nn.Module, pieces: list[torch.Tensor], inputs: dict[str, An
     A mixer that needs the whole row runs over the whole row.
     """
     mixer: Any = layer.mixer
-    if len(pieces) == 1 or mixer.reach is None or max(mixer.reach) > PIECE:
+    length = pieces[0].shape[1]
+    if len(pieces) == 1 or mixer.reach is None or max(mixer.reach) > length:
         whole = layer(join_row(pieces), **inputs)
         return [whole] if len(pieces) == 1 else split_row(whole)
     before, after = mixer.reach
     state = mixer.initial_state(pieces[0]) if isinstance(mixer, StateSpace) else ()
     outputs = []
     for i, piece in enumerate(pieces):
-        left = [one[:, PIECE - before :] for one in pieces[max(0, i - 1) : i]]
+        left = [one[:, length - before :] for one in pieces[max(0, i - 1) : i]]
         right = [one[:, :after] for one in pieces[i + 1 : i + 2]]
         hidden = torch.cat([*left, piece, *right], dim=1)
         first = before if i else 0
-        tokens = slice(i * PIECE - first, i * PIECE - first + hidden.shape[1])
+        tokens = slice(i * length - first, i * length - first + hidden.shape[1])
         hidden = layer(hidden, *state, **slice_inputs(inputs, tokens))
         if state:
             hidden, *state = hidden

@@ -26,9 +26,14 @@ from .configuration import GenoLMConfig
 _as_on_gpu = False
 
 
+def takes_gpu_form(x: torch.Tensor) -> bool:
+    """Return whether an operation that differs between CPUs and GPUs takes its form for GPUs."""
+    return x.device.type != "cpu" or _as_on_gpu
+
+
 @contextmanager
-def filters_as_on_gpu(emulated: bool = True) -> Iterator[None]:
-    """Let short filters take their form for GPUs on a CPU too, so that a trace counts its memory."""
+def emulate_gpu_forms(emulated: bool = True) -> Iterator[None]:
+    """Let operations take their form for GPUs on a CPU too, so that a trace counts its memory."""
     global _as_on_gpu
     before, _as_on_gpu = _as_on_gpu, emulated
     try:
@@ -89,7 +94,7 @@ def per_channel_filter(u: torch.Tensor, taps: torch.Tensor, lookahead: int) -> t
     """
     size, length = taps.shape[1], u.shape[1]
     taps = taps.to(u.dtype)
-    if u.device.type == "cpu" and not _as_on_gpu:
+    if not takes_gpu_form(u):
         with torch.autocast("cpu", enabled=False):
             return ChannelFilter.apply(u, taps, lookahead)
     padded = F.pad(u, (0, 0, size - 1 - lookahead, lookahead))

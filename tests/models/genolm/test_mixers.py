@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from genolm.models.genolm.blocks import split_row
 from genolm.models.genolm.configuration import MIXERS
 from genolm.models.genolm.modeling import GenoLMForCausalLM, GenoLMForMaskedLM, GenoLMModel
 
@@ -252,3 +253,12 @@ def test_torch_compile_takes_it_whole(kind):
     for name, parameter in model.named_parameters():
         scale = expected[1][name].abs().max()
         assert (parameter.grad - expected[1][name]).abs().max() < 1e-3 * scale + 1e-6, name
+
+
+@pytest.mark.parametrize(
+    ("batch", "width", "length"), [(1, 256, 65_536), (4, 1024, 4096), (64, 1024, 1024), (1, 768, 16_384)]
+)
+def test_pieces_of_a_row_on_a_gpu_are_large_enough_to_keep_it_busy(batch, width, length):
+    row = torch.empty(batch, 200_000, width, device="meta")
+    assert {piece.shape[1] for piece in split_row(row)[:-1]} == {length}
+    assert split_row(torch.empty(1, 9000, 2))[0].shape[1] == 4096  # on a CPU, for its cache
