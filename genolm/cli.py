@@ -3,8 +3,10 @@
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 VERBS = {
+    "recipes": "the recipes that come with genolm: list, show, copy",
     "prepare": "FASTA to a prepared genome on disk",
     "tokenizer": "build a tokenizer; train BPE on your genomes",
     "pretrain": "FASTA to a pretrained masked or causal language model",
@@ -30,15 +32,18 @@ def usage() -> str:
     """Return the text of `genolm --help`."""
     rows = "\n".join(f"  {verb:<18} {text}" for verb, text in VERBS.items())
     return (
-        "Usage: genolm VERB …\n\nTrain, evaluate and publish DNA language models.\n\n"
-        f"{rows}\n\n`genolm VERB --help` shows its options. A first model:\n\n"
-        "  genolm pretrain recipes/quickstart/causal.yaml data.fasta=genome.fa run_dir=runs/first\n"
+        "Usage: genolm COMMAND …\n\nTrain, evaluate and publish DNA language models.\n\n"
+        f"{rows}\n\n`genolm COMMAND --help` shows its options, `genolm --version` the version; "
+        "`genolm --install-completion` completes\nwords in your shell. A first model:\n\n"
+        "  genolm pretrain quickstart/causal data.fasta=genome.fa run_dir=runs/first\n"
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. A user's mistake is one line on stderr and exit code 2; GENOLM_DEBUG=1 shows the traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "_GENOLM_COMPLETE" in os.environ or arguments[:1] in (["--install-completion"], ["--show-completion"]):
+        return _app(list(VERBS), no_args_is_help=True)(arguments, prog_name="genolm")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return
@@ -57,18 +62,25 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(
             _fail("--variants is a command of its own: genolm evaluate-variants TABLE --label COLUMN --out FOLDER")
         )
-    import typer
-
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    name = verb.replace("-", "_")
-    app.command()(getattr(import_module(f"genolm.commands.{name}"), name))
     try:
-        app(arguments[1:], prog_name=f"genolm {verb}")
+        _app([verb])(arguments[1:], prog_name=f"genolm {verb}")
     except (ValueError, OSError) as error:
         if os.environ.get("GENOLM_DEBUG"):
             raise
         sys.exit(_fail(str(error)))
+
+
+def _app(verbs: list[str], **options: Any):
+    """Return the Typer application of some commands; one alone is run without its name."""
+    import typer
+
+    app = typer.Typer(add_completion=bool(options), pretty_exceptions_enable=False, **options)
+    for verb in verbs:
+        name = verb.replace("-", "_")
+        command = getattr(import_module(f"genolm.commands.{name}"), name)
+        app.command(verb, context_settings={"help_option_names": ["-h", "--help"]})(command)
+    return app
 
 
 def _fail(message: str) -> int:

@@ -10,9 +10,13 @@ from typing import Annotated
 
 import typer
 
+from genolm.config.shipped import recipe_names
+
 
 def benchmark(
-    suite: Annotated[str, typer.Argument(help="Suite, a YAML file.")],
+    suite: Annotated[
+        str, typer.Argument(help="Suite: a name from `genolm recipes`, or a YAML file.", autocompletion=recipe_names)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for runs/ and compare/.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the suite: key=value.")] = None,
     jobs: Annotated[int, typer.Option(help="Runs at a time; 0 for one a GPU.", min=0)] = 0,
@@ -21,7 +25,7 @@ def benchmark(
 ) -> None:
     """Run every method on every task with every seed, and compare them. The same command again resumes.
 
-    Example: genolm benchmark recipes/benchmarks/gue.yaml defaults.model=runs/first --out runs/gue --jobs 2
+    Example: genolm benchmark benchmarks/gue defaults.model=runs/first --out runs/gue --jobs 2
     """
     from rich.console import Console
 

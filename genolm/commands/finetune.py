@@ -6,22 +6,25 @@ from typing import Annotated, Any
 import typer
 
 from genolm.config.finetune import FinetuneRecipe
+from genolm.config.shipped import recipe_names
 from genolm.config.yaml import load_settings
 from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
 
 
 @exit_codes
 def finetune(
-    recipe: Annotated[str, typer.Argument(help="Recipe, a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a name from `genolm recipes`, or a YAML file.", autocompletion=recipe_names)
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key=value.")] = None,
     launch: Annotated[
         str,
-        typer.Option(help="Start the ranks of a profile of recipes/accelerate, or of a file: 'ddp --num_processes 4'."),
+        typer.Option(help="Start ranks by a launch profile (ddp, zero2, …) or a file: 'ddp --num_processes 4'."),
     ] = "",
 ) -> None:
     """Fine-tune a DNA language model on labelled sequences (LoRA, full, probe, from scratch), or train a baseline.
 
-    Example: genolm finetune recipes/quickstart/baseline.yaml labels.table=promoters.csv run_dir=runs/danq
+    Example: genolm finetune quickstart/baseline labels.table=promoters.csv run_dir=runs/danq
     """
     settings = load_settings(FinetuneRecipe, recipe, overrides or [])
     if launch:

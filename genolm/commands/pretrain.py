@@ -7,17 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from genolm.config.pretrain import PretrainRecipe
+from genolm.config.shipped import recipe_names
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
 
 
 @exit_codes
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="Recipe, a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a name from `genolm recipes`, or a YAML file.", autocompletion=recipe_names)
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key=value.")] = None,
     launch: Annotated[
         str,
-        typer.Option(help="Start the ranks of a profile of recipes/accelerate, or of a file: 'ddp --num_processes 4'."),
+        typer.Option(help="Start ranks by a launch profile (ddp, zero2, …) or a file: 'ddp --num_processes 4'."),
     ] = "",
     allow_change: Annotated[
         list[str] | None, typer.Option(help="A key that may differ from the checkpoint's recipe; repeat for more.")
@@ -32,7 +35,7 @@ def pretrain(
 ) -> None:
     """Pretrain a DNA language model from genomes, and evaluate it. The same command again resumes where it stopped.
 
-    Example: genolm pretrain recipes/quickstart/causal.yaml data.fasta=genome.fa run_dir=runs/first
+    Example: genolm pretrain quickstart/causal data.fasta=genome.fa run_dir=runs/first
     """
     if gpus and not plan:
         raise SettingsError(f"--gpus {gpus}: it is for --plan; --launch 'ddp --num_processes N' trains on N GPUs")

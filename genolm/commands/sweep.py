@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
+from genolm.config.shipped import recipe_names
 from genolm.config.yaml import SettingsError
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="Recipe of `genolm finetune`, a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe of `genolm finetune`: a name or a YAML file.", autocompletion=recipe_names)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for trials and results.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key=value.")] = None,
     space: Annotated[str | None, typer.Option(help="YAML of what to search, else the recipe's block `sweep`.")] = None,
@@ -27,7 +30,7 @@ def sweep(
 
     What is searched: {model.width: {low: 0.25, high: 2, log: true}, model.kernel: [11, 15, 19]}
 
-    Example: genolm sweep recipes/quickstart/sweep.yaml labels.table=promoters.csv --trials 20 --out runs/sweep
+    Example: genolm sweep quickstart/sweep labels.table=promoters.csv --trials 20 --out runs/sweep
     """
     from rich.console import Console
 

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from genolm.config.shipped import find_recipe
+
 
 class SettingsError(ValueError):
     """A recipe or spec that cannot be used; the message names the file, the line and the key."""
@@ -83,7 +85,7 @@ def load_settings(cls: type[Settings], path: str | Path, overrides: list[str] | 
 
     Args:
         cls: the dataclass to build.
-        path: a YAML file.
+        path: a YAML file, or the name of a recipe that comes with genolm.
         overrides: `dotted.key=value`, the value as YAML.
 
     Raises:
@@ -106,9 +108,10 @@ def read_values(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         SettingsError: no such file, no YAML, or a malformed override.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such file; check the path and the folder the command is run in")
+    try:
+        path = find_recipe(path)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     try:
         values, numbers = _parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

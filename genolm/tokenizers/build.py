@@ -20,11 +20,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from genolm.config.console import did_you_mean
+from genolm.config.shipped import shipped_folder
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.tokenizers import bpe
 from genolm.tokenizers.kmer import OverlappingKmerTokenizer, kmers
 
-SPECS = Path(__file__).parents[2] / "tokenizer_configs"
+SPECS = shipped_folder("tokenizer_configs")
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 

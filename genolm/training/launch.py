@@ -7,18 +7,18 @@ import signal
 from argparse import Namespace
 from pathlib import Path
 
+from genolm.config.shipped import shipped_folder
 from genolm.config.yaml import SettingsError
 from genolm.training.parallelism import ENVIRONMENT, Parallelism, completed_arguments, parallelism_of
 from genolm.training.signals import SIGNALS, BatchTooLarge, Stopped
 
-SHIPPED = Path(__file__).parents[2] / "recipes" / "accelerate"
-
 
 def profile_path(name: str) -> Path:
     """Return the file of a profile: a path, or the name of one of recipes/accelerate."""
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else SHIPPED / f"{name}.yaml"
+    profiles = shipped_folder("recipes") / "accelerate"
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else profiles / f"{name}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml"))) or "none here"
+        shipped = ", ".join(sorted(p.stem for p in profiles.glob("*.yaml"))) or "none here"
         raise SettingsError(f"--launch {name}: no such profile; give a YAML file of accelerate, or one of: {shipped}")
     return path
 
