@@ -41,8 +41,7 @@ from genolm.models.language_model import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
 from genolm.training import malloc
-from genolm.variants.alleles import Allele, resolve_allele
-from genolm.variants.contigs import Contigs
+from genolm.variants.alleles import Allele, Contigs, resolve_allele
 from genolm.variants.likelihood import score_alleles
 
 ROOT = Path(__file__).parents[1]

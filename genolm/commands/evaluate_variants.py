@@ -41,7 +41,7 @@ def evaluate_variants(
     """
     from genolm.reports.tables import print_variants
     from genolm.reports.variant_report import write_variant_evaluation
-    from genolm.variants.contigs import read_aliases
+    from genolm.variants.alleles import read_aliases
 
     evaluation = write_variant_evaluation(
         variants,

@@ -48,7 +48,7 @@ def mutate(
     Example: genolm mutate --fasta ref.fa.gz --region chr1:1001-1200 --model runs/first --out promoter
     """
     from genolm.reports.mutation_report import write_mutation_page, write_mutation_table
-    from genolm.variants.contigs import Contigs
+    from genolm.variants.alleles import Contigs
     from genolm.variants.job import scoring_job
     from genolm.variants.regions import locate_regions, merge_spans, pieces_of
     from genolm.variants.saturation import PIECE, score_pieces
@@ -82,7 +82,7 @@ def mutate(
 
 def refuse_folder(out: Path) -> None:
     """Refuse an output folder that holds anything but an unfinished job."""
-    from genolm.variants.result_shards import clear
+    from genolm.variants.job import clear
 
     clear(out / "parts")
     if out.exists() and not (out / "parts" / "job.json").is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -101,7 +101,7 @@ def check_size(num_bases: int, max_bp: int) -> None:
 
 def check_drawn(estimator: str, causal: bool) -> None:
     """Refuse an estimator that is not a log-likelihood ratio: the first one is drawn."""
-    from genolm.variants.score_columns import LLRS
+    from genolm.variants.likelihood import LLRS
 
     if estimator not in LLRS:
         allowed = ", ".join(LLRS[1:2] if causal else LLRS)

@@ -46,7 +46,7 @@ def scan(
 
     Example: genolm scan exons.bed --fasta ref.fa.gz --model runs/first --out constraint.bw
     """
-    from genolm.variants.contigs import Contigs
+    from genolm.variants.alleles import Contigs
     from genolm.variants.job import refuse_existing, scoring_job
     from genolm.variants.regions import locate_regions, merge_spans, pieces_of
     from genolm.variants.saturation import PIECE, score_pieces

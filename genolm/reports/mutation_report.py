@@ -12,10 +12,9 @@ from genolm.reports.mutation_figure import mutation_figure
 from genolm.reports.mutation_map import MutationMap, bits_of, limit_of
 from genolm.reports.mutation_page import mutation_page
 from genolm.variants.job import ScoringJob
-from genolm.variants.likelihood import columns_of_estimators
+from genolm.variants.likelihood import LLRS, MEANINGS, columns_of_estimators, field_name
 from genolm.variants.regions import Span
 from genolm.variants.saturation import DELETION, information, log_probabilities
-from genolm.variants.score_columns import LLRS, MEANINGS, field
 
 
 def write_mutation_table(path: Path, job: ScoringJob, pieces: Sequence[Span], estimators: list[str]) -> int:
@@ -28,7 +27,7 @@ def write_mutation_table(path: Path, job: ScoringJob, pieces: Sequence[Span], es
         columns += [name, f"{name}_strands"] if name in LLRS else [name]
     num_changes = 0
     with atomic_path(path) as aside, aside.open("w") as file:
-        file.write("\t".join(["chrom", "pos", "ref", "alt", *map(field, columns), "GENOLM_CUT"]) + "\n")
+        file.write("\t".join(["chrom", "pos", "ref", "alt", *map(field_name, columns), "GENOLM_CUT"]) + "\n")
         for number, piece in enumerate(pieces):
             grids, ref = job.shards.load(number), to_text(job.store.fetch(*piece)).upper()
             scored, chrom = np.isfinite(grids["cut"]), job.store.contigs[piece.contig].name

@@ -10,17 +10,78 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
-from genolm.config.files import folder_lock
+from genolm.config.files import atomic_path, folder_lock, write_text
 from genolm.genome.reference import Reference, files_in_common, open_reference
 from genolm.models.language_model import LanguageModel, open_language_model
 from genolm.training import malloc
 from genolm.training.signals import end_alone, lost_ranks
 from genolm.variants.likelihood import check_estimators
 from genolm.variants.options import ModelOptions
-from genolm.variants.result_shards import ResultShards, clear
+
+ENDED = '"ended"'
+"""Content of `job.json` once the job is finished and its folder is being removed."""
+
+
+class ResultShards:
+    """The folder of a job: its settings (`job.json`), and the results of each stretch, each file written atomically.
+
+    A folder `OUT.parts` next to the output, so that a long job resumes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def begin(self, job: dict[str, Any]) -> bool:
+        """Record the settings of a job; return whether it had begun before.
+
+        Raises:
+            ValueError: the folder holds another one.
+        """
+        path = self.folder / "job.json"
+        job = json.loads(json.dumps(job))
+        if not path.is_file():
+            write_text(path, json.dumps(job, indent=1))
+            return False
+        before = json.loads(path.read_text())
+        for key, value in job.items():
+            if before.get(key) != value:
+                raise ValueError(
+                    f"{self.folder} holds an unfinished job whose {key} was {before.get(key)!r} and is now "
+                    f"{value!r}; use the former value, remove the folder, or give another --out"
+                )
+        return True
+
+    def path(self, stretch: int) -> Path:
+        """Return the file of a stretch."""
+        return self.folder / f"{stretch:08d}.npz"
+
+    def background(self, length: int) -> Path:
+        """Return the file of the background of a signed length."""
+        return self.folder / f"background-{length:+d}.json"
+
+    def num_left(self, sizes: Sequence[int]) -> int:
+        """Return the sum of the sizes of stretches that have no results yet."""
+        return sum(size for stretch, size in enumerate(sizes) if not self.path(stretch).is_file())
+
+    def save(self, stretch: int, values: dict[str, np.ndarray]) -> None:
+        """Save the results of a stretch."""
+        with atomic_path(self.path(stretch)) as aside, aside.open("wb") as file:
+            np.savez(file, **values)  # pyright: ignore[reportArgumentType]
+        malloc.trim_freed_pages()
+
+    def load(self, stretch: int) -> dict[str, np.ndarray]:
+        """Return the results of a stretch."""
+        with np.load(self.path(stretch), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def end(self) -> None:
+        """Mark the job as finished and remove its folder; killed in between, it is not begun again."""
+        write_text(self.folder / "job.json", ENDED)
+        clear(self.folder)
 
 
 @dataclass(frozen=True)
@@ -147,6 +208,20 @@ def scoring_job(folder: Path, options: ModelOptions) -> Iterator[ScoringJob]:
                 shutil.rmtree(folder)  # a user's mistake, before anything was done
 
 
+def clear(folder: Path) -> None:
+    """Remove the folder of a finished job, or the rest of it; `job.json` goes last."""
+    job = folder / "job.json"
+    if not job.is_file() or job.read_text() != ENDED:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != job:
+            path.unlink()
+    job.unlink()
+    folder.rmdir()
+
+
 def refuse_existing(out: Path, folder: Path) -> None:
     """Clear what a finished job left in `folder`; refuse an existing output that no unfinished job is to replace."""
     clear(folder)
@@ -158,7 +233,7 @@ def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that no job of ours has begun in: it is removed at the end, with all that is in it."""
     if not folder.exists() or (folder / "job.json").is_file():
         return
-    ours = (".lock", "stdin", "genome", "job.json")  # what is there before a job begins
+    ours = (".lock", "stdin", "genome", "alleles.jsonl", "job.json")  # what is there before a job begins
     other = [] if not folder.is_dir() else sorted(x.name for x in folder.iterdir() if not x.name.startswith(ours))
     if other or not folder.is_dir():
         reason = f"holds {other[0]!r}" if other else "is a file"

@@ -11,7 +11,7 @@
     embedding     cosine, L2 distance and dot product of REF's and ALT's last hidden states: of the mean over touched
                   tokens (site) and of the mean over all (window).
 
-Touched tokens are defined in tokenize_alleles.py.
+Touched tokens are defined in haplotypes.py.
 
 Every value is the mean over both strands. With non-overlapping k-mers it is also the mean over the k phases in which
 k-mers can hold the variant. A row of tokens that several alleles share, such as a masked site with its three ALTs, is
@@ -27,9 +27,8 @@ import torch
 from genolm.genome.reference import Reference
 from genolm.tokenizers.encode import Encoder
 from genolm.variants.alleles import Allele
-from genolm.variants.haplotypes import windows_of
+from genolm.variants.haplotypes import Pair, tokenize_pair, windows_of
 from genolm.variants.query_batch import QueryBatch, QueryResults, run_queries
-from genolm.variants.tokenize_alleles import Pair, tokenize_pair
 
 CAUSAL = ("likelihood", "embedding")
 MASKED = ("masked_llr", "likelihood", "unmasked_llr", "entropy", "influence", "embedding")
@@ -37,6 +36,19 @@ SINGLE = ("entropy", "influence")
 """Estimators that need one token a base."""
 TOKENS = 1 << 22
 """Tokens of rows in memory at once: 32 MB."""
+LLRS = ("masked_llr", "likelihood", "unmasked_llr")
+"""Columns that are log-likelihood ratios, in nats; positive favours ALT."""
+
+CALIBRATED = ("masked_llr", "likelihood")
+"""Columns whose magnitude grows with the length of an indel, since they sum over more tokens."""
+
+MEANINGS = {
+    "masked_llr": "log p(ALT) - log p(REF) of touched tokens hidden at once, nats, mean of both strands",
+    "likelihood": "log p(window with ALT) - log p(window with REF), nats, mean of both strands",
+    "unmasked_llr": "log p(ALT) - log p(REF) where REF is shown, nats, mean of both strands",
+    "entropy": "entropy of A, C, G, T at the first changed base, nats, mean of both strands",
+    "influence": "mean greatest change of log-odds elsewhere in the window, mean of both strands",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,11 @@ def columns_of_estimators(estimators: Sequence[str]) -> list[str]:
     """Return the columns that estimators fill."""
     embedding = [f"embedding_{where}_{how}" for where in ("site", "window") for how in ("cosine", "l2", "dot")]
     return [column for name in estimators for column in (embedding if name == "embedding" else [name])]
+
+
+def field_name(column: str) -> str:
+    """Return the name of a column in the output."""
+    return f"GENOLM_{column.upper()}"
 
 
 def check_estimators(estimators: Sequence[str], encoder: Encoder, causal: bool) -> None:

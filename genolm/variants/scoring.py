@@ -1,14 +1,18 @@
 """Records to scored records: survey, stretches scored and kept on disk, indel background, output in input order.
 
-A stretch is scored by one process, so any number of processes give the same bytes, and a killed job resumes.
+A stretch is scored by one process, so any number of processes give the same bytes, and a killed job resumes. The
+records are read twice: to resolve their alleles, which are kept in `alleles.jsonl`, a line for each stretch; and to be
+written.
 """
 
 import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +20,20 @@ import numpy as np
 
 import genolm
 from genolm.config.console import progress_bar
-from genolm.config.files import file_sha256
-from genolm.variants.alleles import STATUSES, ReferenceCheck
-from genolm.variants.contigs import Contigs, read_aliases
-from genolm.variants.indel_background import draw_indels, z_scores
+from genolm.config.files import file_sha256, write_text
+from genolm.genome.alphabet import BASE_INDEX, to_text
+from genolm.genome.reference import Reference
+from genolm.training import malloc
+from genolm.variants.alleles import STATUSES, Allele, Contigs, ReferenceCheck, read_aliases, resolve_allele
 from genolm.variants.job import ScoringJob
-from genolm.variants.likelihood import columns_of_estimators, score_alleles
-from genolm.variants.result_shards import VariantSurvey, resolve_alts, signed_length, stretches, survey_records
-from genolm.variants.score_columns import CALIBRATED, LLRS, MEANINGS, field
+from genolm.variants.likelihood import CALIBRATED, LLRS, MEANINGS, columns_of_estimators, field_name, score_alleles
 from genolm.variants.vcf import Records, open_records
-from genolm.variants.vcf_lines import HeaderSurvey
 from genolm.variants.write_vcf import Written, write_records
+
+STRETCH = 512
+"""Records whose results share a file; rows of tokens that they have in common are computed once."""
+TRIES = 1000
+"""Random places that are tried for each indel of a background."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,27 @@ class ScoreOptions:
     max_allele: int | None = None
     background: int = 100
     seed: int = 0
+
+
+@dataclass
+class VariantSurvey:
+    """Survey of the records of a file, before anything is scored.
+
+    Attributes:
+        num_records: of the file, or of the region.
+        statuses: status → ALTs.
+        scored: ALTs to be scored of each stretch.
+        lengths: signed lengths of the insertions and deletions among them.
+        notes: what a user should know.
+        used: name of a contig in the VCF → in the FASTA, where they differ.
+    """
+
+    num_records: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    scored: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    used: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,22 +127,10 @@ def score_variants(job: ScoringJob, variants: str, out: Path, options: ScoreOpti
     contigs = Contigs(job.store, aliases)
     if not source.is_file():
         raise ValueError(f"{source}: no such file")
-    job.begin(
-        {
-            "variants": file_sha256(source),
-            "step": options.step,
-            "estimators": estimators,
-            "region": options.region,
-            "drop_samples": options.drop_samples,
-            "max_allele": longest,
-            "aliases": aliases,
-            "check_ref": options.check_ref,
-            "background": options.background,
-            "seed": options.seed,
-        }
-    )
+    settings = {"estimators": estimators, "max_allele": longest, "aliases": aliases}
+    job.begin({"variants": file_sha256(source), **asdict(options), **settings})
     with job.state.main_process_first():
-        survey = job.shards.survey(lambda: survey_records(records, contigs, job.store, longest, check))
+        survey = survey_records(job, records, contigs, longest, check)
     if job.state.is_main_process:
         for note in survey.notes:
             print(note, file=sys.stderr)
@@ -123,7 +139,7 @@ def score_variants(job: ScoringJob, variants: str, out: Path, options: ScoreOpti
         job.describe(estimators, survey.used)
     model_options = job.options(estimators) | {"step": options.step}
     start, todo = time.perf_counter(), job.shards.num_left(survey.scored)
-    _score_stretches(job, survey, records, contigs, longest, model_options)
+    _score_stretches(job, survey, model_options)
     _score_background(job, survey, options, model_options)
     job.state.wait_for_everyone()
     rate = todo / max(time.perf_counter() - start, 1e-9)
@@ -153,35 +169,79 @@ def _longest_allele(job: ScoringJob, options: ScoreOptions) -> int:
     return min(options.max_allele or width // 4, room)
 
 
-def _score_stretches(
-    job: ScoringJob, survey: VariantSurvey, records: Records, contigs: Contigs, max_allele: int, options: dict[str, Any]
-) -> None:
+def survey_records(
+    job: ScoringJob, records: Records, contigs: Contigs, max_allele: int, check: ReferenceCheck
+) -> VariantSurvey:
+    """Resolve the alleles of all records, once for a job. Where that fails, no job has begun.
+
+    Raises:
+        ValueError: the file cannot be read to its end, or a REF differs and `check` refuses that.
+    """
+    folder = job.shards.folder
+    path = folder / "survey.json"
+    if path.is_file():
+        return VariantSurvey(**json.loads(path.read_text()))
+    survey, statuses, lengths, rows = VariantSurvey(), Counter(), set(), iter(records)
+    try:
+        with (folder / "alleles.jsonl").open("w") as file:
+            while stretch := list(islice(rows, STRETCH)):
+                alts = []
+                for record in stretch:
+                    resolved = [
+                        resolve_allele(contigs, job.store, record.chrom, record.pos, record.ref, alt, max_allele)
+                        for alt in record.alts
+                    ]
+                    if resolved[0][0] == "ref_mismatch":
+                        assert record.pos is not None
+                        check.meet(records.where(record), contigs, job.store, record.chrom, record.pos, record.ref)
+                    alts += resolved
+                file.write(json.dumps(alts) + "\n")
+                statuses.update(status for status, _ in alts)
+                lengths.update(signed_length(allele) for _, allele in alts if allele)
+                survey.scored.append(sum(allele is not None for _, allele in alts))
+                survey.num_records += len(stretch)
+    except ValueError:
+        (folder / "job.json").unlink()
+        raise
+    survey.statuses, survey.lengths = dict(statuses.most_common()), sorted(lengths - {0})
+    survey.notes, survey.used = [*records.notes, *check.notes()], dict(contigs.used)
+    write_text(path, json.dumps(asdict(survey)))
+    return survey
+
+
+def signed_length(allele: Allele) -> int:
+    """Return the length change of an indel in bp: positive for insertions, negative for deletions, else 0."""
+    return 0 if allele.ref and allele.alt else len(allele.alt) - len(allele.ref)
+
+
+def _score_stretches(job: ScoringJob, survey: VariantSurvey, options: dict[str, Any]) -> None:
     """Score this process's stretches that have no results yet."""
     mine = range(job.state.process_index, len(survey.scored), job.state.num_processes)
     left = {stretch for stretch in mine if not job.shards.path(stretch).is_file()}
     total = sum(survey.scored[stretch] for stretch in mine)
     done = total - sum(survey.scored[stretch] for stretch in left)
     hidden = not job.state.is_main_process or not left
-    with progress_bar(total=total, initial=done, desc="scoring", unit="variant", disable=hidden) as bar:
-        for number, stretch in enumerate(stretches(records) if left else ()):
-            if number not in left:
+    bar = progress_bar(total=total, initial=done, desc="scoring", unit="variant", disable=hidden)
+    with bar, (job.shards.folder / "alleles.jsonl").open() as file:
+        for stretch, line in enumerate(file):
+            if stretch not in left:
                 continue
-            alts = [alt for record in stretch for alt in resolve_alts(record, contigs, job.store, max_allele)]
-            alleles = [allele for _, allele in alts if allele is not None]
+            alts = [(STATUSES.index(status), allele and Allele(*allele)) for status, allele in json.loads(line)]
+            alleles = [allele for _, allele in alts if allele]
             scores = score_alleles(
                 job.language.model, job.language.encoder, job.store, alleles, on_done=bar.update, **options
             )
             chosen = np.array([allele is not None for _, allele in alts], dtype=bool)
             values: dict[str, Any] = {
-                "status": np.array([STATUSES.index(status) for status, _ in alts], dtype=np.uint8),
-                "length": np.array([signed_length(allele) for _, allele in alts], dtype=np.int32),
+                "status": np.array([status for status, _ in alts], dtype=np.uint8),
+                "length": np.array([signed_length(allele) if allele else 0 for _, allele in alts], dtype=np.int32),
                 "cut": _spread(scores.cut, chosen, False),
             }
             for column, array in scores.values.items():
                 values[column] = _spread(array, chosen, np.nan)
                 if column in LLRS:
                     values[f"{column}_strands"] = _spread(scores.strand_difference[column], chosen, np.nan)
-            job.shards.save(number, values)
+            job.shards.save(stretch, values)
 
 
 def _spread(values: np.ndarray, chosen: np.ndarray, empty: Any) -> np.ndarray:
@@ -194,7 +254,7 @@ def _spread(values: np.ndarray, chosen: np.ndarray, empty: Any) -> np.ndarray:
 def _score_background(
     job: ScoringJob, survey: VariantSurvey, options: ScoreOptions, model_options: dict[str, Any]
 ) -> None:
-    """Score random indels of the lengths in the file."""
+    """Score random indels of the lengths in the file: the magnitude of an LLR grows with the length of an indel."""
     calibrated = [name for name in model_options["estimators"] if name in CALIBRATED]
     options_of_indels: dict[str, Any] = {**model_options, "estimators": calibrated}
     lengths = survey.lengths if options.background and calibrated else []
@@ -204,9 +264,35 @@ def _score_background(
     for length in progress_bar(left, desc="random indels", unit="length", disable=hidden):
         alleles = draw_indels(job.store, length, options.background, options.seed)
         scores = score_alleles(job.language.model, job.language.encoder, job.store, alleles, **options_of_indels)
-        job.shards.save_background(
-            length, {name: [float(v.mean()), float(v.std()), len(v)] for name, v in scores.values.items() if len(v) > 1}
-        )
+        moments = {name: [float(v.mean()), float(v.std())] for name, v in scores.values.items() if len(v) > 1}
+        write_text(job.shards.background(length), json.dumps(moments))
+        malloc.trim_freed_pages()
+
+
+def draw_indels(store: Reference, length: int, number: int, seed: int) -> list[Allele]:
+    """Draw random indels of one length: deletions of the bases there, insertions of bases from elsewhere.
+
+    Args:
+        store: the genome.
+        length: above 0 of insertions, below 0 of deletions, in bases.
+        number: of indels; fewer where the genome has hardly a place for them.
+        seed: of the places.
+    """
+    size = abs(length)
+    random = np.random.default_rng([seed, size, int(length > 0)])
+    room = np.maximum(store.lengths - size, 0).astype(np.float64)
+    indels: list[Allele] = []
+    for _ in range(TRIES * number if room.any() else 0):
+        contig, other = random.choice(len(room), 2, p=room / room.sum())
+        start, there = (int(random.integers(0, int(room[c]) + 1)) for c in (contig, other))
+        sequence = store.fetch(*((other, there, there + size) if length > 0 else (contig, start, start + size)))
+        if (BASE_INDEX[sequence] < 4).all():
+            bases = to_text(sequence).upper()
+            ref, alt = ("", bases) if length > 0 else (bases, "")
+            indels.append(Allele(int(contig), start, ref, alt))
+            if len(indels) == number:
+                break
+    return indels
 
 
 def _write(
@@ -223,23 +309,18 @@ def _write(
     calibrated = {}
     for name in [name for name in columns if options.background and name in CALIBRATED]:
         backgrounds = [(x, json.loads(job.shards.background(x).read_text())) for x in survey.lengths]
-        calibrated[name] = [(x, *moments[name][:2]) for x, moments in backgrounds if name in moments]
+        calibrated[name] = [(x, *moments[name]) for x, moments in backgrounds if name in moments]
     header = info_lines(language, columns, calibrated)
     exclude = "ref_mismatch" if options.check_ref == "exclude" else None
-    results = _results(job, scored, columns, calibrated)
-    written = write_records(out, records, results, header, exclude, HeaderSurvey(**survey.header))
+    written = write_records(out, records, _results(job, scored, columns, calibrated), header, exclude)
     scored.written = written
+    model = {name: getattr(language, name) for name in ("name", "revision", "sha256", "causal")}
     scored.summary |= {
         "records": written.num_records,
         "left_out": written.num_excluded,
         "alts": written.num_alts,
         "statuses": survey.statuses,
-        "model": {
-            "name": language.name,
-            "revision": language.revision,
-            "sha256": language.sha256,
-            "causal": language.causal,
-        },
+        "model": model,
         "window_bp": language.window_bp,
         "estimators": estimators,
         "contigs": survey.used,
@@ -255,11 +336,15 @@ def _results(job: ScoringJob, scored: Scored, columns: list[str], calibrated: di
         scored.histogram.append((values[scored.column], values["length"]))
         fields: dict[str, Any] = {"GENOLM_STATUS": [STATUSES[i] for i in values["status"].tolist()]}
         for column in columns:
-            fields[field(column)] = values[column]
+            fields[field_name(column)] = values[column]
             if column in LLRS:
-                fields[field(f"{column}_strands")] = values[f"{column}_strands"]
+                fields[field_name(f"{column}_strands")] = values[f"{column}_strands"]
             if column in calibrated:
-                fields[field(f"{column}_z")] = z_scores(values[column], values["length"], calibrated[column])
+                z_scores = np.full(len(values[column]), np.nan)
+                for length, mean, deviation in calibrated[column]:
+                    rows = values["length"] == length
+                    z_scores[rows] = (values[column][rows] - mean) / deviation if deviation > 0 else np.nan
+                fields[field_name(f"{column}_z")] = z_scores
         fields["GENOLM_CUT"] = [1 if cut else None for cut in values["cut"].tolist()]
         yield fields
 
@@ -277,10 +362,10 @@ def info_lines(language: Any, columns: list[str], calibrated: dict) -> list[str]
         if column == "likelihood":
             meaning = kind + meaning
         favours = "; positive favours ALT" if column in LLRS else ""
-        lines.append((field(column), "Float", f"{meaning}{favours}; model {by}"))
+        lines.append((field_name(column), "Float", f"{meaning}{favours}; model {by}"))
         if column in LLRS:
-            lines.append((field(f"{column}_strands"), "Float", f"{column}: forward minus reverse strand, nats"))
+            lines.append((field_name(f"{column}_strands"), "Float", f"{column}: forward minus reverse strand, nats"))
         if column in calibrated:
-            lines.append((field(f"{column}_z"), "Float", f"{column} of an indel among random ones of its length"))
+            lines.append((field_name(f"{column}_z"), "Float", f"{column} of an indel among random ones of its length"))
     lines.append(("GENOLM_CUT", "Integer", "1 where an end of the contig made the window shorter"))
     return [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">' for name, kind, text in lines]

@@ -18,8 +18,7 @@ from scoring import BASES, CONTIGS, other_base, record, save, score, write_vcf
 from genolm.cli import main
 from genolm.genome.store import prepare_store
 from genolm.models.language_model import open_language_model
-from genolm.variants.alleles import Allele, resolve_allele
-from genolm.variants.contigs import Contigs
+from genolm.variants.alleles import Allele, Contigs, resolve_allele
 from genolm.variants.likelihood import score_alleles
 
 
@@ -340,16 +339,16 @@ def test_a_folder_of_somebody_else_is_left_alone(folder, tmp_path, capfd):
 
 def test_an_indexed_fasta_is_read_where_it_lies(folder, tmp_path, monkeypatch):
     """The same scores as from a FASTA that is prepared, and not a byte of the genome is written again."""
-    import genolm.variants.result_shards as result_shards
+    import genolm.variants.job as scoring_job
 
     indexed = tmp_path / "g.fa"
     indexed.write_bytes((folder / "g.fa").read_bytes())
     pysam.faidx(str(indexed))
     vcf = write_vcf(tmp_path / "in.vcf", mixed())
     listings = []
-    end = result_shards.ResultShards.end
+    end = scoring_job.ResultShards.end
     monkeypatch.setattr(
-        result_shards.ResultShards,
+        scoring_job.ResultShards,
         "end",
         lambda self: (listings.append({p.name for p in self.folder.iterdir()}), end(self)),
     )

@@ -12,14 +12,15 @@ import pytest
 import runs
 from scoring import BASES, CONTIGS, other_base, record, save, write_vcf
 
-from genolm.variants import result_shards as parts_module
+from genolm.variants import scoring
+from genolm.variants.job import ResultShards
 
 SUFFIXES = [".vcf.gz", ".bcf", ".tsv", ".parquet"]
 
 
 def in_short_stretches(before=None):
     """Let a job of a few hundred records have many parts; then do what else is asked for."""
-    parts_module.STRETCH = 32
+    scoring.STRETCH = 32
     if before is not None:
         before()
 
@@ -139,7 +140,7 @@ def test_killed_at_any_point(folder, tmp_path, unbroken, suffix, every):
 
 
 def test_only_what_is_left_counts_for_the_speed(tmp_path):
-    parts = parts_module.ResultShards(tmp_path)
+    parts = ResultShards(tmp_path)
     assert parts.num_left([5, 7, 2]) == 14
     parts.save(1, {"status": np.zeros(7, dtype=np.uint8)})
     assert parts.num_left([5, 7, 2]) == 7

@@ -12,10 +12,11 @@ from genolm.variants.alleles import (
     CHECK_REF,
     STATUSES,
     Allele,
+    Contigs,
     ReferenceCheck,
+    read_aliases,
     resolve_allele,
 )
-from genolm.variants.contigs import Contigs, read_aliases
 
 
 def make_store(folder, **contigs):

@@ -14,8 +14,7 @@ import pytest
 from nasty import COLUMNS, HEADER, REFERENCE, nasty_lines, nasty_vcf
 
 from genolm.genome.store import prepare_store
-from genolm.variants.alleles import STATUSES, resolve_allele
-from genolm.variants.contigs import Contigs
+from genolm.variants.alleles import STATUSES, Contigs, resolve_allele
 from genolm.variants.vcf import open_records
 from genolm.variants.write_vcf import as_words, check_suffix, write_records
 
