@@ -28,7 +28,7 @@ def letters(rng: np.random.Generator, length: int) -> str:
 
 def pretrain(folder: Path, name: str, model: dict, tokenizer: str = "char", kind: str = "masked", window: int = 80):
     """Pretrain a model for two steps and return its run folder."""
-    from genolm.commands.pretrain import run_pretraining
+    from genolm.api import run_pretraining
     from genolm.config.pretrain import PretrainRecipe
 
     fasta = folder / "genome.fa"
@@ -119,7 +119,7 @@ def write_recipe(folder: Path, name: str, model, table: Path, kind: str = "binar
 
 def finetune(recipe: Path, *overrides: str) -> dict:
     """Run a recipe in this process and return its metrics."""
-    from genolm.commands.finetune import run_finetuning
+    from genolm.api import run_finetuning
     from genolm.config.finetune import FinetuneRecipe
 
     return run_finetuning(load_settings(FinetuneRecipe, recipe, list(overrides)))

@@ -125,7 +125,7 @@ def call(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"]])
 def test_help_in_any_form(call, arguments):
     status, out, err = call(*arguments)
-    assert (status, err) == (0, "") and out.startswith("Usage: genolm VERB")
+    assert (status, err) == (0, "") and out.startswith("Usage: genolm COMMAND")
     for verb, text in VERBS.items():
         assert f"\n  {verb} " in out and text in out
 
@@ -149,10 +149,10 @@ def test_every_file_of_commands_is_a_verb_and_the_other_way_round(project_dir):
         ("evalute", "did you mean 'evaluate'?"),
         (
             "--verbose",
-            "commands: prepare, tokenizer, pretrain, evaluate, evaluate-variants, finetune",
+            "commands: recipes, prepare, tokenizer, pretrain, evaluate, evaluate-variants, finetune",
         ),
-        ("os", "commands: prepare, "),
-        ("", "commands: prepare, "),
+        ("os", "commands: recipes, prepare, "),
+        ("", "commands: recipes, prepare, "),
     ],
 )
 def test_an_unknown_verb_is_one_clear_error(call, word, hint):
@@ -233,3 +233,33 @@ def test_a_hash_without_its_url_is_told_as_such(call, tmp_path):
 def test_a_name_must_not_be_empty(call, tmp_path):
     (tmp_path / "g.fa").write_text(">a\nACGT\n")
     assert call("prepare", "=g.fa", "--out", "store")[0] == 2
+
+
+def test_recipes_are_found_by_name_from_anywhere(call, tmp_path, monkeypatch):
+    from genolm.config.shipped import find_recipe, recipe_names
+
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = call("recipes")
+    assert status == 0 and len(out.splitlines()) == len(recipe_names()) > 40
+    assert out.startswith("quickstart/baseline  ")
+    one = find_recipe("quickstart/causal")
+    assert find_recipe("recipes/quickstart/causal.yaml") == find_recipe("quickstart/causal.yaml") == one
+    assert call("recipes", "show", "quickstart/causal") == (0, one.read_text(), "")
+    assert call("recipes", "copy", "quickstart/causal")[0] == 0
+    assert (tmp_path / "causal.yaml").read_text() == one.read_text()
+    status, _, err = call("recipes", "copy", "quickstart/causal")
+    assert status == 2 and "causal.yaml exists already" in err
+    status, _, err = call("pretrain", "quickstart/casual")
+    assert status == 2 and "did you mean 'quickstart/causal'?" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["causal.yaml"]
+
+
+def test_every_folder_of_the_package_is_in_the_wheel(project_dir):
+    import tomllib
+
+    setup = tomllib.loads((project_dir / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        ".".join(path.parent.relative_to(project_dir).parts) for path in project_dir.glob("genolm/**/__init__.py")
+    }
+    recipes = {f"genolm.recipes.{path.name}" for path in (project_dir / "recipes").iterdir() if path.is_dir()}
+    assert set(setup["packages"]) == folders | recipes | {"genolm.recipes", "genolm.tokenizer_configs"}

@@ -9,7 +9,7 @@ import pytest
 
 ORDER = (
     "config genome tokenizers data labels metrics models inference training variants plan reports pretraining "
-    "finetuning benchmarking commands cli __main__"
+    "finetuning benchmarking api commands cli __main__"
 ).split()
 FRONT = {"__init__", "_auto"}
 """Registration names modules by strings, and imports them when transformers is imported."""

@@ -1,14 +1,14 @@
 """`genolm finetune`: labelled DNA to a fine-tuned language model, or a baseline, and its predictions."""
 
-from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from genolm.api import run_finetuning
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.shipped import recipe_names
 from genolm.config.yaml import load_settings
-from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
+from genolm.training.signals import exit_codes
 
 
 @exit_codes
@@ -32,11 +32,3 @@ def finetune(
 
         raise SystemExit(start_ranks(launch, ["finetune", recipe, *(overrides or [])]))
     run_finetuning(settings)
-
-
-@retry_with_smaller_batch
-def run_finetuning(stop: StopRequest, exit_stack: ExitStack, recipe: FinetuneRecipe) -> dict[str, Any]:
-    """Run a recipe to the end and return its metrics, as in `metrics.json`."""
-    from genolm.finetuning.run import finetune_once  # torch: only once signals are listened for
-
-    return finetune_once(recipe, stop, exit_stack)

@@ -20,34 +20,19 @@ def predict(
 
     Example: genolm predict runs/promoters new.fa --out predictions.csv
     """
-    import numpy as np
-
-    from genolm.finetuning.build import check_lengths
-    from genolm.inference.predict import predict_rows
-    from genolm.labels.collate import for_rows
-    from genolm.labels.dataset import Labelled, read_unlabelled
-    from genolm.models.label_folder import open_labelled
-    from genolm.models.precision import available_device, has_fast_bf16
+    from genolm.api import FinetunedModel
+    from genolm.labels.dataset import read_unlabelled, unlabelled_rows
 
     if out.suffix not in WRITES:
         raise ValueError(f"--out {out}: its name must end in {', '.join(WRITES)}")
     ids, letters, source, notes = read_unlabelled(sequences, fasta, column or [])
     for note in notes:
         typer.echo(note, err=True)
-    model, collator, metadata = open_labelled(folder_of(run))
-    model.to(available_device())
-    labelled = Labelled(collator.labelled.task, ids, letters, np.zeros(len(ids)), np.full(len(ids), ""), source)
-    check_lengths(collator.rows, labelled)
-    bf16 = metadata.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
-    options = {"batch_size": batch_size, "both_strands": metadata["both_strands"], "autocast": bf16, "progress": True}
-    values = predict_rows(model, for_rows(collator, labelled), **options)
+    model = FinetunedModel(run)
+    labelled = unlabelled_rows(ids, letters, source, model.task)
+    values = model.predict_rows(labelled, batch_size=batch_size)
     write_prediction_table(out, labelled, values, threshold_of(run))
     typer.echo(f"{len(ids):,} predictions: {out}")
-
-
-def folder_of(run: str) -> Path:
-    """Return the folder of the model: that of a run, or itself."""
-    return Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)
 
 
 def threshold_of(run: str) -> Any:

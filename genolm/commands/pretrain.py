@@ -1,15 +1,14 @@
 """`genolm pretrain`: from a FASTA to a model that plain AutoModel loads, in one command."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from genolm.api import run_pretraining
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.shipped import recipe_names
 from genolm.config.yaml import SettingsError, load_settings
-from genolm.training.signals import StopRequest, exit_codes, retry_with_smaller_batch
+from genolm.training.signals import exit_codes
 
 
 @exit_codes
@@ -50,13 +49,3 @@ def pretrain(
         allowed = [word for key in allow_change or [] for word in ("--allow-change", key)]
         raise SystemExit(start_ranks(launch, ["pretrain", recipe, *(overrides or []), *allowed]))
     run_pretraining(settings, allow_change or [])
-
-
-@retry_with_smaller_batch
-def run_pretraining(
-    stop: StopRequest, exit_stack: ExitStack, recipe: PretrainRecipe, allow_change: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Run a recipe to the end and return its metrics, as in `metrics.json`."""
-    from genolm.pretraining.run import pretrain_once  # torch: only once signals are listened for
-
-    return pretrain_once(recipe, allow_change, stop, exit_stack)

@@ -67,5 +67,29 @@ class CausalCollator:
         return _tensors(examples.ids, np.where(weight > 0, examples.ids, IGNORED), weight)
 
 
+class TrainingWindows:
+    """Training windows as a map-style dataset, for `torch.utils.data.DataLoader` and a training loop of one's own.
+
+    Item i is a dict of `input_ids`, `labels` (-100 where nothing is predicted), `loss_weight`, and `attention_mask`
+    where windows can be padded, each (L,); it depends on the seed and i alone. The first epoch's windows are its items.
+    """
+
+    def __init__(self, collator: CausalCollator | MaskedCollator, num_windows: int):
+        self.collator, self.num_windows = collator, num_windows
+
+    def __len__(self) -> int:
+        return self.num_windows
+
+    def __getitem__(self, index: int) -> dict[str, "torch.Tensor"]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, "torch.Tensor"]]:
+        """Return several items, made together: what a DataLoader asks for, and faster than one by one."""
+        if not all(0 <= index < self.num_windows for index in indices):
+            raise IndexError(f"window {max(indices)} of {self.num_windows}")
+        batch = self.collator(indices)
+        return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
+
+
 def _attention_mask(examples: Examples) -> np.ndarray:
     return (np.arange(examples.ids.shape[1]) < examples.length[:, None]).astype(np.int64)

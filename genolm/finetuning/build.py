@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from genolm.config.finetune import FinetuneRecipe, LabelsRecipe
 from genolm.config.yaml import SettingsError
-from genolm.labels.collate import LabelCollator, RowEncoder, class_weights
+from genolm.labels.collate import LabelCollator, RowEncoder, check_lengths, class_weights
 from genolm.labels.dataset import Labelled, Task, read_labels
 from genolm.labels.leakage import Leakage, find_leakage
 from genolm.labels.split import split_rows, take_fraction
@@ -176,17 +176,6 @@ def _baseline(recipe: FinetuneRecipe, rows: SplitRows) -> tuple[Any, Any, RowEnc
     shape: dict[str, Any] = {"per_base": per_base, "base_token_ids": base_token_ids}
     model = build_baseline(recipe.model["baseline"], length, num_outputs(task), **shape, **options)
     return model, tokenizer, RowEncoder(encoder, length, per_base=per_base, special_tokens=False), None
-
-
-def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
-    """Refuse a row that is too long or too short for the model, naming its file and line."""
-    # Of fixed-width tokens the longest row has most; of BPE one of the longest, nearly always.
-    order = sorted(range(len(part)), key=lambda row: -len(part.sequences[row]))
-    for row in dict.fromkeys([*order[:64], *order[-1:]]):
-        try:
-            encoder([part.sequences[row]])
-        except ValueError as error:
-            raise ValueError(f"{part.source[row]}: {error}") from None
 
 
 def build_collator(recipe: FinetuneRecipe, rows: SplitRows, encoder: RowEncoder) -> LabelCollator:

@@ -19,9 +19,13 @@ from genolm.config.console import progress_bar
 from genolm.config.files import atomic_path, write_text
 from genolm.genome.alphabet import to_array
 from genolm.inference.predict import OutputFunction, predict_rows
-from genolm.labels.collate import LabelCollator
+from genolm.labels.collate import LabelCollator, RowEncoder, check_lengths
 from genolm.labels.dataset import Labelled
-from genolm.tokenizers.encode import Encoder
+from genolm.models.label_model import open_backbone
+from genolm.models.language_model import max_row_tokens
+from genolm.models.precision import available_device
+from genolm.tokenizers.build import load_tokenizer
+from genolm.tokenizers.encode import Encoder, make_encoder
 
 POOLING = ("mean", "cls", "per-base", "tokens")
 VALUES_IN_MEMORY = 1 << 24
@@ -94,8 +98,34 @@ def token_bases(encoder: Encoder, sequence: str) -> tuple[np.ndarray, np.ndarray
     return encoded.start[0], encoded.end[0]
 
 
-def write_vectors(
-    out: Path,
+def open_embedder(folder: Path, rows: Labelled, pooling: str, windows: bool = False) -> tuple[Any, LabelCollator]:
+    """Open the backbone of a model folder, and return it with the collator of some rows.
+
+    Args:
+        folder: of the model.
+        rows: of `unlabelled_rows`.
+        pooling: one of POOLING.
+        windows: cut what is too long for the model into pieces.
+
+    Raises:
+        ValueError: the pooling does not fit the tokenizer, or a row the model.
+    """
+    backbone: Any = open_backbone(folder).eval()
+    backbone.to(available_device())
+    encoder = make_encoder(load_tokenizer(folder))
+    if pooling == "cls" and not encoder.prefix_ids:
+        raise ValueError(f"--pool is cls, and the tokenizer of {folder} puts no token before a sequence; take mean")
+    row_encoder = RowEncoder(encoder, max_row_tokens(backbone.config), cut=windows, per_base=pooling == "per-base")
+    try:
+        check_lengths(row_encoder, rows)
+    except ValueError as error:
+        problem, advice, _ = str(error).partition("Shorten it, or learn with long_inputs")
+        averaged = ", or give --windows, which averages over its pieces" if pooling in ("mean", "cls") else ""
+        raise ValueError(f"{problem}Shorten it{averaged}" if advice else problem) from None
+    return backbone, LabelCollator(rows, row_encoder, in_order=True)
+
+
+def vectors_of(
     model: Any,
     collator: LabelCollator,
     pooling: str,
@@ -104,28 +134,26 @@ def write_vectors(
     batch_size: int = 64,
     both_strands: bool = False,
     progress: bool = False,
-) -> int:
-    """Write the vectors of all rows, in order and atomically, and return their size D.
+) -> Iterator[list[np.ndarray]]:
+    """Yield the vectors of all rows in order, as many rows at a time as fit in memory: each (1, D), or of its bases or
+    tokens.
 
     Args:
-        out: .parquet or .npy.
         model: a backbone.
         collator: holds the rows, in order; for pooling `per-base` its RowEncoder gives the token of each base.
         pooling: one of POOLING.
-        layer: as `layer_of` returns it.
+        layer: as `layer_of` takes it.
         batch_size: rows in a forward pass.
         both_strands: the mean of both strands' vectors, at the bases of the given one; not of tokens.
         progress: show a bar.
     """
     labelled, encoder = collator.labelled, collator.rows.encoder
-    output, width, row = pooled_states(model, pooling, layer), 0, 0
-    count = num_vectors(encoder, labelled.sequences, pooling)
+    output = pooled_states(model, pooling, layer_of(layer, model.config.num_hidden_layers))
+    count, width, row = num_vectors(encoder, labelled.sequences, pooling), 0, 0
     first = len(encoder.prefix_ids) if collator.rows.special_tokens else 0
-    writer = (_parquet if out.suffix == ".parquet" else _npy)(out, labelled, count, pooling, encoder)
-    bar = progress_bar(total=len(labelled), desc="embedding", unit="seq", disable=not progress)
-    with bar, writer as write:
+    with progress_bar(total=len(labelled), desc="embedding", unit="seq", disable=not progress) as bar:
         while row < len(labelled):
-            # As many rows as fit in memory; one batch until D is known.
+            # One batch until D is known.
             most = max(1, VALUES_IN_MEMORY // width) if width else 0
             end = row + max(1 if width else batch_size, int(np.searchsorted(count[row:].cumsum(), most)))
             part = labelled.select(np.arange(row, min(end, len(labelled))))
@@ -135,9 +163,28 @@ def write_vectors(
                 vectors = [x[first : first + n] for x, n in zip(vectors, count[row:end], strict=False)]
             vectors = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in vectors]
             width = vectors[0].shape[1]
-            write(row, np.concatenate(vectors))
+            yield vectors
             row += len(part)
             bar.update(len(part))
+
+
+def write_vectors(out: Path, model: Any, collator: LabelCollator, pooling: str, layer: int, **options: Any) -> int:
+    """Write the vectors of all rows, in order and atomically, and return their size D.
+
+    Args:
+        out: .parquet or .npy.
+        model: as `vectors_of`, and all that follows.
+        collator: the rows.
+        pooling: one of POOLING.
+        layer: of the hidden states.
+        options: further arguments of `vectors_of`.
+    """
+    labelled, encoder, row, width = collator.labelled, collator.rows.encoder, 0, 0
+    count = num_vectors(encoder, labelled.sequences, pooling)
+    with (_parquet if out.suffix == ".parquet" else _npy)(out, labelled, count, pooling, encoder) as write:
+        for vectors in vectors_of(model, collator, pooling, layer, **options):
+            write(row, np.concatenate(vectors))
+            row, width = row + len(vectors), vectors[0].shape[1]
     return width
 
 

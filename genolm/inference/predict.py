@@ -1,13 +1,16 @@
 """Predictions of labelled rows: probabilities of classes, numbers of targets."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from genolm.inference.batches import batches_by_length, gather_batches, run_batches
-from genolm.labels.collate import LabelCollator
+from genolm.labels.collate import LabelCollator, check_lengths, for_rows
+from genolm.labels.dataset import Labelled
+from genolm.models.precision import has_fast_bf16
 
 OutputFunction = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 """A model's inputs → (B, …), its outputs for each row."""
@@ -57,6 +60,31 @@ def predict_rows(
         for row, value in zip(rows.tolist(), batch, strict=True):
             values[row] = value
     return values
+
+
+def predict_unlabelled(
+    model: Any, collator: LabelCollator, metadata: dict[str, Any], rows: Labelled, batch_size: int = 64
+) -> list[np.ndarray]:
+    """Predict rows without labels by a fine-tuned model, as it was validated: strands, number format.
+
+    Args:
+        model: as `open_labelled` returns it, and the next two.
+        collator: of its rows.
+        metadata: of its `genolm.json`.
+        rows: of `unlabelled_rows`.
+        batch_size: rows in a forward pass.
+
+    Returns:
+        As `predict_rows`.
+
+    Raises:
+        ValueError: a row is too long or too short for the model.
+    """
+    rows = replace(rows, task=collator.labelled.task)
+    check_lengths(collator.rows, rows)
+    bf16 = metadata.get("bf16", False) and has_fast_bf16(model.device.type == "cpu")
+    options = {"batch_size": batch_size, "both_strands": metadata["both_strands"], "autocast": bf16, "progress": True}
+    return predict_rows(model, for_rows(collator, rows), **options)
 
 
 def one_strand(

@@ -118,6 +118,17 @@ def class_weights(labelled: Labelled) -> np.ndarray:
     return counts.sum() / (len(counts) * np.maximum(counts, 1))
 
 
+def check_lengths(encoder: RowEncoder, part: Labelled) -> None:
+    """Refuse a row that is too long or too short for the model, naming its file and line."""
+    # Of fixed-width tokens the longest row has most; of BPE one of the longest, nearly always.
+    order = sorted(range(len(part)), key=lambda row: -len(part.sequences[row]))
+    for row in dict.fromkeys([*order[:64], *order[-1:]]):
+        try:
+            encoder([part.sequences[row]])
+        except ValueError as error:
+            raise ValueError(f"{part.source[row]}: {error}") from None
+
+
 @dataclass(frozen=True)
 class LabelCollator:
     """Sample numbers → batches of labelled rows.

@@ -125,6 +125,12 @@ def read_unlabelled(
     return rows.ids, rows.sequences, rows.source, tuple(map(_as_options, rows.notes))
 
 
+def unlabelled_rows(ids: np.ndarray, sequences: list[str], source: np.ndarray, task: Task | None = None) -> Labelled:
+    """Return sequences without labels as rows; the task is of what is predicted for them."""
+    none = np.full(len(ids), "")
+    return Labelled(task or Task("regression", ("embedding",)), ids, sequences, np.zeros(len(ids)), none, source)
+
+
 def _as_options(message: str) -> str:
     """Replace keys of a recipe in a message by the options of a command."""
     return message.replace("labels.columns.", "--column ").replace("labels.fasta", "--fasta")

@@ -28,8 +28,8 @@ def available_device(cpu: bool = False) -> "torch.device":
     """
     import torch
 
-    found = None if cpu else torch.accelerator.current_accelerator(check_available=True)
-    return found or torch.device("cpu")
+    accelerator = None if cpu else torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
 
 
 def set_deterministic(deterministic: bool) -> None:

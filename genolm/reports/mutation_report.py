@@ -41,18 +41,26 @@ def write_mutation_table(path: Path, job: ScoringJob, pieces: Sequence[Span], es
     return num_changes
 
 
+def drawn_grids(job: ScoringJob, pieces: Sequence[Span], estimator: str) -> tuple[list[np.ndarray], float]:
+    """Return the grid of each piece as it is drawn, deletions minus their mean, and that mean.
+
+    A deletion leaves a token less to be paid for, which would paint all of its row in one colour.
+    """
+    grids = [job.shards.load(number)[estimator] for number in range(len(pieces))]
+    finite = np.concatenate([grid[np.isfinite(grid[:, DELETION]), DELETION] for grid in grids])
+    mean = float(finite.mean()) if len(finite) else 0.0
+    for grid in grids:
+        grid[:, DELETION] -= mean
+    return grids, mean
+
+
 def write_mutation_page(
     out: Path, job: ScoringJob, pieces: Sequence[Span], regions: Sequence[Span], estimators: list[str], deletions: bool
 ) -> None:
     """Write a figure for each region, and the page `index.html`, of the first estimator."""
     drawn, estimator = estimators[0], estimators[0].replace("_", " ").replace("llr", "LLR")
-    grids = [job.shards.load(number)[drawn] for number in range(len(pieces))]
-    # A deletion leaves a token less to be paid for, which would paint all of its row in one colour.
-    finite = np.concatenate([grid[np.isfinite(grid[:, DELETION]), DELETION] for grid in grids])
-    mean = float(finite.mean()) if len(finite) else 0.0
-    for grid in grids:
-        grid[:, DELETION] -= mean
-    maps = [_mutation_map(job, region, pieces, grids, deletions) for region in regions]
+    grids, mean = drawn_grids(job, pieces, drawn)
+    maps = [mutation_map(job, region, pieces, grids, deletions) for region in regions]
     name = f"{'log-likelihood ratio' if drawn == 'likelihood' else estimator}, nats"
     limit, bits, taken = limit_of(maps), bits_of(maps), set()
     for number, one in enumerate(maps, 1):
@@ -74,7 +82,7 @@ def write_mutation_page(
     write_text(out / "index.html", mutation_page(maps, name, facts))
 
 
-def _mutation_map(
+def mutation_map(
     job: ScoringJob, region: Span, pieces: Sequence[Span], grids: list[np.ndarray], deletions: bool
 ) -> MutationMap:
     """Put the grids of the pieces that overlap a region together."""

@@ -101,7 +101,7 @@ def training_arguments(training: dict[str, Any], run_dir: Path, seed: int) -> Tr
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
-        "accelerator_config": {"non_blocking": True},  # copies to a GPU do not wait; on a CPU it changes nothing
+        "accelerator_config": {"non_blocking": not uses_cpu(training)},  # copies to a GPU do not wait
         "save_strategy": strategy or "no",  # YAML takes a bare no for false
     }
     try:

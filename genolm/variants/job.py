@@ -169,12 +169,16 @@ def trained_on(model: str, reference: Reference) -> list[str]:
 
 
 @contextmanager
-def scoring_job(folder: Path, options: ModelOptions) -> Iterator[ScoringJob]:
+def scoring_job(
+    folder: Path, options: ModelOptions, language: LanguageModel | None = None, store: Reference | None = None
+) -> Iterator[ScoringJob]:
     """Open a job; interrupted, the process exits with 75, and the same command resumes.
 
     Args:
         folder: of the job, created if need be.
         options: the reference and the model.
+        language: the model, where it is open already.
+        store: the reference, where it is open already.
     """
     # A rank that is done waits for those that are not.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
@@ -186,8 +190,8 @@ def scoring_job(folder: Path, options: ModelOptions) -> Iterator[ScoringJob]:
             exit_stack.enter_context(folder_lock(folder))
         try:
             with state.main_process_first():
-                store = open_reference(options.fasta, folder / "genome")
-            language = open_language_model(
+                store = store or open_reference(options.fasta, folder / "genome")
+            language = language or open_language_model(
                 options.model,
                 tokenizer=options.tokenizer,
                 revision=options.revision,

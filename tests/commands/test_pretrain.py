@@ -11,9 +11,9 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from genolm.api import run_pretraining
 from genolm.cli import main
 from genolm.commands.evaluate import evaluate
-from genolm.commands.pretrain import run_pretraining
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.models.precision import has_fast_bf16

@@ -18,7 +18,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from genolm.commands.pretrain import run_pretraining
+from genolm.api import run_pretraining
 from genolm.commands.publish import publish
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings

@@ -9,7 +9,8 @@ from labelled_runs import BERT, GENOLM, finetune, pretrain, write_recipe, write_
 
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import load_settings
-from genolm.finetuning.build import build_collator, build_label_model, check_lengths, num_outputs, read_split_rows
+from genolm.finetuning.build import build_collator, build_label_model, num_outputs, read_split_rows
+from genolm.labels.collate import check_lengths
 from genolm.labels.dataset import Task
 from genolm.models.label_folder import base_of, model_folder, open_labelled, weights_sha256
 from genolm.models.language_model import max_row_tokens

@@ -28,4 +28,5 @@ def test_both_names_switch_it_on(name, tmp_path):
 
 
 def test_copies_to_a_gpu_do_not_wait(tmp_path):
-    assert training_arguments(CPU, tmp_path, 1).accelerator_config.non_blocking
+    assert not training_arguments(CPU, tmp_path, 1).accelerator_config.non_blocking
+    assert training_arguments(CPU | {"use_cpu": False}, tmp_path, 1).accelerator_config.non_blocking

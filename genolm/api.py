@@ -1,0 +1,641 @@
+"""The Python API: what the commands do, in a notebook or a program. All names are at hand as `genolm.NAME`.
+
+    genome = genolm.Genome("hg38.fa")
+    lm = genolm.load("runs/first")
+    lm.score(["chr1:1000:A>G"], genome)
+
+Coordinates of Python slices are 0-based half-open; regions as text, `chr1:1001-1200`, are 1-based and closed, as in
+samtools. Torch is imported by what computes, not before.
+"""
+
+import math
+import re
+import shutil
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genolm.config.finetune import FinetuneRecipe
+from genolm.config.pretrain import PretrainRecipe
+from genolm.config.yaml import build_settings, read_values, set_key
+from genolm.training.signals import StopRequest, retry_with_smaller_batch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerFast
+
+    from genolm.data.collate import TrainingWindows
+    from genolm.reports.mutation_map import MutationMap
+
+_VARIANT = re.compile(r"(.+):([\d,]+):([A-Za-z*<>\[\]:.-]+)>([A-Za-z*<>\[\]:.,-]+)")
+
+
+class Genome:
+    """A genome to take bases from: a FASTA, best with its index (`samtools faidx`), or a folder of `genolm prepare`.
+
+    `genome["chr1", 999:1200]` is a part, `genome["chr1:1000-1200"]` the same, `genome["chr1"]` a whole contig; as they
+    stand in the file, upper or lower case.
+
+    Args:
+        path: a FASTA, plain, gzip or bgzip, or a prepared genome. A FASTA without an index is prepared first, in a
+            temporary folder: for a large one run `samtools faidx` or `genolm prepare` once.
+
+    Attributes:
+        lengths: contig → its length in bases, in the order of the file.
+    """
+
+    def __init__(self, path: str | Path):
+        from genolm.genome.reference import open_reference
+
+        self.path = Path(path)
+        self._folder = Path(mkdtemp(prefix="genolm-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self.reference = open_reference(path, self._folder / "genome")
+        self._numbers = {contig.name: number for number, contig in enumerate(self.reference.contigs)}
+        self.lengths = {contig.name: contig.length for contig in self.reference.contigs}
+
+    @cached_property
+    def store(self) -> Any:
+        """The prepared genome (`genolm.genome.store.Store`); a FASTA is prepared in a temporary folder first."""
+        from genolm.genome.store import Store, prepare_store
+
+        if isinstance(self.reference, Store):
+            return self.reference
+        return prepare_store({"reference": [self.path]}, self._folder / "genome")
+
+    def __getitem__(self, where: str | tuple[str, slice]) -> str:
+        from genolm.genome.alphabet import to_text
+        from genolm.genome.interval import CONTIG_END, parse_region
+
+        if isinstance(where, str):
+            interval = parse_region(where, self._numbers)
+            name, start, end = interval.contig, interval.start, interval.end
+        else:
+            name, part = where
+            if part.step not in (None, 1) or (part.start or 0) < 0 or (part.stop or 0) < 0:
+                raise ValueError(f"{name}: a slice has 0 <= start <= end and no step; got {part}")
+            start, end = part.start or 0, CONTIG_END if part.stop is None else part.stop
+        length = self.lengths[self._check_contig(name)]
+        end = length if end == CONTIG_END else end
+        if not start <= end <= length:
+            raise IndexError(f"{name}:{start}-{end} (0-based) lies outside {name}, which has {length:,} bases")
+        return to_text(self.reference.fetch(self._numbers[name], start, end))
+
+    def _check_contig(self, name: str) -> str:
+        from genolm.config.console import did_you_mean
+
+        if name not in self.lengths:
+            others = f"contigs: {', '.join([*self.lengths][:8])}{', …' * (len(self.lengths) > 8)}"
+            raise KeyError(f"{self.path} has no contig {name!r}; {did_you_mean(name, self.lengths, others)}")
+        return name
+
+    def __repr__(self) -> str:
+        return f"Genome({str(self.path)!r}: {len(self.lengths):,} contigs, {sum(self.lengths.values()):,} bp)"
+
+
+class PretrainedModel:
+    """A masked or causal DNA language model; `genolm.load` opens it. It runs on the GPU where there is one.
+
+    Args:
+        name: a run of `genolm pretrain`, a model folder, or a name on the Hub.
+        tokenizer: a tokenizer that comes with genolm, instead of the model's own where that is not a fast one.
+        window_bp: bases around a variant, instead of those of a training window.
+        revision: commit of the Hub.
+        trust_remote_code: run the model's own code; from the Hub only with a revision.
+
+    Attributes:
+        model: the model, a PreTrainedModel in evaluation mode.
+        causal: whether it is a causal language model, else a masked one.
+        window_bp: bases around a variant.
+        metrics: of the run's `metrics.json`; empty for what is no run.
+    """
+
+    def __init__(self, name: str | Path, **options: Any):
+        from genolm.models.language_model import open_language_model
+        from genolm.models.precision import available_device
+
+        self.name = str(name)
+        self._language = open_language_model(self.name, **options)
+        self.model = self._language.model.to(available_device())
+        self.causal, self.window_bp = self._language.causal, self._language.window_bp
+        self.metrics = _metrics_of(self.name)
+
+    def __repr__(self) -> str:
+        size = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        kind = "causal" if self.causal else "masked"
+        return f"PretrainedModel({self.name!r}: {kind}, {size:,.1f} M parameters, {self.window_bp:,} bp)"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of its configuration and weights."""
+        from genolm.models.label_folder import model_folder
+
+        return model_folder(self.name, self._language.revision)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """Its tokenizer."""
+        from genolm.tokenizers.build import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    def score(
+        self,
+        variants: "str | Path | Sequence[str] | pd.DataFrame",
+        genome: Genome,
+        *,
+        estimators: Sequence[str] | None = None,
+        batch_size: int = 32,
+        bf16: bool = False,
+        **options: Any,
+    ) -> "pd.DataFrame":
+        """Score variants zero-shot, as `genolm score` does: a row for every ALT; positive favours ALT.
+
+        Args:
+            variants: `chrom:pos:ref>alt` texts, 1-based; a DataFrame with columns chrom, pos, ref, alt; or the path of
+                a VCF, BCF or table.
+            genome: the reference.
+            estimators: `masked_llr`, `likelihood`, …; None for the model's default.
+            batch_size: rows of tokens in a forward pass.
+            bf16: run the model in bf16, faster on GPUs.
+            options: further fields of `genolm.variants.scoring.ScoreOptions`, such as `check_ref` or `background`.
+
+        Returns:
+            Columns chrom, pos, ref, alt; a column of each score, NaN where there is none; `GENOLM_STATUS` says why.
+
+        Raises:
+            ValueError: a variant that cannot be read, or an estimator that the model does not have.
+        """
+        import pyarrow.parquet
+
+        from genolm.variants.scoring import ScoreOptions, score_variants
+
+        with self._job(genome, batch_size, bf16) as (job, folder):
+            source = str(variants) if isinstance(variants, (str, Path)) else _write_variants(variants, folder)
+            chosen = ScoreOptions(estimators=None if estimators is None else list(estimators), **options)
+            score_variants(job, source, folder / "scored.parquet", chosen)
+            return pyarrow.parquet.read_table(folder / "scored.parquet").to_pandas()
+
+    def mutate(
+        self,
+        region: str,
+        genome: Genome,
+        *,
+        estimator: str | None = None,
+        deletions: bool = False,
+        batch_size: int = 32,
+        bf16: bool = False,
+    ) -> "Mutations":
+        """Score every change of every base of a region, as `genolm mutate` does.
+
+        Args:
+            region: `chr1:1001-1200`, 1-based and closed.
+            genome: the reference.
+            estimator: a log-likelihood ratio; None for the model's default.
+            deletions: also the deletion of each base.
+            batch_size: rows of tokens in a forward pass.
+            bf16: run the model in bf16.
+        """
+        import pandas as pd
+
+        from genolm.reports.mutation_report import drawn_grids, mutation_map, write_mutation_table
+        from genolm.variants.contigs import Contigs
+        from genolm.variants.regions import locate_regions, pieces_of
+        from genolm.variants.saturation import PIECE, score_pieces
+
+        with self._job(genome, batch_size, bf16) as (job, folder):
+            shown = locate_regions(job.store, Contigs(job.store), [region], None)
+            pieces = list(pieces_of(shown, PIECE))
+            chosen = job.estimators([estimator] if estimator else None)
+            job.begin({"regions": shown, "estimators": chosen, "deletions": deletions})
+            score_pieces(job, pieces, chosen, deletions=deletions)
+            write_mutation_table(folder / "mutations.tsv", job, pieces, chosen)
+            grids, _ = drawn_grids(job, pieces, chosen[0])
+            drawn = mutation_map(job, shown[0], pieces, grids, deletions)
+            table = pd.read_csv(folder / "mutations.tsv", sep="\t", na_values=".", keep_default_na=False)
+        return Mutations(table, drawn, f"{chosen[0].replace('_', ' ')}, nats: {self.name}")
+
+    def embed(
+        self,
+        sequences: str | Path | Sequence[str],
+        genome: Genome | str | Path | None = None,
+        *,
+        pool: str = "mean",
+        layer: int = -1,
+        both_strands: bool = False,
+        windows: bool = False,
+        batch_size: int = 64,
+    ) -> Any:
+        """Embed sequences, as `genolm embed` does.
+
+        Args:
+            sequences: texts; or the path of a FASTA, of a table with a column `sequence`, or of a BED.
+            genome: of the intervals of a BED.
+            pool: `mean`, `cls`, `per-base` or `tokens`.
+            layer: -1 is the last, 0 the embedding.
+            both_strands: the mean over both strands.
+            windows: average over pieces of what is longer than the model takes.
+            batch_size: sequences in a forward pass.
+
+        Returns:
+            (N, D) float32; for `per-base` and `tokens` a list of N arrays (bases or tokens, D).
+        """
+        from genolm.inference.embed import check_pooling, open_embedder, vectors_of
+
+        check_pooling(pool, both_strands, windows)
+        backbone, collator = open_embedder(self.folder, _unlabelled(sequences, genome), pool, windows)
+        options = {"batch_size": batch_size, "both_strands": both_strands}
+        parts = [one for some in vectors_of(backbone, collator, pool, layer, **options) for one in some]
+        return parts if pool in ("per-base", "tokens") else np.concatenate(parts)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        length: int = 0,
+        num: int = 1,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        passes: int = 0,
+        batch_size: int = 16,
+    ) -> list[str]:
+        """Draw new bases, as `genolm generate` does: after a prompt (causal), or for its N (masked).
+
+        Args:
+            prompt: bases to continue; for a masked model with N to fill.
+            length: bases to draw after the prompt, by a causal model.
+            num: sequences.
+            temperature: below 1 for likelier bases, 0 for the likeliest.
+            top_k: draw from the k likeliest tokens; 0 for all.
+            top_p: draw from the likeliest tokens that hold this probability.
+            seed: the same seed gives the same sequences.
+            passes: passes in which a masked model fills N; 0 for one token each.
+            batch_size: sequences drawn together; it does not change them.
+
+        Returns:
+            `num` texts: the bases after the prompt of a causal model, the filled prompt of a masked one.
+        """
+        from genolm.inference.generate import SequenceGenerator, check_options, read_prompts
+        from genolm.inference.sample import Sampling
+        from genolm.models.safe_loading import without_bars
+
+        check_options("causal" if self.causal else "masked", length, None, bool(prompt))
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        generator = SequenceGenerator(self.model, self.tokenizer, self._language.encoder, sampling, batch_size)
+        prompts = read_prompts(prompt or None, None)
+        if not self.causal:
+            return generator.filled(prompts, num, passes)
+        with without_bars():
+            return generator.after_prompts(prompts, num, length)[0]
+
+    def bits_per_base(
+        self, genome: Genome, regions: str | Path | None = None, *, batch_size: int = 32, bf16: bool = False
+    ) -> dict[str, Any]:
+        """Measure bits per base of a genome, as `genolm evaluate` does.
+
+        Args:
+            genome: what to measure on. What the model was trained on is no fair test: hold it out.
+            regions: BED or GFF file; None for all of the genome.
+            batch_size: windows in a forward pass.
+            bf16: run the model in bf16.
+
+        Returns:
+            `bits_per_base` with its 95 % interval for a causal model; for a masked one `masked_bits_per_base`, of 15 %
+            hidden bases given both sides, which is no code length and not to be compared with the former.
+        """
+        from genolm.data.masking import evaluation_masking
+        from genolm.genome.regions import Regions
+        from genolm.genome.splits import available_regions
+        from genolm.inference.perplexity import measure_bits
+
+        store, encoder = genome.store, self._language.encoder
+        chosen = available_regions(store, None if regions is None else str(regions), None)
+        masking = None if self.causal else evaluation_masking(encoder, 0.15, None)
+        tokens = self._language.max_tokens or self.window_bp + len(encoder.prefix_ids) + len(encoder.suffix_ids)
+        assert isinstance(chosen, Regions)
+        return measure_bits(
+            self.model,
+            encoder,
+            store,
+            chosen,
+            window_bp=self.window_bp,
+            window_tokens=tokens,
+            masking=masking,
+            batch_size=batch_size,
+            autocast=bf16,
+        )
+
+    @contextmanager
+    def _job(self, genome: Genome, batch_size: int, bf16: bool) -> Iterator[tuple[Any, Path]]:
+        """Open a scoring job of this model on a genome, in a temporary folder."""
+        from genolm.variants.job import scoring_job
+        from genolm.variants.options import ModelOptions
+
+        with TemporaryDirectory(prefix="genolm-") as folder:
+            options = ModelOptions(str(genome.path), self.name, batch_size=batch_size, bf16=bf16)
+            with scoring_job(Path(folder) / "job", options, self._language, genome.reference) as job:
+                yield job, Path(folder)
+
+
+class Mutations:
+    """Scores of every change of a region.
+
+    Attributes:
+        table: a row for each change: chrom, pos, ref, alt (`-` for a deletion) and the scores.
+        title: name of the score and the model.
+    """
+
+    def __init__(self, table: "pd.DataFrame", drawn: "MutationMap", title: str):
+        self.table, self.title, self._map = table, title, drawn
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw heat map and sequence logo: return a matplotlib Figure, and save it as PNG where a path is given."""
+        from genolm.reports.mutation_figure import draw_mutations, mutation_figure
+        from genolm.reports.mutation_map import bits_of, limit_of
+
+        if path is not None:
+            mutation_figure(self._map, self.title, path)
+        return draw_mutations(self._map, limit_of([self._map]), bits_of([self._map]), self.title)
+
+
+class FinetunedModel:
+    """A fine-tuned model or a baseline; `genolm.load` opens it.
+
+    Attributes:
+        model: the model.
+        task: kind of task, and its classes or targets.
+        metrics: of the run's `metrics.json`.
+    """
+
+    def __init__(self, name: str | Path):
+        from genolm.models.label_folder import open_labelled
+        from genolm.models.precision import available_device
+
+        self.name = str(name)
+        folder = Path(name) / "model" if (Path(name) / "model").is_dir() else Path(name)
+        self.model, self._collator, self._metadata = open_labelled(folder)
+        self.model.to(available_device())
+        self.task, self.metrics = self._collator.labelled.task, _metrics_of(self.name)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.task.names[:6])
+        return f"FinetunedModel({self.name!r}: {self._metadata['method']}, {self.task.kind}: {names})"
+
+    def predict(
+        self,
+        sequences: str | Path | Sequence[str],
+        genome: Genome | str | Path | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> Any:
+        """Predict labels, as `genolm predict` does.
+
+        Args:
+            sequences: texts; or the path of a FASTA, of a table with a column `sequence`, or of a BED.
+            genome: of the intervals of a BED.
+            batch_size: sequences in a forward pass.
+
+        Returns:
+            binary: (N,) probability of the second class of `task.names`. multiclass, multilabel: (N, classes)
+            probabilities. regression: (N, targets). per-base, tracks: a list of N arrays.
+        """
+        values = self.predict_rows(_unlabelled(sequences, genome), batch_size=batch_size)
+        return values if self.task.kind in ("per-base", "tracks") else np.array(values)
+
+    def predict_rows(self, rows: Any, batch_size: int = 64) -> list[np.ndarray]:
+        """Predict rows of `genolm.labels.dataset.unlabelled_rows`; as `predict`, an array a row."""
+        from genolm.inference.predict import predict_unlabelled
+
+        return predict_unlabelled(self.model, self._collator, self._metadata, rows, batch_size)
+
+
+def load(name: str | Path, **options: Any) -> PretrainedModel | FinetunedModel:
+    """Open a run of `genolm pretrain` or `genolm finetune`, a model folder, or a model of the Hub.
+
+    Args:
+        name: the run or folder, or a name on the Hub, as `owner/name`.
+        options: further arguments of `PretrainedModel`.
+
+    Raises:
+        ValueError: no such model, or one that cannot be opened.
+    """
+    path = Path(name)
+    finetuned = (path / "model" / "genolm.json", path / "genolm.json")
+    if any(file.is_file() and '"task"' in file.read_text(encoding="utf-8") for file in finetuned):
+        return FinetunedModel(name)
+    return PretrainedModel(name, **options)
+
+
+def tokenizer(name: str, sequences: Sequence[str] | None = None) -> "PreTrainedTokenizerFast":
+    """Build a tokenizer: one that comes with genolm (`char`, `kmer6`, `bpe4096`, …), a YAML file or a saved folder.
+
+    Args:
+        name: name, file or folder.
+        sequences: what BPE learns from.
+    """
+    from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
+
+    if (Path(name) / "tokenizer.json").is_file():
+        return load_tokenizer(Path(name))
+    return build_tokenizer(load_spec(name), sequences)  # type: ignore[arg-type]
+
+
+def pretrain(
+    recipe: str | Path, *, fasta: Any = None, run_dir: str | Path | None = None, **changes: Any
+) -> PretrainedModel:
+    """Pretrain a DNA language model, as `genolm pretrain` does; the same call again resumes.
+
+    Args:
+        recipe: a name from `genolm recipes`, or a YAML file.
+        fasta: `data.fasta`: a file or URL, a list, or genome name → files.
+        run_dir: folder of the run.
+        changes: blocks or keys of the recipe: `training={"max_steps": 100}`, `tokenizer="kmer6"`.
+
+    Returns:
+        The trained model; its `metrics` are those of the run.
+
+    Raises:
+        SettingsError: a key or a value that the recipe does not have.
+    """
+    if fasta is not None:
+        changes = {**changes, "data": {**changes.get("data", {}), "fasta": fasta}}
+    settings = _settings(PretrainRecipe, recipe, run_dir, changes)
+    run_pretraining(settings)
+    return PretrainedModel(settings.run_dir)
+
+
+def finetune(
+    recipe: str | Path, *, model: Any = None, table: Any = None, run_dir: str | Path | None = None, **changes: Any
+) -> FinetunedModel:
+    """Fine-tune a language model on labelled sequences, or train a baseline, as `genolm finetune` does.
+
+    Args:
+        recipe: a name from `genolm recipes`, or a YAML file.
+        model: a run of `genolm pretrain`, a model folder or a name on the Hub; or a block, `{"baseline": "danq"}`.
+        table: `labels.table`: a file with the columns `sequence` and `label`, or split → file.
+        run_dir: folder of the run.
+        changes: blocks or keys of the recipe.
+
+    Returns:
+        The trained model; its `metrics` are those of the run.
+    """
+    if table is not None:
+        changes = {**changes, "labels": {**changes.get("labels", {}), "table": table}}
+    if model is not None:
+        model = model.name if isinstance(model, PretrainedModel) else model
+        changes["model"] = str(model) if isinstance(model, Path) else model
+    settings = _settings(FinetuneRecipe, recipe, run_dir, changes)
+    run_finetuning(settings)
+    return FinetunedModel(settings.run_dir)
+
+
+def compare(
+    runs: Sequence[str | Path | FinetunedModel], out: str | Path | None = None, *, split: str = "test", **options: Any
+) -> "pd.DataFrame":
+    """Compare runs of `finetune` on the same rows, as `genolm compare` does.
+
+    Args:
+        runs: run folders, or their models.
+        out: folder of the page `index.html` and `metrics.json`; None writes none.
+        split: rows to compare on.
+        options: `against`, `metric`, `num_replicates`, `seed`.
+
+    Returns:
+        A row for each task and run: the primary metric, its 95 % interval, and the difference to the run it is
+        compared with.
+    """
+    import pandas as pd
+
+    from genolm.metrics.comparison import compare_runs
+    from genolm.metrics.runs import read_run
+    from genolm.reports.comparison_report import write_comparison
+
+    folders = [run.name if isinstance(run, FinetunedModel) else str(run) for run in runs]
+    if out is not None:
+        compared = write_comparison(folders, Path(out), split, **options)
+    else:
+        compared = compare_runs([read_run(folder, split) for folder in dict.fromkeys(folders)], split=split, **options)
+    rows = []
+    for task in compared["tasks"]:
+        metric = task["metric"]
+        for run in task["runs"]:
+            value, difference = run["metrics"][metric], run.get("difference") or {}
+            rows.append(
+                {"task": task["task_name"], "run": run["name"], "seeds": len(run["seeds"]), "metric": metric}
+                | {key: value.get(key) for key in ("value", "low", "high")}
+                | {f"difference_{key}": difference.get(key) for key in ("value", "low", "high")}
+            )
+    return pd.DataFrame(rows)
+
+
+def windows(
+    recipe: str | Path, *, fasta: Any = None, run_dir: str | Path | None = None, **changes: Any
+) -> "TrainingWindows":
+    """Return the training windows of a recipe as a dataset for torch's DataLoader, for a training loop of one's own.
+
+    Arguments as `pretrain`; the genomes and the tokenizer are prepared in `run_dir`.
+
+    Returns:
+        Items are dicts of `input_ids`, `labels` and `loss_weight`, each (L,); as many as windows of an epoch.
+    """
+    from genolm.data.collate import TrainingWindows
+    from genolm.pretraining.build import make_corpus, open_genomes, open_tokenizer
+
+    if fasta is not None:
+        changes = {**changes, "data": {**changes.get("data", {}), "fasta": fasta}}
+    settings = _settings(PretrainRecipe, recipe, run_dir, changes)
+    store, regions = open_genomes(settings, quiet=True)
+    corpus, collator = make_corpus(settings, store, regions["train"], open_tokenizer(settings, store, regions))
+    if corpus.windows_per_epoch is None:
+        raise ValueError("windows of a streamed dataset are not numbered beforehand; give fasta")
+    return TrainingWindows(collator, math.ceil(corpus.windows_per_epoch))
+
+
+@retry_with_smaller_batch
+def run_pretraining(
+    stop: StopRequest, exit_stack: ExitStack, recipe: PretrainRecipe, allow_change: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run a recipe of `genolm pretrain` to the end and return its metrics, as in `metrics.json`."""
+    from genolm.pretraining.run import pretrain_once  # torch: only once signals are listened for
+
+    return pretrain_once(recipe, allow_change, stop, exit_stack)
+
+
+@retry_with_smaller_batch
+def run_finetuning(stop: StopRequest, exit_stack: ExitStack, recipe: FinetuneRecipe) -> dict[str, Any]:
+    """Run a recipe of `genolm finetune` to the end and return its metrics, as in `metrics.json`."""
+    from genolm.finetuning.run import finetune_once  # torch: only once signals are listened for
+
+    return finetune_once(recipe, stop, exit_stack)
+
+
+def _settings(kind: Any, recipe: str | Path, run_dir: str | Path | None, changes: Mapping[str, Any]) -> Any:
+    """Return a recipe with changes, given as nested blocks."""
+    values, lines = read_values(recipe)
+    if run_dir is not None:
+        changes = {**changes, "run_dir": str(run_dir)}
+
+    def change(block: Mapping[str, Any], prefix: str) -> None:
+        for key, value in block.items():
+            inner = values
+            for word in prefix.split(".")[:-1]:
+                inner = inner.get(word) if isinstance(inner, dict) else None
+            if isinstance(value, Mapping) and (not prefix or inner is not None) and key != "table":
+                change(value, f"{prefix}{key}.")
+            else:
+                plain = str(value) if isinstance(value, Path) else value
+                set_key(values, prefix + key, plain, f"argument {prefix}{key}")
+
+    change(changes, "")
+    return build_settings(kind, values, lines, str(recipe))
+
+
+def _metrics_of(name: str) -> dict[str, Any]:
+    import json
+
+    path = Path(name) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _unlabelled(sequences: str | Path | Sequence[str], genome: Genome | str | Path | None) -> Any:
+    """Return rows without labels, of texts or of a file."""
+    from genolm.genome.alphabet import clean_sequences
+    from genolm.labels.dataset import read_unlabelled, unlabelled_rows
+
+    if isinstance(sequences, (str, Path)):
+        fasta = genome.path if isinstance(genome, Genome) else genome
+        ids, texts, source, _ = read_unlabelled(str(sequences), None if fasta is None else str(fasta), [])
+    else:
+        ids = np.array([f"sequence-{number}" for number in range(1, len(sequences) + 1)])
+        texts, source = clean_sequences(list(sequences), lambda row: f"sequence {row + 1}")[0], ids
+    return unlabelled_rows(ids, texts, source)
+
+
+def _write_variants(variants: Any, folder: Path) -> str:
+    """Write variants as a table that `genolm score` reads, and return its path."""
+    import pandas as pd
+
+    if isinstance(variants, pd.DataFrame):
+        columns = {str(name).lower().lstrip("#"): name for name in variants.columns}
+        missing = {"chrom", "pos", "ref", "alt"} - columns.keys()
+        if missing:
+            raise ValueError(f"variants: no column {', '.join(sorted(missing))}; needed are chrom, pos, ref, alt")
+        table = pd.DataFrame({name: variants[columns[name]] for name in ("chrom", "pos", "ref", "alt")})
+    else:
+        matches = [_VARIANT.fullmatch(text) for text in variants]
+        for text, match in zip(variants, matches, strict=True):
+            if match is None:
+                raise ValueError(f"variant {text!r}; it must be chrom:pos:ref>alt, 1-based, such as chr1:1000:A>G")
+        rows = [(m[1], int(m[2].replace(",", "")), m[3], m[4]) for m in matches if m is not None]
+        table = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt"])
+    path = folder / "variants.tsv"
+    table.to_csv(path, sep="\t", index=False)
+    return str(path)
