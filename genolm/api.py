@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from genolm.data.collate import TrainingWindows
-    from genolm.reports.mutation_map import MutationMap
+    from genolm.reports.mutation_figure import MutationMap
 
 _VARIANT = re.compile(r"(.+):([\d,]+):([A-Za-z*<>\[\]:.-]+)>([A-Za-z*<>\[\]:.,-]+)")
 
@@ -358,8 +358,7 @@ class Mutations:
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Draw heat map and sequence logo: return a matplotlib Figure, and save it as PNG where a path is given."""
-        from genolm.reports.mutation_figure import draw_mutations, mutation_figure
-        from genolm.reports.mutation_map import bits_of, limit_of
+        from genolm.reports.mutation_figure import bits_of, draw_mutations, limit_of, mutation_figure
 
         if path is not None:
             mutation_figure(self._map, self.title, path)

@@ -32,11 +32,10 @@ from genolm.config.files import folder_lock, refuse_other, write_text
 from genolm.config.recipe import flatten_recipe, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import higher_is_better
-from genolm.finetuning.build import read_and_split
-from genolm.finetuning.validate import check_finetune_recipe, check_metric
+from genolm.finetuning.build import check_finetune_recipe, check_metric, read_and_split
 from genolm.metrics.prediction_metrics import PRIMARY
 from genolm.models.label_folder import model_folder
-from genolm.reports.sweep_figure import sweep_figure
+from genolm.reports.figures import sweep_figure
 
 WRITTEN = ("trials", "study", "sweep.yaml", "best.yaml", "best", "trials.csv", "sweep.png", ".lock")
 

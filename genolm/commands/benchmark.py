@@ -29,8 +29,7 @@ def benchmark(
     """
     from rich.console import Console
 
-    from genolm.benchmarking.suite import check_runs, read_suite, select
-    from genolm.benchmarking.suite_runs import SuiteTable, run_suite
+    from genolm.benchmarking.suite import SuiteTable, check_runs, read_suite, run_suite, select
     from genolm.config.files import refuse_other
 
     runs = read_suite(suite, overrides or [], out)

@@ -25,14 +25,15 @@ def publish(
 
     Example: genolm publish runs/first user/ecoli-lm --license apache-2.0 --dry-run
     """
-    from genolm.reports.hub_folder import (
+    from genolm.reports.hub import (
         COMMON_LICENSES,
         check_license,
+        check_repo_id,
         find_final_checkpoint,
         publish_folder,
+        upload_folder,
         write_folder,
     )
-    from genolm.reports.hub_upload import check_repo_id, upload_folder
 
     checkpoint = find_final_checkpoint(Path(run))
     check_repo_id(repo_id)

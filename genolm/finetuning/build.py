@@ -1,4 +1,4 @@
-"""Build what a fine-tuning recipe names: split rows, leakage, model, tokenizer, collator."""
+"""Check a fine-tuning recipe, and build what it names: split rows, leakage, model, tokenizer, collator."""
 
 import hashlib
 import os
@@ -7,23 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
-from transformers import AutoConfig
+from rich.console import Console
+from transformers import AutoConfig, TrainingArguments
 
-from genolm.config.finetune import FinetuneRecipe, LabelsRecipe
+from genolm.config.files import file_sha256
+from genolm.config.finetune import FinetuneRecipe, LabelsRecipe, keys_without_effect
+from genolm.config.provenance import write_provenance
+from genolm.config.recipe import to_dict
 from genolm.config.yaml import SettingsError
 from genolm.labels.collate import LabelCollator, RowEncoder, check_lengths, class_weights
 from genolm.labels.dataset import Labelled, Task, read_labels
 from genolm.labels.leakage import Leakage, find_leakage
 from genolm.labels.split import split_rows, take_fraction
+from genolm.labels.table import HUB_NAME, SUFFIXES, suffix
 from genolm.labels.task import PER_BASE
+from genolm.metrics.prediction_metrics import METRICS
 from genolm.models.baselines import build_baseline
-from genolm.models.label_folder import model_folder, weights_sha256
+from genolm.models.label_folder import may_be_hub_name, model_folder, weights_sha256
 from genolm.models.label_model import fresh_backbone, on_backbone, open_backbone
 from genolm.models.language_model import max_row_tokens
 from genolm.models.safe_loading import check_config
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import make_encoder
+from genolm.training.arguments import training_arguments
 
 
 @dataclass(frozen=True)
@@ -229,3 +237,100 @@ def label_metadata(recipe: FinetuneRecipe, collator: LabelCollator, folder: Path
         "centre": None if collator.centre is None else collator.centre.tolist(),
         "scale": None if collator.scale is None else collator.scale.tolist(),
     }
+
+
+def check_finetune_recipe(recipe: FinetuneRecipe) -> None:
+    """Refuse a recipe that cannot work; models and tables that may be on the Hub are not looked up.
+
+    Raises:
+        ValueError: a wrong training block, adapter, baseline or metric; or a file that does not exist.
+    """
+    training_arguments(recipe.training | {"use_cpu": True}, Path(recipe.run_dir), recipe.seed)
+    check_metric("stopping.metric", recipe.stopping.metric, recipe.labels.task)
+    if isinstance(recipe.model, dict):
+        _check_baseline(recipe.model, recipe.labels.task in PER_BASE)
+    elif not may_be_hub_name(str(recipe.model)):
+        model_folder(str(recipe.model))
+    if recipe.method == "lora":
+        try:
+            from genolm.models.lora import check_fields
+        except ImportError as error:
+            raise SettingsError(f"method is lora, which needs peft ({error}): pip install peft") from error
+        check_fields(recipe.lora)
+    for path in named_files(recipe.labels):
+        if not Path(path).is_file():
+            raise SettingsError(f"labels: {path}: no such file")
+
+
+def check_metric(key: str, metric: str | None, kind: str | None) -> None:
+    """Refuse a metric that a kind of task, or any kind where none is given, does not have.
+
+    Args:
+        key: of the recipe or option that gives the metric, for the message.
+        metric: its name, or None, which is allowed.
+        kind: of the task.
+
+    Raises:
+        SettingsError: naming the metrics that there are.
+    """
+    names = list(dict.fromkeys(name for each in ([kind] if kind else METRICS) for name in METRICS[each]))
+    if metric not in (None, "loss", *names):
+        task = f"a {kind} task has" if kind else "tasks have"
+        raise SettingsError(f"{key} is {metric!r}; {task} {', '.join(names)} and loss")
+
+
+def _check_baseline(model: dict[str, Any], per_base: bool) -> None:
+    options = {key: value for key, value in model.items() if key != "baseline"}
+    try:
+        with torch.device("meta"):  # shapes without weights; the length is only known from the table
+            build_baseline(model["baseline"], 1000, 1, per_base=per_base, base_token_ids=[0, 1, 2, 3], **options)
+    except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
+        raise SettingsError(f"model: {' '.join(str(error).split())}") from error
+
+
+def named_files(labels: LabelsRecipe) -> list[str]:
+    """Return the table and FASTA files that a recipe names; a table that is a name on the Hub is none."""
+    table = labels.table
+    hub = isinstance(table, str) and HUB_NAME.fullmatch(table) and suffix(table) not in SUFFIXES
+    return ([] if hub and not Path(table).exists() else _leaves(table)) + (
+        _leaves(labels.fasta) if labels.fasta else []
+    )
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [name for inner in value for name in _leaves(inner)] if isinstance(value, list) else [str(value)]
+
+
+def print_finetuning_summary(recipe: FinetuneRecipe, rows: SplitRows, model, arguments: TrainingArguments) -> None:
+    """Print rows, task, model and number of steps."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for note in rows.notes:
+        console.print(note)
+    task = rows.train.task
+    names = ", ".join(task.names[:8]) + (" …" if len(task.names) > 8 else "")
+    console.print(f"task       {task.kind}: {names}")
+    console.print("rows       " + ", ".join(f"{name} {len(part):,}" for name, part in rows.parts.items()))
+    total, trained = num_parameters(model)
+    how = recipe.method or recipe.model["baseline"]
+    console.print(f"model      {how}: {total:,} parameters, {trained:,} of them trained")
+    if idle := keys_without_effect(recipe):
+        console.print(f"note       without effect on {recipe.method or 'a baseline'}: {', '.join(idle)}")
+    if recipe.method != "probe":
+        ranks = arguments.world_size
+        size = arguments.train_batch_size * arguments.gradient_accumulation_steps * ranks
+        console.print(f"steps      {arguments.max_steps:,} of {size:,} rows; {ranks} on {arguments.device.type}")
+
+
+def num_parameters(model) -> tuple[int, int]:
+    """Return the number of a model's parameters, and of those that are trained; of ZeRO-3 shards the whole."""
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def write_inputs(recipe: FinetuneRecipe) -> None:
+    """Write the recipe, and the sha256 of every file that it names, to the run folder."""
+    paths = [path for path in named_files(recipe.labels) if Path(path).is_file()]
+    inputs: list[dict[str, Any]] = [{"path": path, "sha256": file_sha256(path)} for path in paths]
+    write_provenance(Path(recipe.run_dir), to_dict(recipe), {"inputs": inputs}, recipe.seed)

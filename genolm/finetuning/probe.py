@@ -21,8 +21,7 @@ from genolm.config.files import atomic_path
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import choose_thresholds, evaluate_predictions, higher_is_better
-from genolm.finetuning.build import FinetuningSetup
-from genolm.finetuning.summary import num_parameters, print_finetuning_summary, write_inputs
+from genolm.finetuning.build import FinetuningSetup, num_parameters, print_finetuning_summary, write_inputs
 from genolm.inference.predict import in_units, predict_rows
 from genolm.labels.collate import LabelCollator, for_rows
 from genolm.labels.dataset import Labelled

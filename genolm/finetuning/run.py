@@ -20,13 +20,12 @@ from genolm.config.files import write_text
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import choose_thresholds, evaluate_predictions
-from genolm.finetuning.build import SplitRows, build_setup, read_split_rows
+from genolm.finetuning.build import SplitRows, build_setup, check_metric, read_split_rows
 from genolm.finetuning.train import train_label_model
-from genolm.finetuning.validate import check_metric
 from genolm.inference.predict import predict_rows
 from genolm.labels.collate import for_rows
 from genolm.metrics.comparison import without_nan
-from genolm.metrics.predictions import write_predictions
+from genolm.metrics.runs import write_predictions
 from genolm.models.label_folder import open_labelled
 from genolm.models.precision import available_device
 from genolm.reports.figures import learning_curve

@@ -12,8 +12,7 @@ from genolm.config.finetune import FinetuneRecipe
 from genolm.config.provenance import versions
 from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
 from genolm.finetuning.best import BestModel
-from genolm.finetuning.build import FinetuningSetup
-from genolm.finetuning.summary import num_parameters, print_finetuning_summary, write_inputs
+from genolm.finetuning.build import FinetuningSetup, num_parameters, print_finetuning_summary, write_inputs
 from genolm.inference.predict import predict_rows
 from genolm.labels.collate import for_rows
 from genolm.metrics.prediction_metrics import PRIMARY

@@ -18,8 +18,7 @@ from genolm.genome.store import OtherStrand, Store
 from genolm.inference.batches import gather_batches
 from genolm.inference.token_nll import TokenNLL, fit_windows, score_windows
 from genolm.metrics.bits import bits_table
-from genolm.metrics.markov import fit
-from genolm.metrics.markov_mixture import fit_mixture
+from genolm.metrics.markov import fit, fit_mixture
 from genolm.tokenizers.encode import Encoder
 
 BLOCK_BP = 10_000

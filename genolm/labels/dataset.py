@@ -1,12 +1,13 @@
 """Read labelled tables (CSV, TSV, BED, JSONL, Parquet, or a dataset of the Hub): sequences, labels and splits.
 
     table.py    file → columns, each row with its line
-    columns.py  columns → sequences, ids, splits, intervals
+    dataset.py  columns → sequences, ids, splits, intervals: a table holds sequences, or intervals of a FASTA file
     task.py     label columns → task and labels
 
 Cost: about 11 s for a million rows of 200 bp, a third of it to parse them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from genolm.genome.extract import FASTA_SUFFIXES, read_records
-from genolm.genome.interval import Interval
-from genolm.labels.columns import read_rows
+from genolm.genome.alphabet import clean_sequences
+from genolm.genome.extract import FASTA_SUFFIXES, extract_intervals, read_records
+from genolm.genome.interval import Interval, IntervalError
+from genolm.labels.table import HUB_NAME, SUFFIXES, LabelTable, read_hub, read_table, suffix
 from genolm.labels.task import Task, read_targets
 
 
@@ -134,3 +136,303 @@ def unlabelled_rows(ids: np.ndarray, sequences: list[str], source: np.ndarray, t
 def _as_options(message: str) -> str:
     """Replace keys of a recipe in a message by the options of a command."""
     return message.replace("labels.columns.", "--column ").replace("labels.fasta", "--fasta")
+
+
+SPLITS = ("train", "valid", "test")
+_SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("valid", "dev", "validation", "val", "eval"), "valid"
+)
+ALIASES = {
+    "sequence": ("sequence", "seq", "sequences", "dna", "dna_sequence"),
+    "label": ("label", "labels", "target", "targets", "class", "y"),
+    "split": ("split", "set", "partition"),
+    "id": ("id", "seq_id", "sequence_id", "name"),
+    "chrom": ("chrom", "#chrom", "chr", "chromosome", "contig", "region"),
+    "start": ("start", "chromstart"),
+    "end": ("end", "stop", "chromend"),
+    "strand": ("strand",),
+}
+"""Our name → names of columns, in any case, that are taken for it; the first is taken even if others are there."""
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """The rows of tables, their labels as in the file.
+
+    Attributes:
+        ids: (n,) str, unique; `row-17` where the table names none, 17 being its row counted from 1.
+        sequences: n texts of A, C, G, T and N.
+        split: (n,) str: train, valid or test, or `` where none is given.
+        source: (n,) str, file and line: `promoters.csv:17`.
+        intervals: 0-based half-open places of all rows, or None where the table has none.
+        labels: column → n values as in the table; empty where the table has none and none is needed.
+        notes: what was inferred or replaced, for the user.
+    """
+
+    ids: np.ndarray
+    sequences: list[str]
+    split: np.ndarray
+    source: np.ndarray
+    intervals: list[Interval] | None
+    labels: dict[str, list[Any]]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file: its table, its split, the class of all its rows, and a prefix for ids that recur between files."""
+
+    table: LabelTable
+    split: str = ""
+    label: str | None = None
+    key: str = ""
+
+
+def read_rows(
+    table: str | Path | Mapping[str, Any],
+    fasta: str | Path | Sequence[str | Path] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    need_labels: bool = True,
+) -> TableRows:
+    """Read tables, and the sequences of their intervals.
+
+    Args:
+        table: a file; a name on the Hub; split → file or files; or class → file or files, alone or for each split.
+        fasta: FASTA files that hold the contigs of a table of intervals.
+        columns: our name (sequence, label, split, id, chrom, start, end, strand) → the table's; for label also a list
+            of columns. None for a name leaves that column unused.
+        need_labels: refuse a table without labels.
+
+    Raises:
+        ValueError: anything that is wrong with a file or a row, named by its line.
+    """
+    notes: dict[str, None] = {}  # ordered, each once
+    parts = _parts(table, notes)
+    columns = _check_mapping(columns)
+    read = [_read_part(part, fasta is not None, columns, need_labels, notes) for part in parts]
+    if len({tuple(rows.labels) for rows in read}) > 1:
+        raise ValueError(f"the files have labels in different columns: {[list(rows.labels) for rows in read]}")
+    rows = _concatenate(read, [part.key for part in parts], notes)
+    if not rows.sequences[0]:
+        assert fasta is not None and rows.intervals is not None
+        paths = [fasta] if isinstance(fasta, str | Path) else fasta
+        rows = replace(rows, sequences=extract_intervals(paths, rows.intervals, lambda row: str(rows.source[row])))
+    sequences, said = clean_sequences(rows.sequences, lambda row: str(rows.source[row]))
+    return replace(rows, sequences=sequences, notes=(*notes, *said))
+
+
+def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> list[_Part]:
+    """Read every file, with the split and class that the mapping gives it."""
+    if not isinstance(table, Mapping):
+        if not Path(table).exists() and HUB_NAME.fullmatch(str(table)) and suffix(table) not in SUFFIXES:
+            return _hub_parts(str(table), notes)
+        return [_Part(read_table(table))]
+    in_splits = {name: _SPLIT_NAMES.get(str(name).lower()) for name in table}
+    if any(in_splits.values()) and not all(in_splits.values()):
+        wrong = next(name for name, split in in_splits.items() if not split)
+        raise ValueError(f"labels.table.{wrong} is no split; allowed are {', '.join(SPLITS)}")
+    groups = [(in_splits[name] or "", value) for name, value in table.items()]
+    if not all(in_splits.values()):
+        groups = [("", table)]
+    parts = []
+    for split, value in groups:
+        for label, files in value.items() if isinstance(value, Mapping) else [(None, value)]:
+            files = files if isinstance(files, list | tuple) else [files]
+            for i, file in enumerate(files):
+                key = "/".join(filter(None, [split, label and str(label), str(i + 1) if len(files) > 1 else ""]))
+                parts.append(_Part(read_table(file), split, None if label is None else str(label), key))
+    if not parts:
+        raise ValueError("labels.table names no file")
+    if len({part.label is None for part in parts}) > 1:
+        raise ValueError("labels.table names classes for some splits only; name them for all, or for none")
+    return parts
+
+
+def _hub_parts(name: str, notes: dict[str, None]) -> list[_Part]:
+    tables = read_hub(name)
+    parts = []
+    for split, table in tables.items():
+        if our_split := _SPLIT_NAMES.get(split.lower()):
+            parts.append(_Part(table, our_split, key=split))
+            notes[f"split {split} of {name}: taken as {our_split}"] = None
+        else:
+            notes[f"split {split} of {name}: left out"] = None
+    if not parts:
+        raise ValueError(f"{name} has the splits {', '.join(tables)}; at least one of train, valid and test is needed")
+    return parts
+
+
+def _check_mapping(columns: Mapping[str, Any] | None) -> dict[str, Any]:
+    columns = dict(columns or {})
+    for name, value in columns.items():
+        if name not in ALIASES:
+            raise ValueError(f"labels.columns.{name} is no column of ours; allowed are {', '.join(ALIASES)}")
+        if not (value is None or isinstance(value, str) or (name == "label" and isinstance(value, list) and value)):
+            raise ValueError(f"labels.columns.{name} is {value!r}; give the name of a column")
+    return columns
+
+
+def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
+    """Return our name → the table's, for every column of the table; of an interval either all or none."""
+    table = part.table
+    there = list(table.columns)
+    mapping = {name: value for name, value in columns.items() if value is not None}
+    for name, value in mapping.items():
+        for column in value if isinstance(value, list) else [value]:
+            if column not in there:
+                raise ValueError(f"{table.path}: no column {column!r} (labels.columns.{name}); {_has(there)}")
+    if part.label is not None:
+        columns = columns | {"label": None}
+        mapping.pop("label", None)
+    elif suffix(table.path) == ".bed" and "label" not in columns and "name" in there:
+        mapping["label"] = "name"
+        notes["label: column 4 of the BED file (name)"] = None
+    taken = {column for value in mapping.values() for column in (value if isinstance(value, list) else [value])}
+    for name, aliases in ALIASES.items():
+        if name in columns or name in mapping:
+            continue
+        alike = [column for column in there if column.strip().lower() in aliases and column not in taken]
+        alike = [name] if name in alike else alike
+        if len(alike) > 1 and name in ("id", "split"):
+            notes[f"{name}: not read, since it may be any of {', '.join(alike)}; see labels.columns.{name}"] = None
+        elif len(alike) > 1:
+            raise ValueError(
+                f"{table.path}: {name} may be any of the columns {', '.join(alike)}; say which in labels.columns.{name}"
+            )
+        elif alike:
+            mapping[name] = alike[0]
+            taken.add(alike[0])
+    if not {"chrom", "start", "end"} <= set(mapping):
+        mapping = {name: value for name, value in mapping.items() if name not in ("chrom", "start", "end", "strand")}
+    for name, column in mapping.items():
+        if name not in columns and column != name and suffix(table.path) != ".bed":
+            notes[f"{name}: column {column!r}"] = None
+    return mapping
+
+
+def _has(columns: Sequence[str]) -> str:
+    shown = ", ".join(column if len(column) < 40 else f"{column[:40]}…" for column in columns[:20])
+    hint = ""
+    if len(columns) == 1 and any(mark in columns[0] for mark in "\t;"):
+        hint = "; it seems separated by tabs or semicolons: a tab-separated file is named .tsv"
+    elif any(re.fullmatch("[ACGTNacgtn]{10,}", column) for column in columns):
+        hint = "; the first line must name the columns"
+    return f"it has {shown}{hint}"
+
+
+def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_labels: bool, notes: dict[str, None]):
+    """Return the rows of one file, without the sequences of intervals."""
+    table = part.table
+    mapping = _find_columns(part, columns, notes)
+    names = mapping.get("label", [])
+    labels = {name: table.columns[name] for name in (names if isinstance(names, list) else [names])}
+    if part.label is not None:
+        labels = {"label": [part.label] * len(table)}
+    if not labels and need_labels:
+        raise ValueError(f"{table.path}: no column for the label (labels.columns.label); {_has(list(table.columns))}")
+    intervals, sequences = None, [""] * len(table)
+    if "sequence" in mapping:
+        sequences = table.columns[mapping["sequence"]]
+        if has_fasta:
+            notes["sequence: as in the table; the FASTA file is not read"] = None
+    elif "chrom" not in mapping:
+        raise ValueError(
+            f"{table.path}: no column for the sequence (labels.columns.sequence), nor chrom, start and end; "
+            f"{_has(list(table.columns))}"
+        )
+    elif not has_fasta:
+        raise ValueError(f"{table.path}: chrom, start and end need a FASTA file: set labels.fasta")
+    if "chrom" in mapping:
+        try:
+            intervals = _intervals(table, mapping)
+        except ValueError as error:
+            if "sequence" not in mapping:
+                raise
+            notes[f"chrom, start and end are not used: {error}"] = None
+    for row, sequence in enumerate(sequences if "sequence" in mapping else ()):
+        if not isinstance(sequence, str) or not sequence.strip():
+            raise ValueError(f"{table.where(row)}: the sequence is {'empty' if not sequence else 'no text'}")
+    return TableRows(
+        _ids(table, mapping.get("id")),
+        [sequence.strip() for sequence in sequences],
+        _splits(part, mapping.get("split"), notes),
+        np.array([table.where(row, whole_path=False) for row in range(len(table))]),
+        intervals,
+        labels,
+        (),
+    )
+
+
+def _ids(table: LabelTable, column: str | None) -> np.ndarray:
+    if column is None:
+        return np.array([f"row-{row + 1}" for row in range(len(table))])
+    seen: dict[str, int] = {}
+    for row, value in enumerate(table.columns[column]):
+        name = "" if value is None else str(value).strip()
+        if not name:
+            raise ValueError(f"{table.where(row)}: the id is missing")
+        if name in seen:
+            raise ValueError(
+                f"{table.where(row)}: id {name!r} is also on line {table.lines[seen[name]]}; ids must differ "
+                "(labels.columns.id=null numbers the rows instead)"
+            )
+        seen[name] = row
+    return np.array(list(seen))
+
+
+def _splits(part: _Part, column: str | None, notes: dict[str, None]) -> np.ndarray:
+    table = part.table
+    if part.split or column is None:
+        if column is not None:
+            notes[f"column {column!r} is not used: labels.table names the splits"] = None
+        return np.full(len(table), part.split, dtype="<U5")
+    names = []
+    for row, value in enumerate(table.columns[column]):
+        name = _SPLIT_NAMES.get(str(value).strip().lower())
+        if name is None:
+            raise ValueError(
+                f"{table.where(row)}: split is {value!r}; allowed are train, valid (or dev, val) and test "
+                "(labels.columns.split=null leaves the column unused)"
+            )
+        if name != value:
+            notes[f"split {value!r}: taken as {name}"] = None
+        names.append(name)
+    return np.array(names, dtype="<U5")
+
+
+def _intervals(table: LabelTable, mapping: dict[str, Any]) -> list[Interval]:
+    chrom, start, end = (table.columns[mapping[name]] for name in ("chrom", "start", "end"))
+    strand = table.columns[mapping["strand"]] if "strand" in mapping else ["+"] * len(table)
+    made = []
+    for row, (contig, first, last, sign) in enumerate(zip(chrom, start, end, strand, strict=True)):
+        try:
+            if int(first) != float(first) or int(last) != float(last):
+                raise ValueError
+            made.append(Interval(str(contig), int(first), int(last), str(sign or "+").strip()))
+        except (ValueError, TypeError) as error:
+            reason = f"start {first!r} and end {last!r} must be whole numbers"
+            raise ValueError(f"{table.where(row)}: {error if isinstance(error, IntervalError) else reason}") from None
+    return made
+
+
+def _concatenate(read: list[TableRows], keys: list[str], notes: dict[str, None]) -> TableRows:
+    """Concatenate the rows of all files; ids that recur between files get a prefix."""
+    ids = np.concatenate([rows.ids for rows in read])
+    if len(read) > 1 and len(set(ids.tolist())) < len(ids):
+        ids = np.array([f"{key}/{name}" for rows, key in zip(read, keys, strict=True) for name in rows.ids.tolist()])
+        notes[f"ids recur between files: they are written as {ids[0]}"] = None
+    if len({rows.sequences[0] == "" for rows in read}) > 1:
+        raise ValueError("some files have a column for the sequence and others intervals; let all have the same")
+    placed = [rows.intervals for rows in read if rows.intervals is not None]
+    return TableRows(
+        ids,
+        [sequence for rows in read for sequence in rows.sequences],
+        np.concatenate([rows.split for rows in read]),
+        np.concatenate([rows.source for rows in read]),
+        [interval for part in placed for interval in part] if len(placed) == len(read) else None,
+        {name: [value for rows in read for value in rows.labels[name]] for name in read[0].labels},
+        (),
+    )

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES, BootstrapMetrics
-from genolm.metrics.format import digits_of, number, span
-from genolm.metrics.paired import paired_difference, run_interval
+from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES, BootstrapMetrics, paired_difference, run_interval
+from genolm.metrics.format import TITLES, digits_of, number, span
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER, PRIMARY, bootstrap_metrics
 from genolm.metrics.runs import FinetunedRun, group_runs
-from genolm.metrics.titles import TITLES
 
 RunKey = tuple[str, float]
 """Name and data fraction of a run."""

@@ -36,7 +36,7 @@ class Reliability:
 def one_against_rest(kind: str, labels: np.ndarray, predictions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (positive, probability), each (n,), of every class or label with positive and negative rows.
 
-    A binary task has one pair. Labels and predictions as in `prediction_metrics.metrics`; kinds with classes only.
+    A binary task has one pair. Labels and predictions as in `prediction_metrics.compute_metrics`; kinds with classes.
     """
     labels, predictions = joined_bases(kind, labels, predictions)
     if kind == "binary":

@@ -1,4 +1,4 @@
-"""Numbers as text, for tables and sentences."""
+"""Numbers and names of metrics as text, for tables, figures and sentences."""
 
 import math
 from collections.abc import Sequence
@@ -50,3 +50,18 @@ def duration(seconds: float | None) -> str:
 def memory(value: float | None) -> str:
     """Format bytes: `640 MB`, `2.11 GB`."""
     return "–" if value is None else f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+TITLES = {
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "auprc_by_chrom": "AUPRC by chromosome",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "mse": "MSE",
+}

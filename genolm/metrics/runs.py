@@ -1,4 +1,4 @@
-"""Read and check the run folders of `genolm finetune`.
+"""Write predictions, and read and check the run folders of `genolm finetune`.
 
 metrics.json          task, method, seed, metrics         required
 predictions.parquet   id, split, label, prediction        required
@@ -7,7 +7,7 @@ recipe.yaml, provenance.json                              optional
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genolm.config.files import atomic_path
+from genolm.labels.dataset import Labelled
 from genolm.labels.task import KINDS
 from genolm.metrics.prediction_metrics import compute_metrics
 
@@ -30,7 +32,7 @@ class FinetunedRun:
         folder: its path.
         metadata: contents of its metrics.json.
         ids: shape (n,), str, sorted.
-        labels: as in `prediction_metrics.metrics`.
+        labels: as in `prediction_metrics.compute_metrics`.
         predictions: likewise.
         log: rows of log.jsonl.
         recipe: text of recipe.yaml, "" where absent.
@@ -280,3 +282,35 @@ def _some(ids: np.ndarray) -> str:
 def _short(label: Any) -> str:
     text = str(label)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+DEPTH = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1), "per-base": (1, 2)}
+"""Kind of task → nesting depth of the lists of a label and of a prediction; of tracks 2 and 2."""
+
+
+def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.ndarray]]]) -> None:
+    """Write predictions to a Parquet file, atomically.
+
+    Args:
+        path: the file.
+        parts: split, its rows, and the prediction of each, as `genolm.inference.predict` returns it.
+    """
+    tables = []
+    for split, labelled, values in parts:
+        label, prediction = DEPTH.get(labelled.task.kind, (2, 2))
+        whole = labelled.task.kind in ("binary", "multiclass", "per-base")
+        columns = {
+            "id": pa.array([str(name) for name in labelled.ids], pa.string()),
+            "split": pa.array([split] * len(labelled), pa.string()),
+            "label": _column(labelled.labels, label, pa.int64() if whole else pa.float64()),
+            "prediction": _column(values, prediction, pa.float64()),
+        }
+        tables.append(pa.table(columns))
+    with atomic_path(path) as partial:
+        pq.write_table(pa.concat_tables(tables), partial)
+
+
+def _column(values: Any, depth: int, kind: pa.DataType) -> pa.Array:
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    return pa.array([value.tolist() for value in map(np.asarray, values)], kind)

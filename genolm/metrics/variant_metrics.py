@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from genolm.metrics import weighted_metrics as weighted
-from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, Statistic, replicate
-from genolm.metrics.paired import paired_difference
+from genolm.metrics.bootstrap import NUM_REPLICATES, BootstrapMetrics, Statistic, paired_difference, replicate
 
 METRICS = {"binary": ("auroc", "auprc", "auprc_by_chrom"), "regression": ("spearman", "pearson")}
 

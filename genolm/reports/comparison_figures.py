@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from genolm.metrics.curves import GRID, dense, joined_bases, one_against_rest, precision_recall, reliability, roc
-from genolm.metrics.format import digits_of, number, span
+from genolm.metrics.format import TITLES, digits_of, number, span
 from genolm.metrics.runs import FinetunedRun
-from genolm.metrics.titles import TITLES
 from genolm.reports.figures import running_mean, series
 from genolm.reports.svg import INK, PAPER, QUIET, REST, RULE, TONES, WIDTH, add_axes, figure_svg, new_figure
 

@@ -9,10 +9,9 @@ from typing import Any
 from genolm.config.files import refuse_other, write_text
 from genolm.config.provenance import versions
 from genolm.metrics.comparison import baseline_verdict, compare_runs, without_nan
-from genolm.metrics.format import amount, digits_of, duration, memory, number, span
+from genolm.metrics.format import TITLES, amount, digits_of, duration, memory, number, span
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
 from genolm.metrics.runs import FinetunedRun, group_runs, read_run
-from genolm.metrics.titles import TITLES
 from genolm.reports.comparison_figures import Replicates, panels, tones
 from genolm.reports.page import Cell, HtmlTable, render
 

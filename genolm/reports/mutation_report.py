@@ -1,6 +1,6 @@
-"""Scores of every change of regions to a table, figures and a page."""
+"""Scores of every change of regions to a table, figures and a page of heat maps and sequence logos."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 import genolm
 from genolm.config.files import atomic_path, write_text
 from genolm.genome.alphabet import BASE_INDEX, to_text
-from genolm.reports.mutation_figure import mutation_figure
-from genolm.reports.mutation_map import MutationMap, bits_of, limit_of
-from genolm.reports.mutation_page import mutation_page
+from genolm.reports.mutation_figure import MutationMap, bits_of, cell_tips, draw_mutations, limit_of, mutation_figure
+from genolm.reports.page import render
+from genolm.reports.svg import figure_svg
 from genolm.variants.job import ScoringJob
 from genolm.variants.likelihood import LLRS, MEANINGS, columns_of_estimators, field_name
 from genolm.variants.regions import Span
@@ -95,3 +95,46 @@ def mutation_map(
     heights = information(log_probabilities(values, BASE_INDEX[sequence]))
     scores, chrom = values[:, : 5 if deletions else 4], job.store.contigs[region.contig].name
     return MutationMap(chrom, region.start, to_text(sequence).upper(), scores, heights)
+
+
+def mutation_page(maps: Sequence[MutationMap], name: str, metadata: Mapping[str, str]) -> str:
+    """Return the page as HTML.
+
+    Args:
+        maps: one for each region.
+        name: of the score, such as `masked LLR, nats`.
+        metadata: model, window, estimator and other facts to list.
+    """
+    limit, bits = limit_of(maps), bits_of(maps)
+    values = np.concatenate([region.scores[:, :4].ravel() for region in maps])
+    values = values[np.isfinite(values)]
+    headline = f"{len(values):,} substitutions"
+    if len(values):
+        headline += f", {100 * float((values < 0).mean()):.0f} % of them less likely than the reference"
+    num_bases = sum(len(region.ref) for region in maps)
+    title = maps[0].title if len(maps) == 1 else f"{len(maps)} regions"
+    return render(
+        "mutation.html.j2",
+        title=title,
+        over=f"saturation mutagenesis by a DNA language model · {title} · {num_bases:,} bp",
+        headline=headline,
+        name=name,
+        metadata=metadata,
+        limit=f"{limit:.2g}",
+        bits=f"{bits:g}",
+        deletions=maps[0].scores.shape[1] == 5,
+        regions=[_region(region, limit, bits) for region in maps],
+    )
+
+
+def _region(region: MutationMap, limit: float, bits: float) -> dict[str, object]:
+    figure = draw_mutations(region, limit, bits)
+    label = f"scores of every change of {region.title}, with a sequence logo"
+    low, high = region.extremes(5)
+    return {
+        "title": region.title,
+        "low": ", ".join(low),
+        "high": ", ".join(high),
+        "width": round(figure.get_size_inches()[0] * 72),
+        "svg": figure_svg(figure, label, cell_tips(region)),
+    }

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genolm.metrics.format import amount, digits_of, duration, memory, number, span
-from genolm.metrics.titles import TITLES
+from genolm.metrics.format import TITLES, amount, digits_of, duration, memory, number, span
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:

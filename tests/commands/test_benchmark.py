@@ -15,7 +15,7 @@ from genolm.benchmarking import suite as suites
 from genolm.benchmarking.jobs import last_line
 from genolm.benchmarking.suite import changed, merge_blocks, read_suite, select
 from genolm.commands.benchmark import benchmark
-from genolm.finetuning.validate import check_finetune_recipe
+from genolm.finetuning.build import check_finetune_recipe
 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "use_cpu": True}
 

@@ -24,7 +24,7 @@ from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
 from genolm.reports.card import EXAMPLE
-from genolm.reports.hub_folder import find_final_checkpoint, without_paths
+from genolm.reports.hub import find_final_checkpoint, without_paths
 
 REPO = "someone/tiny-dna"
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

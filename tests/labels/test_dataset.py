@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genolm.genome.interval import Interval
-from genolm.labels.columns import read_rows
-from genolm.labels.dataset import Labelled, Task, read_labels
+from genolm.labels.dataset import Labelled, Task, read_labels, read_rows
 
 ROWS = [("ACGTN", "0"), ("acgta", "1"), ("GGGGG", "1")]
 H = "sequence,label\n"

@@ -7,8 +7,7 @@ import pytest
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.interval import Interval
 from genolm.labels.dataset import Labelled, Task, read_labels
-from genolm.labels.leakage import MIN_SHARED, THRESHOLD, choose_k, find_leakage
-from genolm.labels.near_duplicates import candidate_pairs, codes, kmer_sets
+from genolm.labels.leakage import MIN_SHARED, THRESHOLD, candidate_pairs, choose_k, codes, find_leakage, kmer_sets
 
 PAIR = ("train", "test")
 

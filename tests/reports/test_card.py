@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from genolm.reports.card import model_card
-from genolm.reports.hub_folder import check_license
+from genolm.reports.hub import check_license
 
 METADATA = {
     "objective": "causal",

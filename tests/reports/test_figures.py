@@ -4,8 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from genolm.reports.figures import learning_curve, loss_curve, running_mean, score_histogram, series
-from genolm.reports.sweep_figure import sweep_figure
+from genolm.reports.figures import learning_curve, loss_curve, running_mean, score_histogram, series, sweep_figure
 
 
 def rows(key):

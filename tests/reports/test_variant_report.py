@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genolm.metrics.variant_metrics import Candidate, compare_scores
-from genolm.reports.variant_figure import variant_curves, variant_scatter
+from genolm.reports.variant_report import variant_curves, variant_scatter
 
 
 def candidates(labels, of_label, number):

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from genolm.reports.mutation_figure import BASE_COLOURS, cell_tips, draw_mutations, letter_outline, mutation_figure
-from genolm.reports.mutation_map import MutationMap, bits_of, limit_of
-from genolm.reports.mutation_page import mutation_page
+from genolm.reports.mutation_figure import (
+    BASE_COLOURS,
+    MutationMap,
+    bits_of,
+    cell_tips,
+    draw_mutations,
+    letter_outline,
+    limit_of,
+    mutation_figure,
+)
+from genolm.reports.mutation_report import mutation_page
 from genolm.reports.svg import MINUS, PLUS, WASH
 
 
