@@ -205,7 +205,7 @@ class PretrainedModel:
         import pandas as pd
 
         from genolm.reports.mutation_report import drawn_grids, mutation_map, write_mutation_table
-        from genolm.variants.contigs import Contigs
+        from genolm.variants.alleles import Contigs
         from genolm.variants.regions import locate_regions, pieces_of
         from genolm.variants.saturation import PIECE, score_pieces
 
