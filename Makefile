@@ -1,6 +1,7 @@
 # make demo   set everything up, simulate a genome of known entropy and train on it
 # make test   set everything up, lint, and run the tests;  make test-fast leaves out the slow ones
 # make test-nightly   the long proofs: every published recipe, many random kills, the GPU check on a CPU
+# make wheel  build wheel and sdist, install the wheel in a fresh environment elsewhere, and use it there
 # make check  lint, types, the order of imports and the words of the package
 # make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
 # make bench-gpu   those that ask for a GPU, into benchmarks/RESULTS-gpu.md
@@ -9,7 +10,7 @@ BIN := .venv/bin
 # Neighbouring tests stay on one worker, which keeps the fixtures they share; an idle worker takes from a busy one.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-fast test-nightly check bench bench-gpu clean
+.PHONY: demo test test-fast test-nightly wheel check bench bench-gpu clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +30,12 @@ test-fast: .venv/.installed
 test-nightly: .venv/.installed
 	$(PYTEST) -m nightly
 
+wheel: .venv/.installed
+	rm -rf dist
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(PYTHON) .ci/smoke.py dist
+
 check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +50,4 @@ bench-gpu: .venv/.installed
 	$(BIN)/python benchmarks/run.py --gpu
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs dist build

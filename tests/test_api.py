@@ -123,7 +123,7 @@ def test_generated_sequences_are_those_of_the_command(models, folder):
 def test_bits_per_base_are_measured_on_regions(models, genome, folder):
     (folder / "r.bed").write_text("chr1\t2000\t2400\n")
     found = models["causal"].bits_per_base(genome, folder / "r.bed")
-    assert found["bits_per_base"] > 1.9 and found["num_bases"] == 400 and len(found["interval"] or []) in (0, 2)
+    assert found["bits_per_base"] > 1.9 and found["num_bases"] == 399  # the first has nothing before it
     assert "masked_bits_per_base" in models["masked"].bits_per_base(genome, folder / "r.bed")
 
 
