@@ -3,6 +3,7 @@
 # make test-nightly   the long proofs: every published recipe, many random kills, the GPU check on a CPU
 # make wheel  build wheel and sdist, install the wheel in a fresh environment elsewhere, and use it there
 # make check  lint, types, the order of imports and the words of the package
+# make docs   the documentation, into site/
 # make bench  every comparison with what else there is, into benchmarks/RESULTS.md;  GENOME=FILE for real sequence
 # make bench-gpu   those that ask for a GPU, into benchmarks/RESULTS-gpu.md
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # Neighbouring tests stay on one worker, which keeps the fixtures they share; an idle worker takes from a busy one.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-fast test-nightly wheel check bench bench-gpu clean
+.PHONY: demo test test-fast test-nightly wheel check docs bench bench-gpu clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -42,6 +43,9 @@ check: .venv/.installed
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_language.py tests/test_imports.py
 
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
+
 bench: .venv/.installed
 	$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/run.py $(if $(GENOME),--genome $(GENOME))
@@ -50,4 +54,4 @@ bench-gpu: .venv/.installed
 	$(BIN)/python benchmarks/run.py --gpu
 
 clean:
-	rm -rf .venv runs dist build
+	rm -rf .venv runs dist build site
