@@ -9,7 +9,19 @@ from genolm.config.yaml import SettingsError, within
 
 @dataclass(frozen=True)
 class RowSplitRecipe:
-    """How labelled rows are split into train, valid and test; see `genolm.labels.split.split_rows`."""
+    """How labelled rows are split into train, valid and test; see `genolm.labels.split.split_rows`.
+
+    Attributes:
+        by: `column`, as the table says; `contig`, whole contigs; `fold`, one of equal parts is test; or `random`.
+        valid: fraction of the rows that are drawn for valid; 0 draws none.
+        test: likewise for test; without effect for `fold`.
+        valid_contigs: contigs whose rows are valid; empty to choose some by the fraction.
+        test_contigs: contigs whose rows are test; likewise.
+        folds: number of folds, 2 or more.
+        fold: which of them is test, from 0.
+        stratified: draw the same fraction of every class.
+        seed: of every draw; not that of the training.
+    """
 
     by: Literal["column", "contig", "fold", "random"] = "column"
     valid: float = 0.1

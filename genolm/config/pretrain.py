@@ -8,7 +8,13 @@ from genolm.config.yaml import SettingsError, within
 
 @dataclass(frozen=True)
 class SplitRecipe:
-    """A held-out split: named contigs, a fraction of all bases, and the intervals of a BED or GFF file."""
+    """A held-out split: all of what its keys name.
+
+    Attributes:
+        contigs: names of whole contigs.
+        fraction: fraction of all bases.
+        regions: BED or GFF file of intervals.
+    """
 
     contigs: list[str] = field(default_factory=list)
     fraction: float = 0.0
@@ -40,6 +46,16 @@ class DatasetRecipe:
 
     Its first `sample_bp` bases, and the first `test_bp` of `test_split` or of the file `test_path`, are also stored as
     genomes: BPE and the Markov models are fitted to the former, the model is evaluated on the latter.
+
+    Attributes:
+        path: a file, a folder of files, or a name on the Hub.
+        name: configuration of a dataset on the Hub.
+        split: of the dataset, to train on.
+        column: of the sequences.
+        test_path: file to evaluate on.
+        test_split: split to evaluate on, instead of a file.
+        sample_bp: bases for BPE and the Markov models.
+        test_bp: bases to evaluate on.
     """
 
     path: str
