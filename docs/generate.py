@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 
-# mkdocs calls these two
+# mkdocs calls these
 
 
 def on_config(config):
@@ -43,6 +43,18 @@ def on_files(files, config):
     return files
 
 
+def on_post_page(output, page, config):
+    """Take the script that makes the search work in a page opened as a file from this site, not from the network."""
+    from mkdocs.utils import get_relative_url
+
+    return output.replace(SEARCH_SCRIPT, get_relative_url("assets/iframe-worker.js", page.url))
+
+
+def on_post_template(output_content, template_name, config):
+    """Do the same in the page of an unknown address."""
+    return output_content.replace(SEARCH_SCRIPT, "assets/iframe-worker.js")
+
+
 def pages() -> dict[str, str | bytes]:
     """Return every generated page, by its path in the site."""
     made: dict[str, str | bytes] = {
@@ -58,6 +70,8 @@ def pages() -> dict[str, str | bytes]:
         made |= notebook_pages(path)
     return made
 
+
+SEARCH_SCRIPT = "https://unpkg.com/iframe-worker/shim"
 
 API_PAGE = """# Python API
 
