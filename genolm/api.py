@@ -358,11 +358,13 @@ class Mutations:
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Draw heat map and sequence logo: return a matplotlib Figure, and save it as PNG where a path is given."""
-        from genolm.reports.mutation_figure import bits_of, draw_mutations, limit_of, mutation_figure
+        from genolm.reports.mutation_figure import bits_of, draw_mutations, limit_of
+        from genolm.reports.svg import save_png
 
+        figure = draw_mutations(self._map, limit_of([self._map]), bits_of([self._map]), self.title)
         if path is not None:
-            mutation_figure(self._map, self.title, path)
-        return draw_mutations(self._map, limit_of([self._map]), bits_of([self._map]), self.title)
+            save_png(figure, path)
+        return figure
 
 
 class FinetunedModel:

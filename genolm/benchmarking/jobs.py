@@ -58,68 +58,39 @@ def run_with_table(
 
     Args:
         jobs: the next one is made only when there is room for it.
-        at_once: processes at a time; 0 for one a GPU.
+        at_once: processes at a time; 0 for one a GPU. Where there are several GPUs, each process gets one.
         ended: a job that ended, its exit code and its seconds → what to print about it.
         table: numbers of the running jobs → the table.
 
     Raises:
         SystemExit: 75 after Ctrl-C, SIGTERM or SIGUSR1, once all jobs have saved themselves.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console, gpus = Console(stderr=True, soft_wrap=True, highlight=False), visible_gpus()
+    at_once = at_once or max(1, len(gpus))
+    threads = max(1, len(os.sched_getaffinity(0)) // at_once) if hasattr(os, "sched_getaffinity") else 1
+    waiting, running = iter(jobs), {}
     with Live(console=console, auto_refresh=False, transient=True) as live:
-
-        def report(job: Job, code: int, seconds: float) -> None:
-            console.print(ended(job, code, seconds), markup=False)
-
-        def tick(running: list[Job]) -> None:
-            if console.is_terminal:
-                live.update(table({job.number for job in running}), refresh=True)
-
         try:
-            run_jobs(jobs, at_once or max(1, len(visible_gpus())), report, tick)
+            with _signals_interrupt(), _all_ended(running):
+                while True:
+                    for slot in set(range(at_once)) - set(running):
+                        if (job := next(waiting, None)) is None:
+                            break
+                        gpu = gpus[slot % len(gpus)] if len(gpus) > 1 else None
+                        running[slot] = (job, _start(job, threads, gpu), time.perf_counter())
+                    if not running:
+                        return
+                    if console.is_terminal:
+                        live.update(table({job.number for job, _, _ in running.values()}), refresh=True)
+                    time.sleep(0.1)
+                    for slot, (job, process, began) in list(running.items()):
+                        if (code := process.poll()) is not None:
+                            del running[slot]
+                            console.print(ended(job, code, time.perf_counter() - began), markup=False)
         except KeyboardInterrupt:
             live.stop()
             print("stopped: running jobs are saved; the same command resumes from there", file=sys.stderr)
             raise SystemExit(75) from None
-
-
-def run_jobs(
-    jobs: Iterable[Job],
-    at_once: int,
-    ended: Callable[[Job, int, float], None],
-    tick: Callable[[list[Job]], None],
-) -> None:
-    """Run jobs in processes of their own, and return when all have ended.
-
-    Args:
-        jobs: the next one is made only when there is room for it.
-        at_once: processes at a time; where there are several GPUs, each process gets one.
-        ended: called with a job that ended, its exit code and its seconds.
-        tick: called with the running jobs, a few times a second.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1, after all processes have ended.
-    """
-    waiting, running, gpus = iter(jobs), {}, visible_gpus()
-    threads = max(1, len(os.sched_getaffinity(0)) // at_once) if hasattr(os, "sched_getaffinity") else 1
-    with _signals_interrupt():
-        try:
-            while True:
-                for slot in set(range(at_once)) - set(running):
-                    if (job := next(waiting, None)) is None:
-                        break
-                    gpu = gpus[slot % len(gpus)] if len(gpus) > 1 else None
-                    running[slot] = (job, _start(job, threads, gpu), time.perf_counter())
-                if not running:
-                    return
-                tick([job for job, _, _ in running.values()])
-                time.sleep(0.1)
-                for slot, (job, process, began) in list(running.items()):
-                    if (code := process.poll()) is not None:
-                        del running[slot]
-                        ended(job, code, time.perf_counter() - began)
-        finally:
-            _end([process for _, process, _ in running.values()])
 
 
 def visible_gpus() -> list[str]:
@@ -145,7 +116,11 @@ def last_line(path: Path) -> str:
 
 
 def _start(job: Job, threads: int, gpu: str | None) -> subprocess.Popen:
-    _wait_for(job.folder)
+    # A process of an earlier start may be saving itself there.
+    with contextlib.suppress(SettingsError):
+        if (job.folder / ".lock").is_file():
+            with folder_lock(job.folder, PATIENCE):
+                pass
     env = {"OMP_NUM_THREADS": str(threads)} | os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
     job.folder.mkdir(parents=True, exist_ok=True)
     job.output.unlink(missing_ok=True)  # were it a link, what it points to would be written
@@ -166,25 +141,22 @@ def _stop_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _wait_for(folder: Path) -> None:
-    """Wait while another process trains in a folder: one of an earlier start that is saving itself."""
-    with contextlib.suppress(SettingsError):
-        if (folder / ".lock").is_file():
-            with folder_lock(folder, PATIENCE):
-                pass
-
-
-def _end(processes: list[subprocess.Popen]) -> None:
-    """Ask processes to save and stop, and wait for them; those that do not are ended."""
+@contextmanager
+def _all_ended(running: dict[int, tuple[Job, subprocess.Popen, float]]) -> Iterator[None]:
+    """At the end ask processes to save and stop, and wait for them; those that do not are ended."""
     try:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(PATIENCE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        for process in processes:
-            process.kill()
-            process.wait()
+        yield
+    finally:
+        processes = [process for _, process, _ in running.values()]
+        try:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(PATIENCE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A benchmark suite: tasks × methods × data fractions × seeds from one YAML, each a run of `genolm finetune`."""
 
 import dataclasses
+import itertools
 import json
 import re
 import time
@@ -132,33 +133,21 @@ def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteR
                 at = f"{prefix}."
                 places |= {key.removeprefix(at): line for key, line in lines.items() if key.startswith(at)}
             where = f"{path}: task {task}, method {method}"
-            for fraction in suite.data_fractions:
-                for seed in suite.seeds:
-                    runs.append(
-                        SuiteRun(task, method, _recipe(values, task, method, fraction, seed, out, places, where), where)
-                    )
+            labels = values.get("labels")
+            for fraction, seed in itertools.product(suite.data_fractions, suite.seeds):
+                name = method if fraction == 1 else f"{method}-{fraction:g}"
+                run_dir = str(out / "runs" / task / f"{name}-seed{seed}")
+                given: dict[str, Any] = {"run_dir": run_dir, "name": method, "task_name": task, "seed": seed}
+                if isinstance(labels, dict):
+                    given["labels"] = labels | {"data_fraction": fraction}
+                recipe = build_settings(FinetuneRecipe, values | given, places, where)
+                runs.append(SuiteRun(task, method, recipe, where))
     seen: dict[Path, SuiteRun] = {}
     for run in runs:
         other = seen.setdefault(run.folder, run)
         if other is not run:
             raise SettingsError(f"{path}: {other.label} and {run.label} would share {run.folder}; rename a method")
     return runs
-
-
-def _recipe(
-    values: dict[str, Any], task: str, method: str, fraction: float, seed: int, out: Path, places: dict, where: str
-) -> FinetuneRecipe:
-    name = method if fraction == 1 else f"{method}-{fraction:g}"
-    given = {
-        "run_dir": str(out / "runs" / task / f"{name}-seed{seed}"),
-        "name": method,
-        "task_name": task,
-        "seed": seed,
-    }
-    labels = values.get("labels")
-    if isinstance(labels, dict):
-        given["labels"] = labels | {"data_fraction": fraction}
-    return build_settings(FinetuneRecipe, values | given, places, where)
 
 
 def merge_blocks(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:

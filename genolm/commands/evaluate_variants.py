@@ -47,12 +47,9 @@ def evaluate_variants(
         variants,
         label,
         out,
-        other=joined,
+        reading={"other": joined, "positive": positive or [], "negative": negative or [], "group": group},
         scores=None if scores is None else [name.strip() for name in scores.split(",")],
         higher_is=higher_is,
-        positive=positive or [],
-        negative=negative or [],
-        group=group,
         fasta=fasta,
         aliases=read_aliases(aliases) if aliases else None,
         tracks=track or [],
@@ -61,7 +58,6 @@ def evaluate_variants(
         num_replicates=replicates,
         seed=seed,
         on_note=lambda note: typer.echo(f"note: {note}", err=True),
-        show=True,
     )
     print_variants(evaluation)
     typer.echo(f"written: {out}")

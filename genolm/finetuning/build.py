@@ -21,7 +21,7 @@ from genolm.labels.collate import LabelCollator, RowEncoder, check_lengths, clas
 from genolm.labels.dataset import Labelled, Task, read_labels
 from genolm.labels.leakage import Leakage, find_leakage
 from genolm.labels.split import split_rows, take_fraction
-from genolm.labels.table import HUB_NAME, SUFFIXES, suffix
+from genolm.labels.table import is_hub_name
 from genolm.labels.task import PER_BASE
 from genolm.metrics.prediction_metrics import METRICS
 from genolm.models.baselines import build_baseline
@@ -248,7 +248,13 @@ def check_finetune_recipe(recipe: FinetuneRecipe) -> None:
     training_arguments(recipe.training | {"use_cpu": True}, Path(recipe.run_dir), recipe.seed)
     check_metric("stopping.metric", recipe.stopping.metric, recipe.labels.task)
     if isinstance(recipe.model, dict):
-        _check_baseline(recipe.model, recipe.labels.task in PER_BASE)
+        options = {key: value for key, value in recipe.model.items() if key != "baseline"}
+        options |= {"per_base": recipe.labels.task in PER_BASE, "base_token_ids": [0, 1, 2, 3]}
+        try:
+            with torch.device("meta"):  # shapes without weights; the length is only known from the table
+                build_baseline(recipe.model["baseline"], 1000, 1, **options)
+        except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
+            raise SettingsError(f"model: {' '.join(str(error).split())}") from error
     elif not may_be_hub_name(str(recipe.model)):
         model_folder(str(recipe.model))
     if recipe.method == "lora":
@@ -263,15 +269,10 @@ def check_finetune_recipe(recipe: FinetuneRecipe) -> None:
 
 
 def check_metric(key: str, metric: str | None, kind: str | None) -> None:
-    """Refuse a metric that a kind of task, or any kind where none is given, does not have.
-
-    Args:
-        key: of the recipe or option that gives the metric, for the message.
-        metric: its name, or None, which is allowed.
-        kind: of the task.
+    """Refuse a metric that a kind of task, or any kind where none is given, does not have; None is allowed.
 
     Raises:
-        SettingsError: naming the metrics that there are.
+        SettingsError: naming `key`, of the recipe or option that gives it, and the metrics that there are.
     """
     names = list(dict.fromkeys(name for each in ([kind] if kind else METRICS) for name in METRICS[each]))
     if metric not in (None, "loss", *names):
@@ -279,22 +280,10 @@ def check_metric(key: str, metric: str | None, kind: str | None) -> None:
         raise SettingsError(f"{key} is {metric!r}; {task} {', '.join(names)} and loss")
 
 
-def _check_baseline(model: dict[str, Any], per_base: bool) -> None:
-    options = {key: value for key, value in model.items() if key != "baseline"}
-    try:
-        with torch.device("meta"):  # shapes without weights; the length is only known from the table
-            build_baseline(model["baseline"], 1000, 1, per_base=per_base, base_token_ids=[0, 1, 2, 3], **options)
-    except Exception as error:  # huggingface_hub has its own for a wrong type, of several lines
-        raise SettingsError(f"model: {' '.join(str(error).split())}") from error
-
-
 def named_files(labels: LabelsRecipe) -> list[str]:
     """Return the table and FASTA files that a recipe names; a table that is a name on the Hub is none."""
-    table = labels.table
-    hub = isinstance(table, str) and HUB_NAME.fullmatch(table) and suffix(table) not in SUFFIXES
-    return ([] if hub and not Path(table).exists() else _leaves(table)) + (
-        _leaves(labels.fasta) if labels.fasta else []
-    )
+    tables = [] if isinstance(labels.table, str) and is_hub_name(labels.table) else _leaves(labels.table)
+    return tables + (_leaves(labels.fasta) if labels.fasta else [])
 
 
 def _leaves(value: Any) -> list[str]:
@@ -303,8 +292,11 @@ def _leaves(value: Any) -> list[str]:
     return [name for inner in value for name in _leaves(inner)] if isinstance(value, list) else [str(value)]
 
 
-def print_finetuning_summary(recipe: FinetuneRecipe, rows: SplitRows, model, arguments: TrainingArguments) -> None:
-    """Print rows, task, model and number of steps."""
+def begin_run(recipe: FinetuneRecipe, rows: SplitRows, model, arguments: TrainingArguments) -> None:
+    """Write recipe and sha256 of every file that it names to the run folder, and print rows, task, model and steps."""
+    paths = [path for path in named_files(recipe.labels) if Path(path).is_file()]
+    inputs: list[dict[str, Any]] = [{"path": path, "sha256": file_sha256(path)} for path in paths]
+    write_provenance(Path(recipe.run_dir), to_dict(recipe), {"inputs": inputs}, recipe.seed)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for note in rows.notes:
         console.print(note)
@@ -327,10 +319,3 @@ def num_parameters(model) -> tuple[int, int]:
     """Return the number of a model's parameters, and of those that are trained; of ZeRO-3 shards the whole."""
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-
-
-def write_inputs(recipe: FinetuneRecipe) -> None:
-    """Write the recipe, and the sha256 of every file that it names, to the run folder."""
-    paths = [path for path in named_files(recipe.labels) if Path(path).is_file()]
-    inputs: list[dict[str, Any]] = [{"path": path, "sha256": file_sha256(path)} for path in paths]
-    write_provenance(Path(recipe.run_dir), to_dict(recipe), {"inputs": inputs}, recipe.seed)

@@ -21,7 +21,7 @@ from genolm.config.files import atomic_path
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import choose_thresholds, evaluate_predictions, higher_is_better
-from genolm.finetuning.build import FinetuningSetup, num_parameters, print_finetuning_summary, write_inputs
+from genolm.finetuning.build import FinetuningSetup, begin_run, num_parameters
 from genolm.inference.predict import in_units, predict_rows
 from genolm.labels.collate import LabelCollator, for_rows
 from genolm.labels.dataset import Labelled
@@ -58,8 +58,7 @@ def train_probe(recipe: FinetuneRecipe, arguments: TrainingArguments, setup: Fin
     metric = recipe.stopping.metric or PRIMARY[kind]
     check_probe(recipe, kind)
     model.backbone.requires_grad_(False)
-    write_inputs(recipe)
-    print_finetuning_summary(recipe, rows, model, arguments)
+    begin_run(recipe, rows, model, arguments)
     model.to(available_device(uses_cpu(recipe.training)))
     options: dict[str, Any] = {"batch_size": 64, "both_strands": recipe.both_strands}
     options |= {"autocast": setup.metadata["bf16"], "progress": True}
@@ -91,14 +90,9 @@ def train_probe(recipe: FinetuneRecipe, arguments: TrainingArguments, setup: Fin
 
 
 def pooled_vectors(model: LabelModel, collator: LabelCollator, cache: Path, key: str, **options) -> np.ndarray:
-    """Return the pooled vectors of all rows, (n, D) float32, from the cache if they are there.
+    """Return the pooled vectors of all rows, (n, D) float32, from the folder `cache` if they are there.
 
-    Args:
-        model: its backbone and pooling are used.
-        collator: holds the rows.
-        cache: folder of the cache.
-        key: identifies the weights of the model.
-        options: of `predict_rows`.
+    `key` identifies the weights of the model, whose backbone and pooling are used; options are those of `predict_rows`.
     """
     how = f"{key} {model.config.pooling} {options.get('both_strands')} {options.get('autocast')}"
     digest = hashlib.sha256(how.encode())

@@ -16,7 +16,6 @@ from accelerate import PartialState
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 import genolm
-from genolm.config.files import write_text
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.yaml import SettingsError
 from genolm.finetuning.best import choose_thresholds, evaluate_predictions
@@ -24,8 +23,7 @@ from genolm.finetuning.build import SplitRows, build_setup, check_metric, read_s
 from genolm.finetuning.train import train_label_model
 from genolm.inference.predict import predict_rows
 from genolm.labels.collate import for_rows
-from genolm.metrics.comparison import without_nan
-from genolm.metrics.runs import write_predictions
+from genolm.metrics.runs import write_metrics, write_predictions
 from genolm.models.label_folder import open_labelled
 from genolm.models.precision import available_device
 from genolm.reports.figures import learning_curve
@@ -147,7 +145,7 @@ def write_results(
     log = run_dir / "log.jsonl"
     if log.is_file():
         learning_curve([json.loads(line) for line in log.read_text().splitlines()], run_dir / "curves.png")
-    write_text(run_dir / "metrics.json", json.dumps(without_nan(metrics), indent=1))
+    write_metrics(run_dir / "metrics.json", metrics)
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # a finished run is not resumed
     print_labelled(metrics)
     print(f"model: {run_dir / 'model'}   predictions: {run_dir / 'predictions.parquet'}")

@@ -12,7 +12,7 @@ from genolm.config.finetune import FinetuneRecipe
 from genolm.config.provenance import versions
 from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
 from genolm.finetuning.best import BestModel
-from genolm.finetuning.build import FinetuningSetup, num_parameters, print_finetuning_summary, write_inputs
+from genolm.finetuning.build import FinetuningSetup, begin_run, num_parameters
 from genolm.inference.predict import predict_rows
 from genolm.labels.collate import for_rows
 from genolm.metrics.prediction_metrics import PRIMARY
@@ -54,8 +54,7 @@ def train_label_model(
     checkpoint, manifest = on_all_ranks(lambda: resume_checkpoint(trainer, recipe.resume), main=state.is_main_process)
     total, trained = num_parameters(trainer.model)
     if state.is_main_process:
-        write_inputs(recipe)
-        print_finetuning_summary(recipe, rows, trainer.model, arguments)
+        begin_run(recipe, rows, trainer.model, arguments)
     state.wait_for_everyone()
     peak = train_in_folder(trainer, checkpoint, manifest, recipe.fit_batch)
     if not len(rows.valid):

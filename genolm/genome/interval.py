@@ -108,12 +108,18 @@ def bed_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         ValueError: no such file, another format, or a line of fewer columns.
     """
     for number, line in _data_lines(Path(path)):
-        if line.split(None, 1)[0] in ("track", "browser"):
-            continue
-        columns = line.split("\t") if "\t" in line else line.split()
-        if len(columns) < 3:
+        columns = bed_columns(line)
+        if 0 < len(columns) < 3:
             raise ValueError(f"{path}:{number}: BED needs contig, start and end, got {line[:60]!r}")
-        yield number, columns
+        if columns:
+            yield number, columns
+
+
+def bed_columns(line: str) -> list[str]:
+    """Split a line of a BED file by tabs, or by spaces where it has none; no column of what is not a record."""
+    if not line.strip() or line.startswith("#") or line.split(None, 1)[0] in ("track", "browser"):
+        return []
+    return line.split("\t") if "\t" in line else line.split()
 
 
 def read_gff(path: str | Path) -> list[Interval]:

@@ -18,7 +18,7 @@ import numpy as np
 from genolm.genome.alphabet import clean_sequences
 from genolm.genome.extract import FASTA_SUFFIXES, extract_intervals, read_records
 from genolm.genome.interval import Interval, IntervalError
-from genolm.labels.table import HUB_NAME, SUFFIXES, LabelTable, read_hub, read_table, suffix
+from genolm.labels.table import LabelTable, is_hub_name, read_hub, read_table, suffix
 from genolm.labels.task import Task, read_targets
 
 
@@ -93,7 +93,7 @@ def read_labels(
     """
     rows = read_rows(table, fasta, columns)
     lengths = [len(sequence) for sequence in rows.sequences]
-    made, labels, notes = read_targets(rows.labels, lengths, lambda row: str(rows.source[row]), task, classes)
+    made, labels, notes = read_targets(rows.labels, lengths, rows.where, task, classes)
     return Labelled(made, rows.ids, rows.sequences, labels, rows.split, rows.source, rows.intervals, rows.notes + notes)
 
 
@@ -102,10 +102,8 @@ def read_unlabelled(
 ) -> tuple[np.ndarray, list[str], np.ndarray, tuple[str, ...]]:
     """Read sequences that have no labels, from a FASTA or a table, as commands name them.
 
-    Args:
-        path: a FASTA, or a table of sequences or of intervals.
-        fasta: for the intervals of a table.
-        column: `sequence=seq` and the like: our name of a column and the table's, empty to leave it unused.
+    `fasta` is for the intervals of a table; `column` holds `sequence=seq` and the like, our name of a column and the
+    table's, empty to leave it unused.
 
     Returns:
         (n,) ids, n sequences, (n,) file and line, notes for the user.
@@ -157,17 +155,7 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class TableRows:
-    """The rows of tables, their labels as in the file.
-
-    Attributes:
-        ids: (n,) str, unique; `row-17` where the table names none, 17 being its row counted from 1.
-        sequences: n texts of A, C, G, T and N.
-        split: (n,) str: train, valid or test, or `` where none is given.
-        source: (n,) str, file and line: `promoters.csv:17`.
-        intervals: 0-based half-open places of all rows, or None where the table has none.
-        labels: column → n values as in the table; empty where the table has none and none is needed.
-        notes: what was inferred or replaced, for the user.
-    """
+    """The rows of tables as in `Labelled`, but labels as in the file: column → n values; empty where none is needed."""
 
     ids: np.ndarray
     sequences: list[str]
@@ -179,6 +167,10 @@ class TableRows:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    def where(self, row: int) -> str:
+        """Return file and line of a row, for messages."""
+        return str(self.source[row])
 
 
 @dataclass(frozen=True)
@@ -197,37 +189,33 @@ def read_rows(
     columns: Mapping[str, Any] | None = None,
     need_labels: bool = True,
 ) -> TableRows:
-    """Read tables, and the sequences of their intervals.
+    """Read tables, and the sequences of their intervals; arguments and errors as in `read_labels`.
 
-    Args:
-        table: a file; a name on the Hub; split → file or files; or class → file or files, alone or for each split.
-        fasta: FASTA files that hold the contigs of a table of intervals.
-        columns: our name (sequence, label, split, id, chrom, start, end, strand) → the table's; for label also a list
-            of columns. None for a name leaves that column unused.
-        need_labels: refuse a table without labels.
-
-    Raises:
-        ValueError: anything that is wrong with a file or a row, named by its line.
+    A table without labels is refused where `need_labels` is set.
     """
     notes: dict[str, None] = {}  # ordered, each once
     parts = _parts(table, notes)
-    columns = _check_mapping(columns)
+    columns = dict(columns or {})
+    for name, value in columns.items():
+        if name not in ALIASES:
+            raise ValueError(f"labels.columns.{name} is no column of ours; allowed are {', '.join(ALIASES)}")
+        if not (value is None or isinstance(value, str) or (name == "label" and isinstance(value, list) and value)):
+            raise ValueError(f"labels.columns.{name} is {value!r}; give the name of a column")
     read = [_read_part(part, fasta is not None, columns, need_labels, notes) for part in parts]
     if len({tuple(rows.labels) for rows in read}) > 1:
         raise ValueError(f"the files have labels in different columns: {[list(rows.labels) for rows in read]}")
     rows = _concatenate(read, [part.key for part in parts], notes)
     if not rows.sequences[0]:
         assert fasta is not None and rows.intervals is not None
-        paths = [fasta] if isinstance(fasta, str | Path) else fasta
-        rows = replace(rows, sequences=extract_intervals(paths, rows.intervals, lambda row: str(rows.source[row])))
-    sequences, said = clean_sequences(rows.sequences, lambda row: str(rows.source[row]))
+        rows = replace(rows, sequences=extract_intervals(_listed(fasta), rows.intervals, rows.where))
+    sequences, said = clean_sequences(rows.sequences, rows.where)
     return replace(rows, sequences=sequences, notes=(*notes, *said))
 
 
 def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> list[_Part]:
     """Read every file, with the split and class that the mapping gives it."""
     if not isinstance(table, Mapping):
-        if not Path(table).exists() and HUB_NAME.fullmatch(str(table)) and suffix(table) not in SUFFIXES:
+        if is_hub_name(table):
             return _hub_parts(str(table), notes)
         return [_Part(read_table(table))]
     in_splits = {name: _SPLIT_NAMES.get(str(name).lower()) for name in table}
@@ -240,10 +228,10 @@ def _parts(table: str | Path | Mapping[str, Any], notes: dict[str, None]) -> lis
     parts = []
     for split, value in groups:
         for label, files in value.items() if isinstance(value, Mapping) else [(None, value)]:
-            files = files if isinstance(files, list | tuple) else [files]
-            for i, file in enumerate(files):
-                key = "/".join(filter(None, [split, label and str(label), str(i + 1) if len(files) > 1 else ""]))
-                parts.append(_Part(read_table(file), split, None if label is None else str(label), key))
+            label, files = None if label is None else str(label), _listed(files)
+            for i, file in enumerate(files, 1):
+                key = "/".join(filter(None, [split, label, str(i) if len(files) > 1 else ""]))
+                parts.append(_Part(read_table(file), split, label, key))
     if not parts:
         raise ValueError("labels.table names no file")
     if len({part.label is None for part in parts}) > 1:
@@ -265,36 +253,25 @@ def _hub_parts(name: str, notes: dict[str, None]) -> list[_Part]:
     return parts
 
 
-def _check_mapping(columns: Mapping[str, Any] | None) -> dict[str, Any]:
-    columns = dict(columns or {})
-    for name, value in columns.items():
-        if name not in ALIASES:
-            raise ValueError(f"labels.columns.{name} is no column of ours; allowed are {', '.join(ALIASES)}")
-        if not (value is None or isinstance(value, str) or (name == "label" and isinstance(value, list) and value)):
-            raise ValueError(f"labels.columns.{name} is {value!r}; give the name of a column")
-    return columns
-
-
 def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
     """Return our name → the table's, for every column of the table; of an interval either all or none."""
-    table = part.table
-    there = list(table.columns)
+    table, is_bed = part.table, suffix(part.table.path) == ".bed"
     mapping = {name: value for name, value in columns.items() if value is not None}
     for name, value in mapping.items():
-        for column in value if isinstance(value, list) else [value]:
-            if column not in there:
-                raise ValueError(f"{table.path}: no column {column!r} (labels.columns.{name}); {_has(there)}")
+        for column in _listed(value):
+            if column not in table.columns:
+                raise ValueError(f"{table.path}: no column {column!r} (labels.columns.{name}); {_has(table)}")
     if part.label is not None:
         columns = columns | {"label": None}
         mapping.pop("label", None)
-    elif suffix(table.path) == ".bed" and "label" not in columns and "name" in there:
+    elif is_bed and "label" not in columns and "name" in table.columns:
         mapping["label"] = "name"
         notes["label: column 4 of the BED file (name)"] = None
-    taken = {column for value in mapping.values() for column in (value if isinstance(value, list) else [value])}
+    taken = {column for value in mapping.values() for column in _listed(value)}
     for name, aliases in ALIASES.items():
         if name in columns or name in mapping:
             continue
-        alike = [column for column in there if column.strip().lower() in aliases and column not in taken]
+        alike = [column for column in table.columns if column.strip().lower() in aliases and column not in taken]
         alike = [name] if name in alike else alike
         if len(alike) > 1 and name in ("id", "split"):
             notes[f"{name}: not read, since it may be any of {', '.join(alike)}; see labels.columns.{name}"] = None
@@ -308,12 +285,17 @@ def _find_columns(part: _Part, columns: dict[str, Any], notes: dict[str, None]) 
     if not {"chrom", "start", "end"} <= set(mapping):
         mapping = {name: value for name, value in mapping.items() if name not in ("chrom", "start", "end", "strand")}
     for name, column in mapping.items():
-        if name not in columns and column != name and suffix(table.path) != ".bed":
+        if name not in columns and column != name and not is_bed:
             notes[f"{name}: column {column!r}"] = None
     return mapping
 
 
-def _has(columns: Sequence[str]) -> str:
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _has(table: LabelTable) -> str:
+    columns = list(table.columns)
     shown = ", ".join(column if len(column) < 40 else f"{column[:40]}…" for column in columns[:20])
     hint = ""
     if len(columns) == 1 and any(mark in columns[0] for mark in "\t;"):
@@ -327,12 +309,11 @@ def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_label
     """Return the rows of one file, without the sequences of intervals."""
     table = part.table
     mapping = _find_columns(part, columns, notes)
-    names = mapping.get("label", [])
-    labels = {name: table.columns[name] for name in (names if isinstance(names, list) else [names])}
+    labels = {name: table.columns[name] for name in _listed(mapping.get("label", []))}
     if part.label is not None:
         labels = {"label": [part.label] * len(table)}
     if not labels and need_labels:
-        raise ValueError(f"{table.path}: no column for the label (labels.columns.label); {_has(list(table.columns))}")
+        raise ValueError(f"{table.path}: no column for the label (labels.columns.label); {_has(table)}")
     intervals, sequences = None, [""] * len(table)
     if "sequence" in mapping:
         sequences = table.columns[mapping["sequence"]]
@@ -341,7 +322,7 @@ def _read_part(part: _Part, has_fasta: bool, columns: dict[str, Any], need_label
     elif "chrom" not in mapping:
         raise ValueError(
             f"{table.path}: no column for the sequence (labels.columns.sequence), nor chrom, start and end; "
-            f"{_has(list(table.columns))}"
+            f"{_has(table)}"
         )
     elif not has_fasta:
         raise ValueError(f"{table.path}: chrom, start and end need a FASTA file: set labels.fasta")

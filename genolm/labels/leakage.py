@@ -20,7 +20,8 @@ Source: containment of k-mer sets, Broder, "On the resemblance and containment o
 of seeds by hash, Irber et al., doi:10.1101/2022.01.11.475838.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,8 @@ THRESHOLD = 0.25
 MIN_SHARED = 9
 """Distinct k-mers that near-duplicates share at least: a poly-A or a (CA)n has one or two, and is like any other."""
 NUM_EXAMPLES = 20
-KINDS = ("identical", "reverse_complement", "overlapping", "near_duplicate")
+SIDES = ((0, 1), (0, 2), (1, 2))
+"""Pairs of splits, by their place in `SPLITS`."""
 _PLAIN = {
     "identical": "copies",
     "reverse_complement": "reverse complements",
@@ -71,7 +73,6 @@ class Leakage:
         sizes: split → rows.
         ids: (n,) str, of the rows.
         k: letters of the k-mers compared.
-        threshold: fraction of shared k-mers from which rows are near-duplicates.
     """
 
     shared: dict[tuple[str, str], dict[str, Shared]]
@@ -80,26 +81,24 @@ class Leakage:
     sizes: dict[str, int]
     ids: np.ndarray = field(repr=False)
     k: int
-    threshold: float
 
-    def rows(self, first: str, second: str, kinds: Sequence[str] = KINDS) -> np.ndarray:
-        """Return (b,) int64, rows of the second split that are like any of the first in one of these ways."""
-        by_kind = self.shared.get((first, second), {})
-        return _union([by_kind[kind].second for kind in kinds if kind in by_kind])
+    def rows(self, first: str, second: str) -> np.ndarray:
+        """Return (b,) int64, rows of the second split that are like any of the first."""
+        return _union([rows.second for rows in self.shared.get((first, second), {}).values()])
 
-    def rows_to_drop(self, kinds: Sequence[str] = KINDS) -> np.ndarray:
+    def rows_to_drop(self) -> np.ndarray:
         """Return (m,) int64, rows of train that are like rows of valid or test, and rows of valid like rows of test.
 
-        Test is left as it was published. Without these rows nothing of these kinds is shared.
+        Test is left as it was published. Without these rows nothing is shared.
         """
-        return _union([by_kind[kind].first for by_kind in self.shared.values() for kind in kinds if kind in by_kind])
+        return _union([rows.first for by_kind in self.shared.values() for rows in by_kind.values()])
 
     def __bool__(self) -> bool:
         return bool(len(self.rows_to_drop()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return numbers, and up to `NUM_EXAMPLES` pairs of ids each, for JSON."""
-        report: dict[str, Any] = {"k": self.k, "threshold": self.threshold, "contradicting": self.num_contradicting}
+        report: dict[str, Any] = {"k": self.k, "threshold": THRESHOLD, "contradicting": self.num_contradicting}
         for (first, second), kinds in self.shared.items():
             pair: dict[str, Any] = {"of": self.sizes[second], "any": len(self.rows(first, second))}
             pair["contradicting"] = len(self.contradicting[first, second])
@@ -134,30 +133,18 @@ class Leakage:
         return lines
 
 
-def find_leakage(
-    labelled: Labelled, split: np.ndarray | None = None, threshold: float = THRESHOLD, k: int | None = None
-) -> Leakage:
+def find_leakage(labelled: Labelled, split: np.ndarray | None = None) -> Leakage:
     """Find rows of valid and test that are like rows of train, and rows of test that are like rows of valid.
 
     Args:
         labelled: the rows.
         split: (n,) str, train, valid or test, other rows being left out; None for the table's own.
-        threshold: fraction of k-mers, of the sequence that has fewer, that near-duplicates share; above 1 seeks none.
-        k: letters of a k-mer; None for 11, or more where sequences are above 10 kb.
 
     Returns:
         Rows that splits share. Sequences of fewer than `k + MIN_SHARED - 1` bases are never near-duplicates.
-
-    Raises:
-        ValueError: threshold or k out of range, or split of another length.
     """
     split = labelled.split if split is None else split
-    k = choose_k(max((len(sequence) for sequence in labelled.sequences), default=0)) if k is None else k
-    if len(split) != len(labelled) or not 0 < threshold or not 4 <= k <= 16:
-        raise ValueError(
-            f"threshold {threshold:g} must be above 0, k {k} from 4 to 16, and split have {len(labelled)} names, not "
-            f"{len(split)}"
-        )
+    k = choose_k(max((len(sequence) for sequence in labelled.sequences), default=0))
     side = np.full(len(split), -1, dtype=np.int64)
     for i, name in enumerate(SPLITS):
         side[split == name] = i
@@ -167,9 +154,9 @@ def find_leakage(
     # The strand a row is of, 0 or 1; a sequence that is its own reverse complement has but one.
     strand = np.array([name != sequence for name, sequence in zip(names, labelled.sequences, strict=True)], dtype=int)
     exact = group * 2 + strand
-    near = _near_groups(labelled.sequences, group, side, threshold, k)
+    near = _near_groups(labelled.sequences, group, side, k)
     shared, contradicting = {}, {}
-    for low, high in ((0, 1), (0, 2), (1, 2)):
+    for low, high in SIDES:
         a, b = np.flatnonzero(side == low), np.flatnonzero(side == high)
         if not len(a) or not len(b):
             continue
@@ -185,7 +172,7 @@ def find_leakage(
     used = np.flatnonzero(side >= 0)
     sizes = {name: int(np.count_nonzero(side == i)) for i, name in enumerate(SPLITS)}
     num_contradicting = len(_contradicting(used, used, group, labelled))
-    return Leakage(shared, contradicting, num_contradicting, sizes, labelled.ids, k, threshold)
+    return Leakage(shared, contradicting, num_contradicting, sizes, labelled.ids, k)
 
 
 def choose_k(longest: int) -> int:
@@ -204,20 +191,20 @@ def _alike(a: np.ndarray, b: np.ndarray, key_a: np.ndarray, key_b: np.ndarray) -
     return Shared(a[np.isin(key_a, key_b)], b[there], a[at[np.searchsorted(keys, key_b[there])]])
 
 
-def _near_groups(sequences, group: np.ndarray, side: np.ndarray, threshold: float, k: int):
+def _near_groups(sequences, group: np.ndarray, side: np.ndarray, k: int):
     """Return (low side, high side) → (m, 2) int64, groups of near-duplicates; one row stands for those of its group."""
     used = np.flatnonzero(side >= 0)
-    if threshold > 1 or not len(used):
+    if not len(used):
         return {}
     _, at = np.unique(side[used] * (int(group.max()) + 1) + group[used], return_index=True)
     rows = used[at]  # by side, as `candidates` needs
     texts = [sequences[row] for row in rows]
     pairs = candidate_pairs(texts, side[rows])
     pairs = pairs[group[rows[pairs[:, 0]]] != group[rows[pairs[:, 1]]]]
-    pairs = pairs[shared_fraction(texts, pairs, k, MIN_SHARED) >= threshold]
+    pairs = pairs[shared_fraction(texts, pairs, k) >= THRESHOLD]
     members = rows[pairs]
     sides, groups = side[members], group[members]
-    return {(low, high): groups[(sides[:, 0] == low) & (sides[:, 1] == high)] for low, high in ((0, 1), (0, 2), (1, 2))}
+    return {(low, high): groups[(sides[:, 0] == low) & (sides[:, 1] == high)] for low, high in SIDES}
 
 
 def _near_rows(a: np.ndarray, b: np.ndarray, group: np.ndarray, pairs: np.ndarray) -> Shared:
@@ -354,7 +341,7 @@ def candidate_pairs(sequences: list[str], side: np.ndarray) -> np.ndarray:
     bucket = np.repeat(np.arange(len(sizes)), sizes)
     most = min(max(_MIN_PARTNERS, _MAX_PAIRS // len(entries)), _MAX_PARTNERS)
     pairs_of_sides = [np.zeros(0, dtype=np.uint64)]
-    for low, high in _pairs_of_sides(side):
+    for low, high in itertools.combinations(np.unique(side).tolist(), 2):
         both = [
             *_partners(owner, bucket, len(sizes), side, low, high, most),
             *_partners(owner, bucket, len(sizes), side, high, low, most),
@@ -362,11 +349,6 @@ def candidate_pairs(sequences: list[str], side: np.ndarray) -> np.ndarray:
         pairs_of_sides.append(_best(*np.unique(np.concatenate(both), return_counts=True)))
     pairs = np.concatenate(pairs_of_sides)
     return np.stack([pairs >> np.uint64(32), pairs & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
-
-
-def _pairs_of_sides(side: np.ndarray) -> list[tuple[int, int]]:
-    sides = np.unique(side).tolist()
-    return [(low, high) for i, low in enumerate(sides) for high in sides[i + 1 :]]
 
 
 def _index(sequences: list[str]) -> np.ndarray:
@@ -419,17 +401,10 @@ def _best(pairs: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return pairs[kept]
 
 
-def shared_fraction(sequences: list[str], pairs: np.ndarray, k: int, min_shared: int) -> np.ndarray:
-    """Compare pairs exactly.
+def shared_fraction(sequences: list[str], pairs: np.ndarray, k: int) -> np.ndarray:
+    """Return distinct canonical k-mers, k at most 16, that pairs (m, 2) share, divided by those of the one with fewer.
 
-    Args:
-        sequences: n texts.
-        pairs: (m, 2) int64.
-        k: letters of a k-mer, at most 16.
-        min_shared: a pair that shares fewer distinct k-mers counts as sharing none.
-
-    Returns:
-        (m,) float64: distinct canonical k-mers that both have, divided by those of the one that has fewer.
+    (m,) float64; 0 for a pair that shares fewer than `MIN_SHARED`.
     """
     involved, position = np.unique(pairs, return_inverse=True)
     sets = kmer_sets([sequences[i] for i in involved], k)
@@ -437,8 +412,8 @@ def shared_fraction(sequences: list[str], pairs: np.ndarray, k: int, min_shared:
     for at, (first, second) in enumerate(position.reshape(-1, 2).tolist()):
         a, b = sets[first], sets[second]
         few, many = (a, b) if len(a) <= len(b) else (b, a)
-        if len(few) >= min_shared:
+        if len(few) >= MIN_SHARED:
             place = np.searchsorted(many, few)
             shared = np.count_nonzero(many[np.minimum(place, len(many) - 1)] == few)
-            fractions[at] = shared / len(few) if shared >= min_shared else 0.0
+            fractions[at] = shared / len(few) if shared >= MIN_SHARED else 0.0
     return fractions

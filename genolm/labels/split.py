@@ -69,7 +69,11 @@ def split_rows(
     elif by == "fold":
         if not 0 <= fold < folds or folds < 2:
             raise ValueError(f"fold {fold} of {folds}: folds are 2 or more, and are counted from 0 to {folds - 1}")
-        names = np.where(_deal(labelled, folds, stratified, seed) == fold, "test", "train").astype("<U5")
+        rows, starts, _ = _shuffled(labelled, np.arange(len(labelled)), stratified, seed)
+        # Groups are dealt to the folds one by one, class after class.
+        dealt = np.repeat(np.arange(len(starts)) % folds, np.diff(np.append(starts, len(rows))))
+        names = np.full(len(labelled), "train", dtype="<U5")
+        names[rows[dealt == fold]] = "test"
         notes = [f"split: fold {fold} of {folds} is test, {_rows(names, 'test')}"]
         _draw(labelled, names, {"valid": valid}, stratified, seed, notes)
     elif by == "random":
@@ -93,16 +97,9 @@ def split_rows(
 
 
 def take_fraction(labelled: Labelled, split: np.ndarray, fraction: float, seed: int = 0) -> np.ndarray:
-    """Choose a part of the train rows, the same part of every class; of one seed, the smaller lies in the larger.
+    """Return (n,) bool, True for a fraction of the train rows, above 0 and at most 1, and for all rows of other splits.
 
-    Args:
-        labelled: the rows.
-        split: (n,) str, as of `split_rows`.
-        fraction: above 0, at most 1; at least one row of every class is kept.
-        seed: of the choice.
-
-    Returns:
-        (n,) bool: True for the train rows chosen, and for every row that is not of train.
+    The fraction is that of every class, at least one row of each; of one seed, the smaller part lies in the larger.
 
     Raises:
         ValueError: fraction out of range.
@@ -167,15 +164,6 @@ def _draw(labelled: Labelled, names: np.ndarray, parts: dict[str, float], strati
     for split, part in parts.items():
         what = f"{part:.0%}, {how}seed {seed}; copies stay together"
         notes.append(f"split: {_rows(names, split)} of train drawn as {split} ({what})")
-
-
-def _deal(labelled: Labelled, folds: int, stratified: bool, seed: int) -> np.ndarray:
-    """(n,) int64: fold of each row; groups are dealt one by one, class after class."""
-    rows, starts, _ = _shuffled(labelled, np.arange(len(labelled)), stratified, seed)
-    fold = np.empty(len(rows), dtype=np.int64)
-    sizes = np.diff(np.append(starts, len(rows)))
-    fold[rows] = np.repeat(np.arange(len(starts)) % folds, sizes)
-    return fold
 
 
 def _by_contig(labelled: Labelled, valid: float, test: float, valid_contigs, test_contigs):

@@ -4,18 +4,17 @@ Text is read by Python's csv module, which knows the line a row began on: a mill
 """
 
 import csv
-import gzip
 import io
 import json
 import re
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genolm.genome.sniff import foreign_format
+from genolm.genome.interval import bed_columns
+from genolm.genome.sniff import BROKEN, foreign_format, open_decompressed
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".bed", ".jsonl", ".parquet")
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
@@ -49,6 +48,11 @@ class LabelTable:
         """Name a row, counted from 0, as messages do: `file.csv:17`, or `file.parquet:row 17`."""
         path = self.path if whole_path else self.path.rsplit("/", 1)[-1]
         return f"{path}:{'' if self.has_lines else 'row '}{self.lines[row]}"
+
+
+def is_hub_name(name: str | Path) -> bool:
+    """Return whether a table is named like a dataset of the Hub, and is no file."""
+    return bool(HUB_NAME.fullmatch(str(name))) and suffix(name) not in SUFFIXES and not Path(name).exists()
 
 
 def suffix(path: str | Path) -> str:
@@ -94,12 +98,11 @@ def read_table(path: str | Path) -> LabelTable:
 
 def _text(path: Path) -> str:
     """Return a file's text, decompressed where it is gzip by its content."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from None
+    try:
+        with open_decompressed(path) as file:
+            data = file.read()
+    except BROKEN as error:
+        raise ValueError(f"{path}: broken or truncated gzip ({error}); copy or download the file again") from None
     if not data.strip():
         raise ValueError(f"{path}: the file is empty")
     if foreign := foreign_format(data[:512], "a table with labels", _ACCEPTED, _ADVICE):
@@ -161,10 +164,8 @@ def _check_header(where: str, header: Sequence[str]) -> None:
 
 
 def _read_bed(path: Path, text: str) -> tuple[dict[str, list[Any]], list[int]]:
-    rows = []
-    for line, row in enumerate(map(str.rstrip, io.StringIO(text, newline="")), 1):
-        if row.strip() and not row.startswith("#") and row.split(None, 1)[0] not in ("track", "browser"):
-            rows.append((line, row.split("\t" if "\t" in row else None)))
+    lines = enumerate(map(str.rstrip, io.StringIO(text, newline="")), 1)
+    rows = [(line, columns) for line, row in lines if (columns := bed_columns(row))]
     if not rows:
         return {}, []
     width = len(rows[0][1])

@@ -247,10 +247,7 @@ def _classes(kind: str | None, columns: Columns, where: Where, classes) -> tuple
     names = [text[value] for value in values]
     if "" in text.values():
         raise ValueError(f"{where(names.index(''))}: the label is missing")
-    distinct = sorted(set(names))
-    if all(_number(name) is not None for name in distinct):
-        distinct.sort(key=float)
-    index = {name: i for i, name in enumerate(distinct if classes is None else classes)}
+    distinct, index = _class_index(set(names), classes)
     if unknown := set(distinct) - set(index):
         row = next(row for row, name in enumerate(names) if name in unknown)
         raise ValueError(f"{where(row)}: label {names[row]!r} is not among the classes {', '.join(index)}")
@@ -263,18 +260,20 @@ def _classes(kind: str | None, columns: Columns, where: Where, classes) -> tuple
     return Task(kind, tuple(index)), np.array([index[name] for name in names], dtype=np.int64)
 
 
+def _class_index(names: set[str], classes: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
+    """Return names in order, numbers by their size, and class → index, of the classes given or of the names."""
+    distinct = sorted(names, key=float if all(_number(name) is not None for name in names) else None)
+    return distinct, {name: i for i, name in enumerate(distinct if classes is None else classes)}
+
+
 def _class_name(value: Any) -> str:
     """Return a class as text: 1, 1.0, True and ' 1' are all `1`."""
     if _missing(value):
         return ""
-    number = _number(value)
-    if (
-        number is not None
-        and number == int(number)
-        and not (isinstance(value, str) and _WHOLE.fullmatch(value.strip()))
-    ):
-        return str(int(number))
-    return str(value).strip()
+    text, number = str(value).strip(), _number(value)
+    if number is None or number != int(number) or (isinstance(value, str) and _WHOLE.fullmatch(text)):
+        return text
+    return str(int(number))
 
 
 def _flat(lists: dict[str, list[list]], where: Where, names) -> Columns:
@@ -337,11 +336,10 @@ def _along(kind: str, lists: dict[str, list[list]], lengths, where: Where, names
         return Task(kind, names), labels
     if len(lists) > 1:
         raise ValueError(f"a per-base task has one column of labels, not {len(lists)}: {', '.join(lists)}")
-    rows = [[_base_class(value) for value in values] for values in next(iter(lists.values()))]
-    distinct = sorted({name for row in rows for name in row} - {""})
-    if all(_number(name) is not None for name in distinct):
-        distinct.sort(key=float)
-    index = {name: i for i, name in enumerate(distinct if names is None else names)}
+    rows = [[_class_name(value) for value in values] for values in next(iter(lists.values()))]
+    # The class of a base is not known where it is missing, `.` or -100.
+    rows = [["" if name in (".", str(UNKNOWN)) else name for name in row] for row in rows]
+    distinct, index = _class_index({name for row in rows for name in row} - {""}, names)
     if len(distinct) < 2:
         raise ValueError(f"{where(0)}: every base of every row has the same label; one class is no task")
     for row, names_of_bases in enumerate(rows):
@@ -349,12 +347,6 @@ def _along(kind: str, lists: dict[str, list[list]], lengths, where: Where, names
             raise ValueError(f"{where(row)}: label {min(unknown)!r} is not among the classes {', '.join(index)}")
         labels[row] = np.array([index.get(name, UNKNOWN) for name in names_of_bases], dtype=np.int64)
     return Task(kind, tuple(index)), labels
-
-
-def _base_class(value: Any) -> str:
-    """Return a base's class as text, empty where it is not known: missing, `.` or -100."""
-    name = _class_name(value)
-    return "" if name in (".", str(UNKNOWN)) else name
 
 
 def _tracks(columns: list[list], where: str) -> np.ndarray:

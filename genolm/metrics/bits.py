@@ -26,9 +26,7 @@ def bits_table(
     bases: np.ndarray,
     block: np.ndarray,
     classes: dict[str, np.ndarray] | None = None,
-    *,
     key: str = "bits_per_base",
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Return bits per base with its block-bootstrap interval, over all tokens and in each class.
 
@@ -38,7 +36,6 @@ def bits_table(
         block: shape (n,), integer id of the stretch of genome each token lies in; blocks are drawn whole.
         classes: class name → (n,) bool mask. Classes may overlap, and need not cover all.
         key: name of the bits in the tables.
-        seed: of the bootstrap.
 
     Returns:
         {key: float, "interval": [low, high], "num_bases": float, "num_blocks": int, "classes": {name: the same}}. The
@@ -51,22 +48,18 @@ def bits_table(
     if not np.isfinite(nats).all():
         first = int(np.flatnonzero(~np.isfinite(nats))[0])
         raise ValueError(f"nats[{first}] is {nats[first]}; likelihoods must be finite: leave out what is not scored")
-    table = {key: bits_per_base(nats, bases)} | _interval(nats, bases, block, seed)
-    if classes is None:
-        return table
-    rows = {}
-    for name, mask in classes.items():
+
+    def row(chosen: Any) -> dict[str, Any]:
+        estimate = ratio(nats[chosen] / np.log(2), bases[chosen], block[chosen])
+        return {
+            key: bits_per_base(nats[chosen], bases[chosen]),
+            "interval": None if np.isnan(estimate["low"]) else [estimate["low"], estimate["high"]],
+            "num_bases": float(bases[chosen].sum()),
+            "num_blocks": estimate["num_blocks"],
+        }
+
+    for name, mask in (classes or {}).items():
         if np.shape(mask) != nats.shape or np.asarray(mask).dtype != bool:
             raise ValueError(f"class {name!r} must be a bool mask of shape {nats.shape}; got {np.shape(mask)}")
-        rows[name] = {key: bits_per_base(nats[mask], bases[mask])}
-        rows[name] |= _interval(nats[mask], bases[mask], block[mask], seed)
-    return {**table, "classes": rows}
-
-
-def _interval(nats: np.ndarray, bases: np.ndarray, block: np.ndarray, seed: int) -> dict[str, Any]:
-    estimate = ratio(nats / np.log(2), bases, block, seed=seed)
-    return {
-        "interval": None if np.isnan(estimate.low) else [estimate.low, estimate.high],
-        "num_bases": float(bases.sum()),
-        "num_blocks": estimate.num_blocks,
-    }
+    table = row(slice(None))
+    return table if classes is None else {**table, "classes": {name: row(mask) for name, mask in classes.items()}}

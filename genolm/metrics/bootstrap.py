@@ -16,7 +16,6 @@ doi:10.18653/v1/P18-1128; one draw fewer, Rao & Wu (1988), doi:10.1080/01621459.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -29,18 +28,12 @@ Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 _CELLS_AT_ONCE = 1 << 20
 
 
-def interval(value: float, replicates: np.ndarray, confidence: float = CONFIDENCE) -> dict[str, float]:
-    """Return {value, low, high}, leaving out replicates (R,) that are NaN; the ends are NaN where half of them are.
-
-    Raises:
-        ValueError: confidence is not between 0 and 1.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; give a number between 0 and 1, such as 0.95")
+def interval(value: float, replicates: np.ndarray) -> dict[str, float]:
+    """Return {value, low, high}, leaving out replicates (R,) that are NaN; the ends are NaN where half of them are."""
     kept = replicates[~np.isnan(replicates)]
     if np.isnan(value) or 2 * len(kept) <= len(replicates):
         return {"value": value, "low": float("nan"), "high": float("nan")}
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(kept, [tail, 1 - tail])
     return {"value": value, "low": float(low), "high": float(high)}
 
@@ -60,15 +53,6 @@ class BootstrapMetrics:
     def intervals(self) -> dict[str, dict[str, float]]:
         """Return metric → {value, low, high}."""
         return {name: interval(value, self.replicates[name]) for name, value in self.values.items()}
-
-
-class Estimate(NamedTuple):
-    """A ratio with its interval; low and high are NaN where fewer than two blocks carry weight."""
-
-    value: float
-    low: float
-    high: float
-    num_blocks: int
 
 
 def drawn_rows(num_rows: int, num_cells: int, num_replicates: int, seed: int) -> Iterator[np.ndarray]:
@@ -122,27 +106,17 @@ def replicate(
     return results
 
 
-def ratio(
-    x: np.ndarray,
-    w: np.ndarray,
-    block: np.ndarray,
-    *,
-    confidence: float = CONFIDENCE,
-    num_replicates: int = NUM_REPLICATES,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate sum(x) / sum(w) and its percentile interval over blocks.
+def ratio(x: np.ndarray, w: np.ndarray, block: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Return sum(x) / sum(w) and its percentile interval over blocks: {value, low, high, num_blocks}.
 
     Args:
         x: shape (n,), numerators, such as bits.
         w: shape (n,), denominators, 0 or more, such as bases. Blocks whose w sum to 0 are left out.
-        block: shape (n,), any integers; equal where values are drawn together.
-        confidence: of the interval, between 0 and 1.
-        num_replicates: bootstrap replicates.
+        block: shape (n,), any integers; equal where values are drawn together. The ends are NaN with fewer than two.
         seed: of the draws.
 
     Raises:
-        ValueError: shapes differ, or confidence is out of range.
+        ValueError: shapes differ.
     """
     shapes = [np.shape(column) for column in (x, w, block)]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
@@ -154,21 +128,18 @@ def ratio(
     value = float(sums[0].sum() / sums[1].sum()) if num_blocks else float("nan")
     replicates = np.full(1, np.nan)
     if num_blocks > 1:
-        draws = drawn_rows(num_blocks, num_blocks, num_replicates, seed)
+        draws = drawn_rows(num_blocks, num_blocks, NUM_REPLICATES, seed)
         replicates = np.concatenate([sums[0][rows].sum(axis=1) / sums[1][rows].sum(axis=1) for rows in draws])
-    return Estimate(**interval(value, replicates, confidence), num_blocks=num_blocks)
+    return interval(value, replicates) | {"num_blocks": num_blocks}
 
 
 def over_seeds(scores: Sequence[BootstrapMetrics], metric: str, *, stream: int = 0) -> tuple[float, np.ndarray]:
-    """Average a metric over the seeds of one run.
+    """Return the mean of a metric over the seeds of one run, and that of the drawn seeds in each replicate, (R,).
 
     Args:
         scores: one per seed, from the same rows and the same seed of row draws.
         metric: a key of their values.
         stream: number of the random stream that seeds are drawn by; runs of another number draw independently.
-
-    Returns:
-        The mean of all seeds, and that of the drawn seeds in each replicate, shape (R,).
 
     Raises:
         ValueError: the scores come from other numbers of rows or other draws, so that they cannot be paired.
@@ -191,16 +162,7 @@ def run_interval(scores: Sequence[BootstrapMetrics], metric: str) -> dict[str, f
 def paired_difference(
     ours: Sequence[BootstrapMetrics], theirs: Sequence[BootstrapMetrics], metric: str
 ) -> dict[str, float]:
-    """Return {value, low, high} of our metric minus theirs.
-
-    Args:
-        ours: of one run, one per seed.
-        theirs: of the other, from the same rows in the same order and the same seed of row draws.
-        metric: a key of their values.
-
-    Raises:
-        ValueError: as in `over_seeds`.
-    """
+    """Return {value, low, high} of our metric minus theirs; arguments and errors as in `over_seeds`."""
     _check_paired([*ours, *theirs])
     value, replicates = over_seeds(ours, metric, stream=0)
     # Seeds of two runs have nothing in common: they are drawn independently.

@@ -50,17 +50,13 @@ def compare_runs(
     for name, replicates in group_runs(runs).items():
         for seeds in replicates.values():
             seeds.sort(key=lambda run: run.metadata["seed"])
-        scores = {key: [_score(run, num_replicates, seed) for run in seeds] for key, seeds in replicates.items()}
+        options = {"num_replicates": num_replicates, "seed": seed}
+        scores = {
+            key: [bootstrap_metrics(*run.measured(), **options) for run in seeds] for key, seeds in replicates.items()
+        }
         tasks.append(_compare_task(name, replicates, scores, against, metric))
     settings = {"split": split, "confidence": CONFIDENCE, "replicates": num_replicates, "seed": seed}
     return settings | {"finding": overall_finding(tasks), "tasks": tasks}
-
-
-def _score(run: FinetunedRun, num_replicates: int, seed: int) -> BootstrapMetrics:
-    names = run.metadata["task"]["names"] if run.kind in ("regression", "tracks") else None
-    threshold = run.metadata.get("threshold")
-    options = {"num_replicates": num_replicates, "seed": seed}
-    return bootstrap_metrics(run.kind, run.labels, run.predictions, threshold, names, **options)
 
 
 def _compare_task(
@@ -72,12 +68,14 @@ def _compare_task(
 ) -> dict[str, Any]:
     first = next(iter(replicates.values()))[0]
     metrics = list(next(iter(scores.values()))[0].values)
-    metric = _ordering_metric(first.kind, metrics, metric)
+    metric, allowed = metric or PRIMARY[first.kind], [key for key in metrics if key in TITLES]
+    if metric not in allowed:
+        raise ValueError(f"--metric is {metric!r}; a {first.kind} task has {', '.join(allowed)}")
     largest: dict[str, float] = {}
     for run, fraction in replicates:
         largest[run] = max(fraction, largest.get(run, 0.0))
     rows = [_row(replicates[key], scores[key]) for key in largest.items()]
-    rows.sort(key=lambda row: _merit(row, metric))
+    rows.sort(key=lambda row: _merit(row["metrics"][metric]["value"], metric))
     rows.reverse()
     baseline = _baseline(rows, first.name, against, name)
     for row in rows:
@@ -90,17 +88,8 @@ def _compare_task(
     return task | {"finding": task_finding(task)}
 
 
-def _ordering_metric(kind: str, metrics: list[str], metric: str | None) -> str:
-    metric = metric or PRIMARY[kind]
-    allowed = [key for key in metrics if key in TITLES]
-    if metric not in allowed:
-        raise ValueError(f"--metric is {metric!r}; a {kind} task has {', '.join(allowed)}")
-    return metric
-
-
-def _merit(row: dict[str, Any], metric: str) -> float:
+def _merit(value: float, metric: str) -> float:
     """Return a number that is greater for a better run; an undefined metric comes last."""
-    value = row["metrics"][metric]["value"]
     return -math.inf if math.isnan(value) else -value if metric in LOWER_IS_BETTER else value
 
 
@@ -223,12 +212,3 @@ def _listed(rows: list[dict[str, Any]]) -> str:
 
 def _and(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def without_nan(value: Any) -> Any:
-    """Copy nested tables with None for NaN, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,6 +7,7 @@ recipe.yaml, provenance.json                              optional
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genolm.config.files import atomic_path
+from genolm.config.files import atomic_path, write_text
 from genolm.labels.dataset import Labelled
 from genolm.labels.task import KINDS
 from genolm.metrics.prediction_metrics import compute_metrics
@@ -68,6 +69,11 @@ class FinetunedRun:
         """Fraction of the training rows it was trained on."""
         return float(self.metadata.get("data_fraction") or 1.0)
 
+    def measured(self) -> tuple[str, np.ndarray, np.ndarray, Any, list[str] | None]:
+        """Return kind, labels, predictions, threshold and names, as `prediction_metrics.compute_metrics` takes them."""
+        names = self.metadata["task"]["names"] if self.kind in ("regression", "tracks") else None
+        return self.kind, self.labels, self.predictions, self.metadata.get("threshold"), names
+
 
 def read_run(folder: str | Path, split: str = "test") -> FinetunedRun:
     """Read a run folder.
@@ -89,12 +95,13 @@ def read_run(folder: str | Path, split: str = "test") -> FinetunedRun:
     repeated = ids[1:][ids[1:] == ids[:-1]]
     if len(repeated):
         raise ValueError(f"{path}: id {str(repeated[0])!r} occurs twice in split {split}; ids must be unique")
-    _check_metrics(path, metadata, labels, predictions, split)
-    provenance = _read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
-    recipe = folder / "recipe.yaml"
+    made, recipe = folder / "provenance.json", folder / "recipe.yaml"
+    provenance = _json_object(made.read_bytes(), made) if made.is_file() else {}
     text = recipe.read_text(errors="replace") if recipe.is_file() else ""
     log = _read_log(folder / "log.jsonl")
-    return FinetunedRun(folder, metadata, ids, labels, predictions, log, text, provenance.get("versions") or {})
+    run = FinetunedRun(folder, metadata, ids, labels, predictions, log, text, provenance.get("versions") or {})
+    _check_metrics(path, run, split)
+    return run
 
 
 def group_runs(runs: Sequence[FinetunedRun]) -> dict[str, dict[tuple[str, float], list[FinetunedRun]]]:
@@ -119,7 +126,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     if not path.is_file():
         raise ValueError(f"{folder} has no metrics.json; give folders of finished `genolm finetune` runs")
-    metadata = _read_json(path)
+    metadata = _json_object(path.read_bytes(), path)
     for key, kind in {"name": str, "task": dict, "method": str, "seed": int}.items():
         if not isinstance(metadata.get(key), kind):
             raise ValueError(f"{path}: key {key!r} is {metadata.get(key)!r}; is it a run of `genolm finetune`?")
@@ -131,30 +138,19 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _json_object(text: str | bytes, where: str | Path) -> dict[str, Any]:
     try:
-        return _json_object(path.read_text())
+        value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+        raise ValueError(f"{where} is damaged: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError(f"{where} is damaged: not a JSON object")
     return value
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        try:
-            rows.append(_json_object(line))
-        except ValueError as error:
-            raise ValueError(f"{path}:{number} is damaged: {error}") from error
-    return rows
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return [_json_object(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def _read_predictions(path: Path, kind: str, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,9 +170,8 @@ def _read_predictions(path: Path, kind: str, split: str) -> tuple[np.ndarray, np
         present = ", ".join(sorted({str(name) for name in splits})) or "none"
         raise ValueError(f"{path} has no rows of split {split!r}; its splits: {present}; see --split")
     table = table.select(columns).take(pa.array(rows))
-    depth = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1), "per-base": (1, 2)}
     values = []
-    for name, lists in zip(("label", "prediction"), depth.get(kind, (2, 2)), strict=True):
+    for name, lists in zip(("label", "prediction"), DEPTH[kind], strict=True):
         try:
             # Rows of several bases stay arrays of their own length.
             values.append(_array(table[name].combine_chunks(), lists, ragged=kind in ("per-base", "tracks")))
@@ -206,15 +201,13 @@ def _array(column: Any, depth: int, ragged: bool) -> np.ndarray:
     return values.reshape(len(lengths), -1)
 
 
-def _check_metrics(path: Path, metadata: dict, labels: np.ndarray, predictions: np.ndarray, split: str) -> None:
+def _check_metrics(path: Path, run: FinetunedRun, split: str) -> None:
     """Refuse a run whose metrics.json does not follow from its predictions."""
     try:
-        task = metadata["task"]
-        names = task["names"] if task["kind"] in ("regression", "tracks") else None
-        computed = compute_metrics(task["kind"], labels, predictions, metadata.get("threshold"), names)
+        computed = compute_metrics(*run.measured())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for name, saved in (metadata.get(split) or {}).items():
+    for name, saved in (run.metadata.get(split) or {}).items():
         saved = saved.get("value") if isinstance(saved, dict) else saved
         value = computed.get(name)
         if value is not None and isinstance(saved, int | float) and abs(saved - value) > 1e-4 * max(1, abs(saved)):
@@ -284,8 +277,9 @@ def _short(label: Any) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-DEPTH = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1), "per-base": (1, 2)}
-"""Kind of task → nesting depth of the lists of a label and of a prediction; of tracks 2 and 2."""
+DEPTH = {"binary": (0, 0), "multiclass": (0, 1), "multilabel": (1, 1), "regression": (1, 1)}
+DEPTH |= {"per-base": (1, 2), "tracks": (2, 2)}
+"""Kind of task → nesting depth of the lists of a label and of a prediction."""
 
 
 def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.ndarray]]]) -> None:
@@ -297,7 +291,7 @@ def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.n
     """
     tables = []
     for split, labelled, values in parts:
-        label, prediction = DEPTH.get(labelled.task.kind, (2, 2))
+        label, prediction = DEPTH[labelled.task.kind]
         whole = labelled.task.kind in ("binary", "multiclass", "per-base")
         columns = {
             "id": pa.array([str(name) for name in labelled.ids], pa.string()),
@@ -308,6 +302,19 @@ def write_predictions(path: Path, parts: Iterable[tuple[str, Labelled, list[np.n
         tables.append(pa.table(columns))
     with atomic_path(path) as partial:
         pq.write_table(pa.concat_tables(tables), partial)
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write nested tables of metrics as JSON, atomically; NaN, which JSON lacks, as null."""
+    write_text(path, json.dumps(_without_nan(metrics), indent=1))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _column(values: Any, depth: int, kind: pa.DataType) -> pa.Array:

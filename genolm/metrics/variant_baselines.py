@@ -54,13 +54,11 @@ def fit_markov(paths: Sequence[str | Path], orders: Sequence[int] = MARKOV_ORDER
 
 def transversions(ref: Iterable[str], alt: Iterable[str]) -> np.ndarray:
     """Return the `transversion` baseline of variants, shape (n,), float64."""
-    return np.array([_transversions(*trim(r, a)[1:]) for r, a in zip(ref, alt, strict=True)], dtype=np.float64)
-
-
-def _transversions(ref: str, alt: str) -> int:
-    if len(ref) != len(alt):
-        return max(len(ref), len(alt))
-    return sum((r in _PURINES) != (a in _PURINES) for r, a in zip(ref, alt, strict=True))
+    counts = []
+    for _, r, a in (trim(*alleles) for alleles in zip(ref, alt, strict=True)):
+        changed = sum((x in _PURINES) != (y in _PURINES) for x, y in zip(r, a, strict=False))
+        counts.append(changed if len(r) == len(a) else max(len(r), len(a)))
+    return np.array(counts, dtype=np.float64)
 
 
 def from_reference(

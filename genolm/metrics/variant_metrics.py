@@ -130,8 +130,7 @@ def by_chromosome(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> 
 def best_baseline(candidates: Sequence[Candidate], scores: Mapping[str, BootstrapMetrics], metric: str) -> str | None:
     """Return the name of the baseline of greatest value, None where none has one."""
     value = {one.name: scores[one.name].values[metric] for one in candidates if one.baseline}
-    defined = [name for name in value if not np.isnan(value[name])]
-    return max(defined, key=value.__getitem__) if defined else None
+    return max((name for name in value if not np.isnan(value[name])), key=value.__getitem__, default=None)
 
 
 def _binary(labels: np.ndarray, values: np.ndarray, chrom: np.ndarray) -> Statistic:

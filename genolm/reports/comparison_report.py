@@ -1,17 +1,17 @@
 """Comparison of finished runs as files: metrics.json, and a page with tables and figures."""
 
-import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from genolm.config.files import refuse_other, write_text
 from genolm.config.provenance import versions
-from genolm.metrics.comparison import baseline_verdict, compare_runs, without_nan
+from genolm.metrics.comparison import baseline_verdict, compare_runs
 from genolm.metrics.format import TITLES, amount, digits_of, duration, memory, number, span
 from genolm.metrics.prediction_metrics import LOWER_IS_BETTER
-from genolm.metrics.runs import FinetunedRun, group_runs, read_run
+from genolm.metrics.runs import FinetunedRun, group_runs, read_run, write_metrics
 from genolm.reports.comparison_figures import Replicates, panels, tones
 from genolm.reports.page import Cell, HtmlTable, render
 
@@ -40,24 +40,19 @@ def write_comparison(folders: Sequence[str | Path], out: Path, split: str = "tes
     Raises:
         ValueError: the runs cannot be read or compared, or `out` holds other files.
     """
-    _refuse_other(out)
+    refuse_other(out, WRITTEN, "comparison")
+    metrics = out / "metrics.json"
+    if metrics.exists() and '"made_by": "genolm compare"' not in metrics.read_text(errors="replace")[:200]:
+        raise ValueError(f"--out {out} holds a metrics.json of something other than a comparison; give a new folder")
     runs = [read_run(folder, split) for folder in dict.fromkeys(folders)]
     comparison = compare_runs(runs, split=split, **options)
     packages = versions()
     page = comparison_page(comparison, group_runs(runs), packages)
     out.mkdir(parents=True, exist_ok=True)
     header = {"made_by": "genolm compare", "versions": packages}
-    write_text(out / "metrics.json", json.dumps(header | without_nan(comparison), indent=1))
+    write_metrics(metrics, header | comparison)
     write_text(out / "index.html", page)
     return comparison
-
-
-def _refuse_other(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier comparison."""
-    refuse_other(out, WRITTEN, "comparison")
-    metrics = out / "metrics.json"
-    if metrics.exists() and '"made_by": "genolm compare"' not in metrics.read_text(errors="replace")[:200]:
-        raise ValueError(f"--out {out} holds a metrics.json of something other than a comparison; give a new folder")
 
 
 def comparison_page(
@@ -74,11 +69,13 @@ def comparison_page(
     several = len(tasks) > 1
     runs = [run for groups in replicates.values() for seeds in groups.values() for run in seeds]
     kinds = ", ".join(dict.fromkeys(task["task"]["kind"] for task in tasks))
+    counts = sorted({task["rows"] for task in tasks})
+    rows = f"{counts[0]:,} rows" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} rows in each task"
     num_runs = sum(len(row["seeds"]) for task in tasks for row in task["runs"])
     return render(
         "comparison.html.j2",
         title=f"{len(tasks)} tasks" if several else tasks[0]["task_name"] or "runs compared",
-        over=f"{comparison['split']} split · {kinds} · {_num_rows(tasks)} · {num_runs} runs compared by genolm",
+        over=f"{comparison['split']} split · {kinds} · {rows} · {num_runs} runs compared by genolm",
         headline=comparison["finding"],
         overview=overview_table(tasks) if several else None,
         tasks=[_section(task, replicates[task["task_name"]]) for task in tasks],
@@ -90,17 +87,12 @@ def comparison_page(
     )
 
 
-def _num_rows(tasks: Sequence[dict[str, Any]]) -> str:
-    counts = sorted({task["rows"] for task in tasks})
-    return f"{counts[0]:,} rows" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} rows in each task"
-
-
 def _section(task: dict[str, Any], replicates: Replicates) -> dict[str, Any]:
     return {
         "name": task["task_name"],
         "finding": task["finding"],
         "metric": TITLES[task["metric"]],
-        "results": results_table(task),
+        "results": _results_table(task),
         "panels": panels(task, replicates),
         "targets": _targets_table(task),
         "leakage": _leakage_tables(replicates),
@@ -114,19 +106,17 @@ def overview_table(tasks: Sequence[dict[str, Any]]) -> HtmlTable:
         cells = [Cell(name, tone="plain")]
         for task in tasks:
             row = next((row for row in task["runs"] if row["name"] == name), None)
-            if row is None:
-                cells.append(Cell("–"))
-                continue
-            cell = _value(task, row, task["metric"], best=row is task["runs"][0])
-            if row["difference"]:
-                cells.append(Cell(cell.text, cell.note, baseline_verdict(row, task["metric"]), cell.best))
-            else:
-                cells.append(Cell(cell.text, "compared with", best=cell.best))
+            cell = Cell("–") if row is None else _value(task, row, task["metric"], best=row is task["runs"][0])
+            if row and row["difference"]:
+                cell = replace(cell, verdict=baseline_verdict(row, task["metric"]))
+            elif row:
+                cell = replace(cell, note="compared with")
+            cells.append(cell)
         rows.append(cells)
     return HtmlTable(["run", *(f"{task['task_name'] or 'unnamed'}\n{TITLES[task['metric']]}" for task in tasks)], rows)
 
 
-def results_table(task: dict[str, Any]) -> HtmlTable:
+def _results_table(task: dict[str, Any]) -> HtmlTable:
     """Return the table of one task: metrics with intervals, differences to the baseline, and costs."""
     metric, rows = task["metric"], []
     keys = [metric, *(key for key in task["runs"][0]["metrics"] if key != metric and "/" not in key)]

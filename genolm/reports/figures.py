@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAINING, _HELD_OUT, _FLOOR = TONES[:3]
+_POINTS: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 4}
 _LEARNING_METRICS = {"mcc": 0, "auroc": 1, "auprc": 2, "r2": 0, "spearman": 4, "pearson": 3}
 """Metrics that are 1 at best → colour, in the order of the legend."""
 
@@ -60,7 +61,7 @@ def loss_curve(
     held_out_steps, held_out = series(log, f"eval_{key}")
     if len(held_out_steps):
         label = f"held out: {held_out[-1]:.3f} at the end"
-        axes.plot(held_out_steps, held_out, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
+        axes.plot(held_out_steps, held_out, color=_HELD_OUT, label=label, **_POINTS)
     lines = []
     if baselines:
         order = min(baselines, key=lambda name: baselines[name])
@@ -91,12 +92,11 @@ def learning_curve(log: Sequence[dict[str, Any]], out_png: str | Path) -> None:
     steps, loss = series(log, "eval_loss")
     if len(steps):
         label = f"held out: {loss.min():.3f} at best, step {steps[loss.argmin()]:g}"
-        panels[0].plot(steps, loss, color=_HELD_OUT, linewidth=2, marker="o", markersize=4, label=label)
+        panels[0].plot(steps, loss, color=_HELD_OUT, label=label, **_POINTS)
     panels[0].set_ylabel("loss")
     for key, (steps, values) in curves.items():
         label = f"{TITLES[key]}: {values.max():.3f} at best, step {steps[values.argmax()]:g}"
-        colour = TONES[_LEARNING_METRICS[key]]
-        panels[1].plot(steps, values, color=colour, linewidth=2, marker="o", markersize=4, label=label)
+        panels[1].plot(steps, values, color=TONES[_LEARNING_METRICS[key]], label=label, **_POINTS)
         panels[1].set_ylabel("held-out metrics")
     panels[-1].set_xlabel("training step")
     for axes in panels:

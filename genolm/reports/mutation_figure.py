@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genolm.reports.svg import INK, MINUS, PLUS, QUIET, TONES, WASH, add_axes, new_figure, save_png
+from genolm.reports.svg import INK, MINUS, PLUS, QUIET, TONES, WASH, add_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,23 +114,11 @@ MAX_WIDTH = 1188  # SVG units, as are all sizes below
 _LEFT, _RIGHT, _LOGO, _GAP, _BELOW, _HEADING = 40, 48, 64, 6, 44, 52
 
 
-def mutation_figure(
-    region: MutationMap, name: str, out_png: str | Path, limit: float | None = None, bits: float | None = None
-) -> None:
-    """Draw one region as PNG.
-
-    Args:
-        region: its scores.
-        name: of the score, such as `masked LLR, nats`.
-        out_png: file to write.
-        limit: score of full colour; None: from this region.
-        bits: top of the logo's axis; None: from this region.
-    """
-    save_png(draw_mutations(region, limit or limit_of([region]), bits or bits_of([region]), name), out_png)
-
-
 def draw_mutations(region: MutationMap, limit: float, bits: float, heading: str = "") -> "Figure":
-    """Draw one region, with a title, colour bar and the name of the score where a heading is given."""
+    """Draw one region, with a title, colour bar and the name of the score where a heading is given.
+
+    `limit` is the score of full colour, `bits` the top of the logo's axis.
+    """
     lines, num_rows = list(region.lines()), region.scores.shape[1]
     longest = max(map(len, lines))
     cell = min(22.0, (MAX_WIDTH - _LEFT - _RIGHT) / longest)

@@ -8,9 +8,9 @@ import numpy as np
 import genolm
 from genolm.config.files import atomic_path, write_text
 from genolm.genome.alphabet import BASE_INDEX, to_text
-from genolm.reports.mutation_figure import MutationMap, bits_of, cell_tips, draw_mutations, limit_of, mutation_figure
+from genolm.reports.mutation_figure import MutationMap, bits_of, cell_tips, draw_mutations, limit_of
 from genolm.reports.page import render
-from genolm.reports.svg import figure_svg
+from genolm.reports.svg import figure_svg, save_png
 from genolm.variants.job import ScoringJob
 from genolm.variants.likelihood import LLRS, MEANINGS, columns_of_estimators, field_name
 from genolm.variants.regions import Span
@@ -68,7 +68,7 @@ def write_mutation_page(
         png = f"{plain}_{one.start + 1}-{one.start + len(one.ref)}.png"
         png = f"{number}-{png}" if png in taken else png
         taken.add(png)
-        mutation_figure(one, f"{name}: {job.language.name}", out / png, limit, bits)
+        save_png(draw_mutations(one, limit, bits, f"{name}: {job.language.name}"), out / png)
     kind = "causal: it reads from left to right" if job.language.causal else "masked: it fills in hidden bases"
     facts = {
         "Model": f"{job.language.name}, {kind}",

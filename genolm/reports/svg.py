@@ -84,14 +84,12 @@ def _with_tips(text: str, tips: Mapping[str, Sequence[str]]) -> str:
         group, *after = re.split(r"(?=<g id=)", group, maxsplit=1)
         # matplotlib draws few marks as paths, and many as uses of one path.
         head, *marks = re.split("(?=<use )" if "<use " in group else "(?=<path )", group)
-        marks = [_with_title(mark, title) for mark, title in zip(marks, titles, strict=True)]
+        marks = [
+            mark.replace("/>", f"><title>{escape(title)}</title></{mark[1 : mark.index(' ')]}>", 1)
+            for mark, title in zip(marks, titles, strict=True)
+        ]
         text = "".join([before, "<g>", head, *marks, *after])
     return text
-
-
-def _with_title(mark: str, title: str) -> str:
-    tag = mark[1 : mark.index(" ")]
-    return mark.replace("/>", f"><title>{escape(title)}</title></{tag}>", 1)
 
 
 def _smaller(text: str) -> str:
@@ -105,8 +103,7 @@ def _smaller(text: str) -> str:
         (r"font: ([\d.]+px) [^;\"]*", r"font-size: \1"),
         (r"\s*\n\s*", " "),
         (r"<g/>|<defs> </defs>", ""),
-        (r"(<g>\s*</g>\s*)+", ""),
-        (r"(<g>\s*</g>\s*)+", ""),
+        *2 * ((r"(<g>\s*</g>\s*)+", ""),),
     ):
         text = re.sub(pattern, short, text, flags=re.DOTALL)
     text = re.sub(r' (d|x|y|transform)="[^"]*"', lambda m: re.sub(r"-?\d+\.\d+", _tenth, m[0]), text)

@@ -1,6 +1,5 @@
 """Evaluation of labelled variants as files: metrics.json, and curves.png or scatter.png."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,45 +8,40 @@ from typing import Any
 
 import numpy as np
 
-from genolm.config.files import refuse_other, write_text
+from genolm.config.files import refuse_other
 from genolm.config.provenance import versions
 from genolm.genome.chromosomes import canonical
 from genolm.metrics import weighted_metrics as weighted
-from genolm.metrics.bootstrap import CONFIDENCE, NUM_REPLICATES
-from genolm.metrics.comparison import without_nan
+from genolm.metrics.bootstrap import CONFIDENCE
 from genolm.metrics.curves import GRID, precision_recall, roc
 from genolm.metrics.format import TITLES, number, span
-from genolm.metrics.variant_baselines import MARKOV_ORDERS, fit_markov, from_reference, track_values, transversions
+from genolm.metrics.runs import write_metrics
+from genolm.metrics.variant_baselines import fit_markov, from_reference, track_values, transversions
 from genolm.metrics.variant_metrics import Candidate, compare_scores
 from genolm.metrics.variant_table import Variants, read_variants, refuse_constant_labels
 from genolm.reports.figures import new_panels
 from genolm.reports.svg import QUIET, TONES, save_png
 
 WRITTEN = ("metrics.json", "curves.png", "scatter.png")
-HIGHER_IS = ("negative", "positive")
 _SIZE_OF_CHANGE = re.compile(r"distance|influence|(?<![a-z])l2(?![a-z0-9])", re.IGNORECASE)
 
 
 def write_variant_evaluation(
-    path: str | Path,
+    path: str,
     label: str,
     out: Path,
     *,
-    other: str | Path | None = None,
-    scores: Sequence[str] | None = None,
-    higher_is: str = "negative",
-    positive: Sequence[str] = (),
-    negative: Sequence[str] = (),
-    group: str | None = None,
-    fasta: str | Path | None = None,
-    aliases: Mapping[str, str] | None = None,
-    tracks: Sequence[str | Path] = (),
-    train_fasta: Sequence[str | Path] = (),
-    markov_orders: Sequence[int] = MARKOV_ORDERS,
-    num_replicates: int = NUM_REPLICATES,
-    seed: int = 0,
-    on_note: Callable[[str], object] = lambda note: None,
-    show: bool = False,
+    reading: Mapping[str, Any],
+    scores: Sequence[str] | None,
+    higher_is: str,
+    fasta: str | None,
+    aliases: Mapping[str, str] | None,
+    tracks: Sequence[str],
+    train_fasta: Sequence[str],
+    markov_orders: Sequence[int],
+    num_replicates: int,
+    seed: int,
+    on_note: Callable[[str], object],
 ) -> dict[str, Any]:
     """Measure how well scores and baselines separate labelled variants, on the same rows, and write the result.
 
@@ -55,15 +49,12 @@ def write_variant_evaluation(
         path: table of variants, one row for each ALT.
         label: its column of labels.
         out: folder for metrics.json and a figure; created if it does not exist.
-        other: table to join, as in `variant_table.read_variants`.
+        reading: other, positive, negative and group of `variant_table.read_variants`.
         scores: columns; `+name` if a greater value means label 1, `-name` if label 0. Without a sign, a name with
             distance, l2 or influence in it is a size of change, opposite to `higher_is`; any other a log-likelihood
             ratio. None: all genolm_ scores.
         higher_is: label that a higher log-likelihood ratio means. negative: label 1, or a greater number, is
             deleterious.
-        positive: words that are label 1.
-        negative: words that are label 0; none: all others.
-        group: column of rows that the bootstrap draws together.
         fasta: the reference, for the Markov and GC baselines.
         aliases: contig name in the table → in the reference, where these differ.
         tracks: conservation tracks, where a greater value is more conserved.
@@ -72,7 +63,6 @@ def write_variant_evaluation(
         num_replicates: bootstrap replicates.
         seed: seed of the bootstrap.
         on_note: called with each note for the user.
-        show: show a progress bar of the bootstrap on stderr.
 
     Returns:
         Contents of metrics.json.
@@ -83,7 +73,7 @@ def write_variant_evaluation(
     _check_options(higher_is, fasta, aliases, tracks, train_fasta, num_replicates)
     refuse_other(out, WRITTEN, "variant evaluation")
     columns, signs = _signed_columns(scores)
-    table = read_variants(path, label, other=other, scores=columns, positive=positive, negative=negative, group=group)
+    table = read_variants(path, label, scores=columns, **reading)
     for note in table.notes:
         on_note(note)
     if not table.scores:
@@ -92,37 +82,49 @@ def write_variant_evaluation(
     variants = table.keep(reasons)
     baselines = {name: column[reasons == ""] for name, column in values.items()}
     refuse_constant_labels(variants, f"{path}: {label!r}")
-    _note_indels(variants, on_note)
+    indels = sum(len(ref) != len(alt) for ref, alt in zip(variants.ref, variants.alt, strict=True))
+    if variants.scores and 0 < indels < len(variants):
+        on_note(
+            f"{indels:,} of {len(variants):,} rows are insertions or deletions, whose log-likelihood ratios are on "
+            "another scale than those of substitutions; evaluate them separately, by …_Z"
+        )
     candidates = _candidates(variants, signs, baselines, higher_is)
-    bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": show}
+    bootstrap = {"num_replicates": num_replicates, "seed": seed, "show": True}
     chromosomes = np.array([canonical(name) for name in variants.chrom], dtype=object)
-    rows = compare_scores(variants.kind, variants.labels, chromosomes, candidates, variants.groups, **bootstrap)
+    scored = compare_scores(variants.kind, variants.labels, chromosomes, candidates, variants.groups, **bootstrap)
     evaluation = {
         "made_by": "genolm evaluate-variants",
         "versions": versions(),
-        "inputs": {
-            "variants": str(path),
-            "with": other and str(other),
-            "fasta": fasta and str(fasta),
-            "train_fasta": [str(part) for part in train_fasta],
-            "tracks": [str(track) for track in tracks],
-        },
-        "label": {"column": label, "kind": variants.kind, "positive": list(positive), "negative": list(negative)},
+        "inputs": {"variants": path, "with": reading["other"], "fasta": fasta}
+        | {"train_fasta": train_fasta, "tracks": tracks},
+        "label": {"column": label, "kind": variants.kind} | {key: reading[key] for key in ("positive", "negative")},
         "higher_is": higher_is,
-        "bootstrap": _bootstrap_settings(variants, group, num_replicates, seed),
+        "bootstrap": {
+            "of": "rows" if reading["group"] is None else f"groups of {reading['group']}",
+            "units": len(variants) if variants.groups is None else int(variants.groups.max()) + 1,
+            "replicates": num_replicates,
+            "seed": seed,
+            "confidence": CONFIDENCE,
+        },
         "rows": _row_counts(variants, chromosomes),
-        "scores": rows,
+        "scores": scored,
     }
     evaluation["finding"] = variant_finding(evaluation)
+    _write(out, evaluation, variants.labels, candidates)
+    return evaluation
+
+
+def _write(out: Path, evaluation: dict[str, Any], labels: np.ndarray, candidates: Sequence[Candidate]) -> None:
+    """Write the figure and metrics.json, in place of those of an earlier evaluation."""
     out.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)
-    if variants.kind == "binary":
-        variant_curves(variants.labels, candidates, rows, out / "curves.png")
+    label, rows = evaluation["label"], evaluation["scores"]
+    if label["kind"] == "binary":
+        variant_curves(labels, candidates, rows, out / "curves.png")
     else:
-        variant_scatter(variants.labels, candidates, rows, out / "scatter.png", label)
-    write_text(out / "metrics.json", json.dumps(without_nan(evaluation), indent=1))
-    return evaluation
+        variant_scatter(labels, candidates, rows, out / "scatter.png", label["column"])
+    write_metrics(out / "metrics.json", evaluation)
 
 
 def variant_finding(evaluation: dict[str, Any]) -> str:
@@ -145,8 +147,8 @@ def variant_finding(evaluation: dict[str, Any]) -> str:
 
 
 def _check_options(higher_is, fasta, aliases, tracks, train_fasta, num_replicates) -> None:
-    if higher_is not in HIGHER_IS:
-        raise ValueError(f"--higher-is is {higher_is!r}; allowed: {', '.join(HIGHER_IS)}")
+    if higher_is not in ("negative", "positive"):
+        raise ValueError(f"--higher-is is {higher_is!r}; allowed: negative, positive")
     for option, value in (("--train-fasta", train_fasta), ("--aliases", aliases)):
         if value and not fasta:
             raise ValueError(f"{option} needs --fasta, the reference that windows are cut from")
@@ -198,15 +200,6 @@ def _baseline_values(
     return values, reasons
 
 
-def _note_indels(variants: Variants, on_note: Callable[[str], object]) -> None:
-    indels = sum(len(ref) != len(alt) for ref, alt in zip(variants.ref, variants.alt, strict=True))
-    if variants.scores and 0 < indels < len(variants):
-        on_note(
-            f"{indels:,} of {len(variants):,} rows are insertions or deletions, whose log-likelihood ratios are on "
-            "another scale than those of substitutions; evaluate them separately, by …_Z"
-        )
-
-
 def _candidates(
     variants: Variants, signs: dict[str, int], baselines: dict[str, np.ndarray], higher_is: str
 ) -> list[Candidate]:
@@ -224,25 +217,16 @@ def _candidates(
         sign = ratio if name.startswith("markov-") else -ratio
         note = ""
         if name == "gc":
-            sign, note = _best_sign(variants, values), ", chosen on these rows"
+            orders = weighted.tied_order(variants.labels), weighted.tied_order(values)
+            # A baseline gets the direction that agrees better with the labels of these rows.
+            sign = -1 if weighted.spearman(np.ones((1, len(values))), *orders)[0] < 0 else 1
+            note = ", chosen on these rows"
         candidates.append(Candidate(shown, sign * values, _direction(sign) + note, baseline=True))
     return candidates
 
 
 def _direction(sign: int) -> str:
     return "greater speaks for the positive" if sign > 0 else "greater speaks for the negative"
-
-
-def _best_sign(variants: Variants, values: np.ndarray) -> int:
-    """Return the sign that agrees with the labels of these rows: a baseline gets the better direction."""
-    orders = weighted.tied_order(variants.labels), weighted.tied_order(values)
-    return -1 if weighted.spearman(np.ones((1, len(values))), *orders)[0] < 0 else 1
-
-
-def _bootstrap_settings(variants: Variants, group: str | None, num_replicates: int, seed: int) -> dict[str, Any]:
-    num_units = len(variants) if variants.groups is None else int(variants.groups.max()) + 1
-    units = {"of": "rows" if group is None else f"groups of {group}", "units": num_units}
-    return units | {"replicates": num_replicates, "seed": seed, "confidence": CONFIDENCE}
 
 
 def _row_counts(variants: Variants, chromosomes: np.ndarray) -> dict[str, Any]:
@@ -314,7 +298,9 @@ def variant_scatter(
     figure, panels = new_panels(-(-len(chosen) // columns), columns, 3.6, 3.2)
     shown = np.arange(0, len(labels), -(-len(labels) // _MAX_POINTS))
     for axes, k in zip(panels, chosen, strict=False):
-        rank = _scaled_ranks(candidates[k].values)
+        _, place, count = np.unique(candidates[k].values, return_inverse=True, return_counts=True)
+        # From 0 to 1, ties at their mean.
+        rank = (np.cumsum(count) - (count + 1) / 2)[place] / max(len(labels) - 1, 1)
         colour = QUIET if candidates[k].baseline else TONES[0]
         axes.scatter(rank[shown], labels[shown], s=4, alpha=0.35, color=colour, linewidths=0)
         axes.set_title(f"{candidates[k].name}\nSpearman {number(rows[k]['metrics']['spearman']['value'])}", fontsize=9)
@@ -322,13 +308,6 @@ def variant_scatter(
     for axes in panels[len(chosen) :]:
         axes.set_visible(False)
     save_png(figure, out_png)
-
-
-def _scaled_ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 0 to 1, ties at their mean."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count + 1) / 2
-    return middle[place] / max(len(values) - 1, 1)
 
 
 def _line_styles(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
