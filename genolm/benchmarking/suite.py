@@ -192,12 +192,7 @@ def check_runs(runs: list[SuiteRun]) -> None:
 
 
 def changed(recipe: FinetuneRecipe, path: Path) -> str:
-    """Return the first key in which a recipe differs from that of a finished run, and how; "" where none does.
-
-    Args:
-        recipe: as it is now.
-        path: `recipe.yaml` of the run.
-    """
+    """Return the first key in which a recipe differs from the `recipe.yaml` of a run, and how; "" where none does."""
     values, lines = read_values(path)
     names = {field.name for field in dataclasses.fields(FinetuneRecipe)}
     before = build_settings(FinetuneRecipe, {k: v for k, v in values.items() if k in names}, lines, str(path))
@@ -250,13 +245,7 @@ class SuiteTable:
 
 
 def run_suite(suite: SuiteTable, out: Path, at_once: int) -> list[tuple[SuiteRun, str]]:
-    """Run what is left, and return the runs that failed, each with the last line that it printed.
-
-    Args:
-        suite: the runs.
-        out: folder of the benchmark.
-        at_once: runs at a time; 0 for one a GPU.
-    """
+    """Run what is left, `at_once` runs at a time or 0 for one a GPU; return the failed with the last line of each."""
     left = [run for run in suite.runs if not run.done]
     # Fetched once, not by all runs together; and a missing one is reported before anything is spent.
     for model in dict.fromkeys(run.recipe.model for run in left if isinstance(run.recipe.model, str)):

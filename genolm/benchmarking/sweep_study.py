@@ -85,14 +85,9 @@ def plan_sweep(path: str, overrides: list[str], space_path: str | None, metric: 
 
 
 def run_trials(plan: SweepPlan, seed: int, trials: int, at_once: int, out: Path) -> "SweepStudy":
-    """Run the trials that are left, and write the results of all.
+    """Run those of so many trials in all that are left, `at_once` at a time or 0 for one a GPU, and write all results.
 
-    Args:
-        plan: recipe, space and metric.
-        seed: of the search.
-        trials: in all, earlier and failed ones included.
-        at_once: trials at a time; 0 for one a GPU.
-        out: folder of the sweep.
+    Failed trials count. `seed` is that of the search.
     """
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out):

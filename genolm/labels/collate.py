@@ -74,11 +74,8 @@ class RowEncoder:
         size = last - first
         width = int(size.max()) + len(prefix) + len(suffix)
         if (size != size[0]).any():
-            width = (
-                -(-width // PAD_TO) * PAD_TO
-                if self.max_tokens is None
-                else min(-(-width // PAD_TO) * PAD_TO, self.max_tokens)
-            )
+            padded = -(-width // PAD_TO) * PAD_TO
+            width = padded if self.max_tokens is None else min(padded, self.max_tokens)
         ids = np.full((len(row), width), self.encoder.pad_id, dtype=np.int64)
         ids[:, : len(prefix)] = prefix
         for p, (r, a, b) in enumerate(zip(row.tolist(), first.tolist(), last.tolist(), strict=True)):

@@ -262,7 +262,9 @@ def _classes(kind: str | None, columns: Columns, where: Where, classes) -> tuple
 
 def _class_index(names: set[str], classes: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
     """Return names in order, numbers by their size, and class → index, of the classes given or of the names."""
-    distinct = sorted(names, key=float if all(_number(name) is not None for name in names) else None)
+    distinct = sorted(names)
+    if all(_number(name) is not None for name in distinct):
+        distinct.sort(key=float)
     return distinct, {name: i for i, name in enumerate(distinct if classes is None else classes)}
 
 

@@ -254,13 +254,10 @@ class MarkovMixture:
 
 
 def fit_mixture(sequences: Sequence[np.ndarray], seed: int = 0) -> MarkovMixture:
-    """Count k-mers of both strands, and learn how to mix the models of all orders.
+    """Count k-mers of both strands of sequences as in `fit`, and learn how to mix the models of all orders.
 
-    Time and memory are those of `markov.fit` with orders up to 16: half a minute and 2 GB for 10 Mb.
-
-    Args:
-        sequences: the training sequences, each shape (length,), dtype uint8, any case.
-        seed: of the stretches that the network learns from, of their order, and of its first weights.
+    Time and memory are those of `fit` with orders up to 16: half a minute and 2 GB for 10 Mb. `seed` decides which
+    stretches the network learns from, their order, and its first weights.
     """
     ladder = fit(sequences, MIXED_ORDERS)
     random = np.random.default_rng(seed)
@@ -281,7 +278,7 @@ def fit_mixture(sequences: Sequence[np.ndarray], seed: int = 0) -> MarkovMixture
 def _inputs(
     ladder: MarkovLadder, codes: np.ndarray, context: int, leave_one_out: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what the mixture reads at each base of codes[context:], codes and context as in `markov.pack`.
+    """Return what the mixture reads at each base of codes[context:], codes and context as in `pack`.
 
     `leave_one_out` subtracts one occurrence of each base, where it was counted in training.
 

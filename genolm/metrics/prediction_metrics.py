@@ -114,7 +114,7 @@ def bootstrap_metrics(
 
 
 def metric_function(kind: str, labels: Any, predictions: Any, threshold: Any, names: Any) -> tuple[int, int, Statistic]:
-    """Check and sort labels and predictions. Arguments and errors as in `prediction_metrics.compute_metrics`.
+    """Check and sort labels and predictions; arguments and errors as in `compute_metrics`.
 
     Returns:
         Number of rows; number of cells that a weighting spans (bases, where a row has many); the function from weights

@@ -189,16 +189,13 @@ _BIGWIG = (bytes.fromhex("26fc8f88"), bytes.fromhex("888ffc26"))
 
 
 def track_values(path: str | Path, chrom: Iterable[str], start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Average a track over the bases of each interval.
+    """Return the mean of a bigWig file over the bases of each interval that have a value; NaN where none has.
 
     Args:
-        path: a bigWig file.
+        path: the file.
         chrom: n names; chr1 matches 1, and MT matches chrM.
         start: shape (n,), 0-based.
         length: shape (n,), bases, 1 or more.
-
-    Returns:
-        Shape (n,), float64, the mean over those bases that have a value; NaN where none has.
 
     Raises:
         ValueError: no such file, another format, a damaged file, or pyBigWig is not installed.

@@ -91,10 +91,9 @@ def compare_scores(
     seed: int = 0,
     show: bool = False,
 ) -> list[dict[str, Any]]:
-    """Evaluate every candidate, and compare each that is not a baseline with the best baseline.
+    """Evaluate every candidate, and compare each that is not a baseline with the best baseline; else as `score_all`.
 
-    The best baseline is chosen for each metric by itself, on the same rows, which favours baselines. Arguments as in
-    `score_all`.
+    The best baseline is chosen for each metric by itself, on the same rows, which favours baselines.
 
     Returns:
         One row per candidate, in their order: {"name", "baseline", "direction", "metrics": metric → {value, low, high},

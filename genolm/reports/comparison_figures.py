@@ -42,20 +42,14 @@ def tones(task: dict[str, Any]) -> dict[str, str]:
 
 def panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
     """Return the figures of one task."""
-    drawn = [values_panel(task), differences_panel(task), efficiency_panel(task)]
+    title, values = TITLES[task["metric"]], [(row["name"], row["metrics"][task["metric"]]) for row in task["runs"]]
+    svg = _intervals(task, values, title, f"{title} of each run with 95 % intervals")
+    drawn = [Panel(f"{title} of each run", svg), differences_panel(task), efficiency_panel(task)]
     if task["task"]["kind"] in ("regression", "tracks"):
         drawn += scatter_panels(task, replicates)
     else:
         drawn += [*curve_panels(task, replicates), calibration_panel(task, replicates)]
     return [panel for panel in [*drawn, *learning_panels(task, replicates)] if panel]
-
-
-def values_panel(task: dict[str, Any]) -> Panel:
-    """Draw each run's primary metric with its interval."""
-    metric = task["metric"]
-    title = f"{TITLES[metric]} of each run"
-    rows = [(row["name"], row["metrics"][metric]) for row in task["runs"]]
-    return Panel(title, _intervals(task, rows, TITLES[metric], f"{title} with 95 % intervals"))
 
 
 def differences_panel(task: dict[str, Any]) -> Panel | None:
@@ -130,10 +124,8 @@ def efficiency_panel(task: dict[str, Any]) -> Panel | None:
 
 def curve_panels(task: dict[str, Any], replicates: Replicates) -> list[Panel]:
     """Draw the ROC and precision–recall curve of each run, averaged over classes and seeds."""
-    kind = task["task"]["kind"]
-    classes = {"binary": "", "multilabel": " Mean over labels."}.get(
-        kind, " One class against the rest, mean over classes."
-    )
+    kind, one_class = task["task"]["kind"], " One class against the rest, mean over classes."
+    classes = {"binary": "", "multilabel": " Mean over labels."}.get(kind, one_class)
     seeds = " Mean over seeds." if _several_seeds(task) else ""
     pairs = {
         row["name"]: [one_against_rest(kind, run.labels, run.predictions) for run in _runs_of(row, replicates)]
@@ -184,18 +176,14 @@ def calibration_panel(task: dict[str, Any], replicates: Replicates) -> Panel:
         labels, predictions = (np.concatenate(values) for values in zip(*parts, strict=True))
         bins = reliability("multiclass" if kind == "per-base" else kind, labels, predictions)
         name, style = shorten(row["name"]), _style(tone[row["name"]])
-        filled = bins.count > 0
+        table = np.stack([bins.predicted, bins.observed, bins.count])[:, bins.count > 0]
         gid = f"bins{place}"
-        axes.plot(
-            bins.predicted[filled], bins.observed[filled], label=f"{name}  {number(bins.error)}", gid=gid, **style
-        )
-        table = zip(bins.predicted[filled], bins.observed[filled], bins.count[filled], strict=True)
-        tips[gid] = [f"{row['name']}: predicted {p:.2f}, true {o:.2f}, {int(n):,} predictions" for p, o, n in table]
+        axes.plot(*table[:2], label=f"{name}  {number(bins.error)}", gid=gid, **style)
+        tips[gid] = [f"{row['name']}: predicted {p:.2f}, true {o:.2f}, {int(n):,} predictions" for p, o, n in table.T]
         strip = add_axes(figure, _LEFT, _TOP + _PLOT + 56 + 40 * place, WIDTH - _LEFT - _RIGHT, 20)
         width = 1 / len(bins.count)
-        strip.bar(
-            np.arange(len(bins.count)) * width, bins.count, 0.94 * width, align="edge", color=style["color"], alpha=0.75
-        )
+        bars = {"align": "edge", "color": style["color"], "alpha": 0.75}
+        strip.bar(np.arange(len(bins.count)) * width, bins.count, 0.94 * width, **bars)
         strip.set(xlim=(0, 1), ylim=(0, max(bins.count.max(), 1)), xticks=[], yticks=[])
         strip.set_title(f"{name}, {int(bins.count.sum()):,} in all", loc="left", fontsize=11.5, color=INK, pad=3)
     axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -303,14 +291,8 @@ def _finish(axes, x_label: str, y_label: str = "", legend: bool = False) -> None
     if y_label:
         axes.grid(axis="y", color=RULE)
         height = axes.get_position().height * axes.figure.get_size_inches()[1] * 72
-        axes.text(
-            -_LEFT / (WIDTH - _LEFT - _RIGHT),
-            1 + 14 / height,
-            y_label,
-            transform=axes.transAxes,
-            fontsize=12,
-            color=QUIET,
-        )
+        place = -_LEFT / (WIDTH - _LEFT - _RIGHT), 1 + 14 / height
+        axes.text(*place, y_label, transform=axes.transAxes, fontsize=12, color=QUIET)
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=11.5, labelcolor=INK, facecolor=PAPER, edgecolor="none", framealpha=0.82, handlelength=1.3)
 

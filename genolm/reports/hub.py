@@ -3,12 +3,12 @@
 The files to copy are listed, so no other file in a run's folder can be published.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,15 +207,17 @@ def upload_folder(folder: Path, repo_id: str, private: bool) -> str:
         ValueError: the Hub cannot be reached or refuses, or the repository has another visibility.
     """
     from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         raise ValueError(f"HF_HUB_OFFLINE is set, so nothing was sent; unset it, or use --dry-run. Folder: {folder}")
     api = HfApi()
-    with _one_line_errors(repo_id):
-        present = _visibility(api, repo_id)
-    if present == "public" and private:
+    is_private = None  # no repository yet; creating it again does not change this
+    with _one_line_errors(repo_id), contextlib.suppress(RepositoryNotFoundError):
+        is_private = bool(api.model_info(repo_id).private)
+    if is_private is False and private:
         raise ValueError(f"{repo_id} exists and is public; add --public, or take another name")
-    if present == "private" and not private:
+    if is_private and not private:
         raise ValueError(f"{repo_id} exists and is private; leave out --public, or change it in its settings first")
     with _one_line_errors(repo_id):
         url = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -223,17 +225,7 @@ def upload_folder(folder: Path, repo_id: str, private: bool) -> str:
     return str(url)
 
 
-def _visibility(api, repo_id: str) -> str | None:
-    """Return `public` or `private`, which creating a repository again does not change; None if it does not exist."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        return "private" if api.model_info(repo_id).private else "public"
-    except RepositoryNotFoundError:
-        return None
-
-
-@contextmanager
+@contextlib.contextmanager
 def _one_line_errors(repo_id: str) -> Iterator[None]:
     """Turn errors of talking to the Hub into a ValueError of one line that says what to do."""
     from huggingface_hub import constants
