@@ -206,12 +206,11 @@ class PretrainedModel:
 
         from genolm.reports.mutation_report import drawn_grids, mutation_map, write_mutation_table
         from genolm.variants.alleles import Contigs
-        from genolm.variants.regions import locate_regions, pieces_of
-        from genolm.variants.saturation import PIECE, score_pieces
+        from genolm.variants.saturation import locate_regions, pieces_of, score_pieces
 
         with self._job(genome, batch_size, bf16) as (job, folder):
             shown = locate_regions(job.store, Contigs(job.store), [region], None)
-            pieces = list(pieces_of(shown, PIECE))
+            pieces = pieces_of(shown)
             chosen = job.estimators([estimator] if estimator else None)
             job.begin({"regions": shown, "estimators": chosen, "deletions": deletions})
             score_pieces(job, pieces, chosen, deletions=deletions)
@@ -337,11 +336,10 @@ class PretrainedModel:
     def _job(self, genome: Genome, batch_size: int, bf16: bool) -> Iterator[tuple[Any, Path]]:
         """Open a scoring job of this model on a genome, in a temporary folder."""
         from genolm.variants.job import scoring_job
-        from genolm.variants.options import ModelOptions
 
         with TemporaryDirectory(prefix="genolm-") as folder:
-            options = ModelOptions(str(genome.path), self.name, batch_size=batch_size, bf16=bf16)
-            with scoring_job(Path(folder) / "job", options, self._language, genome.reference) as job:
+            opened: dict[str, Any] = {"language": self._language, "store": genome.reference}
+            with scoring_job(Path(folder) / "job", str(genome.path), self.name, batch_size, bf16, **opened) as job:
                 yield job, Path(folder)
 
 

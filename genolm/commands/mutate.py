@@ -8,7 +8,6 @@
 """
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from genolm.variants.options import (
     Bf16,
     Fasta,
     Model,
-    ModelOptions,
     RemoteCode,
     Revision,
     Tokenizer,
@@ -49,18 +47,17 @@ def mutate(
     """
     from genolm.reports.mutation_report import write_mutation_page, write_mutation_table
     from genolm.variants.alleles import Contigs
-    from genolm.variants.job import scoring_job
-    from genolm.variants.regions import locate_regions, merge_spans, pieces_of
-    from genolm.variants.saturation import PIECE, score_pieces
+    from genolm.variants.job import refuse_existing, scoring_job
+    from genolm.variants.saturation import locate_regions, pieces_of, score_pieces
 
     if not region and not regions:
         raise ValueError("no region was given; set --region chr1:1001-1200 or --regions x.bed")
-    refuse_folder(out)
-    opening = ModelOptions(fasta, model, window, batch_size, bf16, tokenizer, revision, trust_remote_code)
-    with scoring_job(out / "parts", opening) as job:
+    refuse_existing(out, out / "parts")
+    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
+    with scoring_job(out / "parts", fasta, model, batch_size, bf16, **opening) as job:
         contigs = Contigs(job.store)
         shown = locate_regions(job.store, contigs, region or (), regions)
-        pieces = list(pieces_of(merge_spans(shown), PIECE))
+        pieces = pieces_of(shown)
         num_bases = sum(piece.end - piece.start for piece in pieces)
         check_size(num_bases, max_bp)
         estimators = job.estimators(estimator)
@@ -69,25 +66,13 @@ def mutate(
         if job.state.is_main_process:
             print(f"regions    {len(shown):,}, {num_bases:,} bp", file=sys.stderr)
             job.describe(estimators, contigs.used)
-        start, todo = time.perf_counter(), job.shards.num_left([piece.end - piece.start for piece in pieces])
-        score_pieces(job, pieces, estimators, deletions=deletions)
+        rate = score_pieces(job, pieces, estimators, deletions=deletions)
         if job.state.is_main_process:
             num_changes = write_mutation_table(out / "mutations.tsv", job, pieces, estimators)
             write_mutation_page(out, job, pieces, shown, estimators, deletions)
             job.shards.end()
-            rate = todo / max(time.perf_counter() - start, 1e-9)
             changes = f"{num_changes:,} changes of {num_bases:,} bases"
             print(f"{changes}: {out / 'index.html'}   {rate:,.1f} bases/s in this start")
-
-
-def refuse_folder(out: Path) -> None:
-    """Refuse an output folder that holds anything but an unfinished job."""
-    from genolm.variants.job import clear
-
-    clear(out / "parts")
-    if out.exists() and not (out / "parts" / "job.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        if not out.is_dir() or {path.name for path in out.iterdir()} != {"parts"}:
-            raise ValueError(f"--out {out} is there already; remove it, or name another folder")
 
 
 def check_size(num_bases: int, max_bp: int) -> None:

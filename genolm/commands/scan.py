@@ -8,7 +8,6 @@
 """
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from genolm.variants.options import (
     Bf16,
     Fasta,
     Model,
-    ModelOptions,
     RemoteCode,
     Revision,
     Tokenizer,
@@ -46,10 +44,10 @@ def scan(
 
     Example: genolm scan exons.bed --fasta ref.fa.gz --model runs/first --out constraint.bw
     """
+    from genolm.genome.regions import Regions
     from genolm.variants.alleles import Contigs
     from genolm.variants.job import refuse_existing, scoring_job
-    from genolm.variants.regions import locate_regions, merge_spans, pieces_of
-    from genolm.variants.saturation import PIECE, score_pieces
+    from genolm.variants.saturation import locate_regions, pieces_of, score_pieces
     from genolm.variants.tracks import check_track, track_runs, write_track
 
     if value not in VALUES:
@@ -57,25 +55,23 @@ def scan(
     check_track(out)
     folder = out.with_name(f"{out.name}.parts")
     refuse_existing(out, folder)
-    opening = ModelOptions(fasta, model, window, batch_size, bf16, tokenizer, revision, trust_remote_code)
-    with scoring_job(folder, opening) as job:
+    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
+    with scoring_job(folder, fasta, model, batch_size, bf16, **opening) as job:
         contigs = Contigs(job.store)
-        merged = merge_spans(locate_regions(job.store, contigs, path=regions))
+        merged = list(Regions.from_rows(locate_regions(job.store, contigs, path=regions)))
         # A hidden base gives its entropy directly; where no token is one base, the likelihoods of its four bases do.
         hidden = value == "entropy" and not job.language.causal and job.language.encoder.kind == "char"
         estimators = job.estimators(["entropy"] if hidden else None)
         job.begin({"regions": merged, "estimators": estimators})
-        pieces = list(pieces_of(merged, PIECE))
+        pieces = pieces_of(merged)
         num_bases = sum(piece.end - piece.start for piece in pieces)
         if job.state.is_main_process:
             print(f"regions    {len(merged):,} once merged, {num_bases:,} bp", file=sys.stderr)
             job.describe(estimators, contigs.used)
-        start, todo = time.perf_counter(), job.shards.num_left([piece.end - piece.start for piece in pieces])
-        score_pieces(job, pieces, estimators, substitutions=1 if hidden else 3)
+        rate = score_pieces(job, pieces, estimators, substitutions=1 if hidden else 3)
         if job.state.is_main_process:
             lengths = {contig.name: contig.length for contig in job.store.contigs}
             written = write_track(out, lengths, track_runs(job, pieces, estimators[0], value))
             job.shards.end()
-            rate = todo / max(time.perf_counter() - start, 1e-9)
             missing = f"   {num_bases - written:,} without a value: not A, C, G or T" if written < num_bases else ""
             print(f"{written:,} of {num_bases:,} bases: {out}   {rate:,.1f} bases/s in this start{missing}")

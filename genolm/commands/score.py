@@ -19,7 +19,6 @@ from genolm.variants.options import (
     Bf16,
     Fasta,
     Model,
-    ModelOptions,
     RemoteCode,
     Revision,
     Tokenizer,
@@ -65,9 +64,9 @@ def score(
     ReferenceCheck(check_ref)  # a mistyped word is refused before the model is opened
     folder = out.with_name(f"{out.name}.parts")
     refuse_existing(out, folder)
-    opening = ModelOptions(fasta, model, window, batch_size, bf16, tokenizer, revision, trust_remote_code)
+    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
     options = ScoreOptions(estimator, step, check_ref, aliases, region, drop_samples, max_allele, background, seed)
-    with scoring_job(folder, opening) as job:
+    with scoring_job(folder, fasta, model, batch_size, bf16, **opening) as job:
         scored = score_variants(job, variants, out, options)
         if scored.written is not None:
             report_scores(out, scored)

@@ -13,8 +13,7 @@ from genolm.reports.page import render
 from genolm.reports.svg import figure_svg, save_png
 from genolm.variants.job import ScoringJob
 from genolm.variants.likelihood import LLRS, MEANINGS, columns_of_estimators, field_name
-from genolm.variants.regions import Span
-from genolm.variants.saturation import DELETION, information, log_probabilities
+from genolm.variants.saturation import DELETION, Span, information, log_probabilities
 
 
 def write_mutation_table(path: Path, job: ScoringJob, pieces: Sequence[Span], estimators: list[str]) -> int:

@@ -289,10 +289,16 @@ class ReferenceCheck:
         Raises:
             ValueError: the mode is `exit`.
         """
-        if self.mode == "exit":
-            raise ValueError(mismatch(where, contigs, store, name, pos, ref))
         if name not in self._first:
-            self._first[name] = mismatch(where, contigs, store, name, pos, ref)
+            contig = contigs.number(name)
+            assert contig is not None
+            bases = store.fetch(contig, pos - 1, pos - 1 + len(ref)).tobytes().decode("ascii")
+            self._first[name] = (
+                f"{where}: REF is {_short(ref)} but the FASTA has {_short(bases)} at {name}:{pos}. "
+                "VCF and FASTA may be different assemblies"
+            )
+        if self.mode == "exit":
+            raise ValueError(self._first[name])
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def notes(self) -> Sequence[str]:
@@ -304,17 +310,6 @@ class ReferenceCheck:
             f"{count:,} record{'s' * (count != 1)} of {name} {done}; the first: {self._first[name]}"
             for name, count in self.counts.items()
         ]
-
-
-def mismatch(where: str, contigs: Contigs, store: Reference, name: str, pos: int, ref: str) -> str:
-    """Say that REF is not what the FASTA has: place, both, and the likely cause."""
-    contig = contigs.number(name)
-    assert contig is not None
-    bases = store.fetch(contig, pos - 1, pos - 1 + len(ref)).tobytes().decode("ascii")
-    return (
-        f"{where}: REF is {_short(ref)} but the FASTA has {_short(bases)} at {name}:{pos}. "
-        "VCF and FASTA may be different assemblies"
-    )
 
 
 def _short(sequence: str) -> str:

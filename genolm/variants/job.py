@@ -19,8 +19,8 @@ from genolm.genome.reference import Reference, files_in_common, open_reference
 from genolm.models.language_model import LanguageModel, open_language_model
 from genolm.training import malloc
 from genolm.training.signals import end_alone, lost_ranks
-from genolm.variants.likelihood import check_estimators
-from genolm.variants.options import ModelOptions
+from genolm.variants.alleles import Allele
+from genolm.variants.likelihood import AlleleScores, check_estimators, score_alleles
 
 ENDED = '"ended"'
 """Content of `job.json` once the job is finished and its folder is being removed."""
@@ -133,16 +133,21 @@ class ScoringJob:
             if self.shards.begin(settings) and self.state.is_main_process:
                 print(f"resuming {self.shards.folder}", file=sys.stderr)
 
-    def options(self, estimators: Sequence[str]) -> dict[str, Any]:
-        """Return the options of `score_alleles`."""
-        return {
-            "estimators": estimators,
-            "window_bp": self.language.window_bp,
-            "causal": self.language.causal,
-            "batch_size": self.batch_size,
-            "autocast": self.bf16,
-            "max_tokens": self.language.max_tokens,
-        }
+    def score(self, alleles: Sequence[Allele], estimators: Sequence[str], **options: Any) -> AlleleScores:
+        """Score alleles by the job's model; options as `score_alleles`: `step` and `on_done`."""
+        return score_alleles(
+            self.language.model,
+            self.language.encoder,
+            self.store,
+            alleles,
+            causal=self.language.causal,
+            window_bp=self.language.window_bp,
+            estimators=estimators,
+            batch_size=self.batch_size,
+            autocast=self.bf16,
+            max_tokens=self.language.max_tokens,
+            **options,
+        )
 
     def describe(self, estimators: Sequence[str], used: dict[str, str]) -> None:
         """Print which model scores, and which contigs go by another name in the FASTA."""
@@ -151,12 +156,8 @@ class ScoringJob:
         kind = "causal" if self.language.causal else "masked"
         width = f"{self.language.window_bp} bp around a variant"
         print(f"model      {kind}, {width}; {', '.join(estimators)}", file=sys.stderr)
-        seen = trained_on(self.language.name, self.store)
-        if seen:
-            print(
-                f"note: the model was trained on {', '.join(seen)}, except for what its recipe holds out",
-                file=sys.stderr,
-            )
+        if seen := ", ".join(trained_on(self.language.name, self.store)):
+            print(f"note: the model was trained on {seen}, except for what its recipe holds out", file=sys.stderr)
 
 
 def trained_on(model: str, reference: Reference) -> list[str]:
@@ -170,15 +171,26 @@ def trained_on(model: str, reference: Reference) -> list[str]:
 
 @contextmanager
 def scoring_job(
-    folder: Path, options: ModelOptions, language: LanguageModel | None = None, store: Reference | None = None
+    folder: Path,
+    fasta: str,
+    model: str,
+    batch_size: int,
+    bf16: bool,
+    language: LanguageModel | None = None,
+    store: Reference | None = None,
+    **options: Any,
 ) -> Iterator[ScoringJob]:
     """Open a job; interrupted, the process exits with 75, and the same command resumes.
 
     Args:
         folder: of the job, created if need be.
-        options: the reference and the model.
+        fasta: FASTA of the reference, or a prepared genome.
+        model: see `genolm.models.language_model.open_language_model`.
+        batch_size: rows of tokens in a forward pass.
+        bf16: run the model in bf16.
         language: the model, where it is open already.
         store: the reference, where it is open already.
+        options: of `open_language_model`: `window_bp`, `tokenizer`, `revision`, `trust_remote_code`.
     """
     # A rank that is done waits for those that are not.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
@@ -190,16 +202,10 @@ def scoring_job(
             exit_stack.enter_context(folder_lock(folder))
         try:
             with state.main_process_first():
-                store = store or open_reference(options.fasta, folder / "genome")
-            language = language or open_language_model(
-                options.model,
-                tokenizer=options.tokenizer,
-                revision=options.revision,
-                trust_remote_code=options.trust_remote_code,
-                window_bp=options.window_bp,
-            )
+                store = store or open_reference(fasta, folder / "genome")
+            language = language or open_language_model(model, **options)
             language.model.to(state.device)
-            yield ScoringJob(state, ResultShards(folder), store, language, options.bf16, options.batch_size)
+            yield ScoringJob(state, ResultShards(folder), store, language, bf16, batch_size)
         except KeyboardInterrupt:
             print(f"stopped: results so far are in {folder}; the same command resumes", file=sys.stderr)
             raise SystemExit(75) from None
@@ -227,10 +233,16 @@ def clear(folder: Path) -> None:
 
 
 def refuse_existing(out: Path, folder: Path) -> None:
-    """Clear what a finished job left in `folder`; refuse an existing output that no unfinished job is to replace."""
+    """Clear what a finished job left in `folder`; refuse an existing output that no unfinished job is to replace.
+
+    An output folder may be empty, or hold nothing but that of the job.
+    """
     clear(folder)
-    if out.exists() and not (folder / "job.json").is_file():
-        raise ValueError(f"--out {out} is there already; remove it, or name another file")
+    if not out.exists() or (folder / "job.json").is_file():
+        return
+    if folder.parent != out or not out.is_dir() or any(path != folder for path in out.iterdir()):
+        kind = "folder" if folder.parent == out else "file"
+        raise ValueError(f"--out {out} is there already; remove it, or name another {kind}")
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -256,17 +256,17 @@ def unmasked_llr(queries: QueryBatch, pair: Pair) -> Finish:
 
 def hidden_entropy(queries: QueryBatch, pair: Pair) -> Finish:
     """Of the four bases at the first changed one, hidden."""
-    sums = [SignedSum(queries, len(pair.differ)) for _ in range(4)]
-    finishes = []
-    for terms, token in zip(sums, queries.base_ids.tolist(), strict=True):
-        terms.first = len(queries.terms)
-        for allele in np.flatnonzero(pair.substitution).tolist():
-            position = int(pair.ref.first[allele])
-            terms.add(allele, 1, queries.row(pair.ref.ids[allele], (position,)), position, token)
-        finishes.append(terms.finish(pair.substitution))
+    num = len(pair.differ)
+    terms = SignedSum(queries, 4 * num)
+    for allele in np.flatnonzero(pair.substitution).tolist():
+        position = int(pair.ref.first[allele])
+        row = queries.row(pair.ref.ids[allele], (position,))
+        for base, token in enumerate(queries.base_ids.tolist()):
+            terms.add(base * num + allele, 1, row, position, token)
+    total = terms.finish(np.tile(pair.substitution, 4))
 
     def finish(results: QueryResults) -> list[np.ndarray]:
-        logs = np.stack([terms(results)[0] for terms in finishes])
+        logs = total(results)[0].reshape(4, num)
         logs = logs - np.log(np.exp(logs).sum(0))
         return [-(np.exp(logs) * logs).sum(0)]
 

@@ -8,22 +8,79 @@ for all three ALTs; 4 for a causal one; 1 more for a deletion, except in a repea
 same.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from genolm.config.console import progress_bar
 from genolm.genome.alphabet import BASE_INDEX, BASES
+from genolm.genome.interval import CONTIG_END, parse_region, read_intervals
 from genolm.genome.reference import Reference
-from genolm.variants.alleles import Allele, left_shift
+from genolm.genome.regions import Regions
+from genolm.variants.alleles import Allele, Contigs, left_shift
 from genolm.variants.job import ScoringJob
-from genolm.variants.likelihood import columns_of_estimators, score_alleles
-from genolm.variants.regions import Span
+from genolm.variants.likelihood import columns_of_estimators
 
 PIECE = 128
 """Bases whose scores share a file."""
 DELETION = 4
 """Column of the deletion in a grid."""
+
+
+class Span(NamedTuple):
+    """An interval of a reference, 0-based half-open; `contig` is the number of the contig."""
+
+    contig: int
+    start: int
+    end: int
+
+
+def locate_regions(
+    store: Reference, contigs: Contigs, regions: Sequence[str] = (), path: Path | None = None
+) -> list[Span]:
+    """Locate regions in a reference.
+
+    Args:
+        store: the reference.
+        contigs: its names.
+        regions: `chrom:start-end`, 1-based, both ends in it, or a whole contig by its name.
+        path: BED or GFF file of more.
+
+    Returns:
+        A span for each, those of the file last; one that was named before is left out.
+
+    Raises:
+        ValueError: no such file, a line or text that is no region, or one that is not in the genome.
+    """
+    names = [contig.name for contig in store.contigs]
+    named = [(parse_region(text, names), f"--region {text}") for text in regions]
+    if path is not None:
+        named += [(interval, f"{path}: {interval.region} (1-based)") for interval in read_intervals(path)]
+    if not named:
+        raise ValueError(f"{path}: no regions in it" if path else "no region was given")
+    spans = {}
+    for region, where in named:
+        number = contigs.number(region.contig)
+        if number is None:
+            there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            raise ValueError(f"{where}: the FASTA has no contig {region.contig!r}; it has {there}")
+        length = int(store.lengths[number])
+        end = length if region.end == CONTIG_END else region.end
+        if not region.start < end <= length:
+            raise ValueError(
+                f"{where} ends beyond {names[number]}, which has {length:,} bp; is this the right assembly?"
+            )
+        spans[Span(number, region.start, end)] = None
+    return list(spans)
+
+
+def pieces_of(spans: Iterable[tuple[int, int, int]], size: int = PIECE) -> list[Span]:
+    """Merge spans that touch or overlap, and cut them into pieces of at most `size` bases, in order."""
+    tiles = Regions.from_rows(spans).tile(size).tolist()
+    return [Span(contig, first, end) for contig, _, end, first in tiles]
 
 
 def changes_of(
@@ -62,24 +119,26 @@ def changes_of(
 
 def score_pieces(
     job: ScoringJob, pieces: list[Span], estimators: Sequence[str], substitutions: int = 3, deletions: bool = False
-) -> None:
-    """Score this process's pieces that have no results yet; wait for the other processes.
+) -> float:
+    """Score this process's pieces that have no results yet; wait for the other processes; return bases per second.
 
     Saved of each piece: grids of each column, of its strand differences, and of windows cut by a contig's end.
 
     Args:
         job: an opened job.
         pieces: of at most `PIECE` bases.
-        estimators: see `likelihood.score_alleles`.
+        estimators: see `genolm.variants.likelihood`.
         substitutions: see `changes_of`.
         deletions: see `changes_of`.
     """
+    sizes = [piece.end - piece.start for piece in pieces]
+    began, todo = time.perf_counter(), job.shards.num_left(sizes)
     mine = range(job.state.process_index, len(pieces), job.state.num_processes)
     left = [number for number in mine if not job.shards.path(number).is_file()]
-    total = sum(pieces[number].end - pieces[number].start for number in mine)
-    done = total - sum(pieces[number].end - pieces[number].start for number in left)
+    total = sum(sizes[number] for number in mine)
+    done = total - sum(sizes[number] for number in left)
     hidden = not job.state.is_main_process or not left
-    options, columns = job.options(estimators), columns_of_estimators(estimators)
+    columns = columns_of_estimators(estimators)
     names = [*columns, *(f"{column}_strands" for column in columns), "cut"]
     # Few enough bases at a time that the bar moves, enough that batches are full.
     step = max(8, job.batch_size // 2)
@@ -90,7 +149,7 @@ def score_pieces(
             for first in range(start, end, step):
                 span = Span(contig, first, min(first + step, end))
                 alleles, at = changes_of(job.store, span, substitutions, deletions)
-                scores = score_alleles(job.language.model, job.language.encoder, job.store, alleles, **options)
+                scores = job.score(alleles, estimators)
                 where = (at[:, 0] + first - start, at[:, 1])
                 for column in columns:
                     grids[column][where] = scores.values[column]
@@ -99,6 +158,7 @@ def score_pieces(
                 bar.update(span.end - span.start)
             job.shards.save(number, grids)
     job.state.wait_for_everyone()
+    return todo / max(time.perf_counter() - began, 1e-9)
 
 
 def log_probabilities(llr: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -26,8 +26,8 @@ from genolm.genome.reference import Reference
 from genolm.training import malloc
 from genolm.variants.alleles import STATUSES, Allele, Contigs, ReferenceCheck, read_aliases, resolve_allele
 from genolm.variants.job import ScoringJob
-from genolm.variants.likelihood import CALIBRATED, LLRS, MEANINGS, columns_of_estimators, field_name, score_alleles
-from genolm.variants.vcf import Records, open_records
+from genolm.variants.likelihood import CALIBRATED, LLRS, MEANINGS, columns_of_estimators, field_name
+from genolm.variants.vcf import Records
 from genolm.variants.write_vcf import Written, write_records
 
 STRETCH = 512
@@ -122,7 +122,7 @@ def score_variants(job: ScoringJob, variants: str, out: Path, options: ScoreOpti
         source = _spooled(job.shards.folder, job.state.is_main_process) if variants == "-" else Path(variants)
     estimators = job.estimators(options.estimators)
     longest = _longest_allele(job, options)
-    records = open_records(source, options.region, options.drop_samples)
+    records = Records(source, options.region, options.drop_samples)
     aliases = read_aliases(options.aliases) if options.aliases else None
     contigs = Contigs(job.store, aliases)
     if not source.is_file():
@@ -137,10 +137,9 @@ def score_variants(job: ScoringJob, variants: str, out: Path, options: ScoreOpti
         counts = ", ".join(f"{status} {count:,}" for status, count in survey.statuses.items())
         print(f"records    {survey.num_records:,}; ALTs: {counts or 'none'}", file=sys.stderr)
         job.describe(estimators, survey.used)
-    model_options = job.options(estimators) | {"step": options.step}
     start, todo = time.perf_counter(), job.shards.num_left(survey.scored)
-    _score_stretches(job, survey, model_options)
-    _score_background(job, survey, options, model_options)
+    _score_stretches(job, survey, estimators, options.step)
+    _score_background(job, survey, estimators, options)
     job.state.wait_for_everyone()
     rate = todo / max(time.perf_counter() - start, 1e-9)
     columns = columns_of_estimators(estimators)
@@ -214,7 +213,7 @@ def signed_length(allele: Allele) -> int:
     return 0 if allele.ref and allele.alt else len(allele.alt) - len(allele.ref)
 
 
-def _score_stretches(job: ScoringJob, survey: VariantSurvey, options: dict[str, Any]) -> None:
+def _score_stretches(job: ScoringJob, survey: VariantSurvey, estimators: list[str], step: int) -> None:
     """Score this process's stretches that have no results yet."""
     mine = range(job.state.process_index, len(survey.scored), job.state.num_processes)
     left = {stretch for stretch in mine if not job.shards.path(stretch).is_file()}
@@ -228,9 +227,7 @@ def _score_stretches(job: ScoringJob, survey: VariantSurvey, options: dict[str, 
                 continue
             alts = [(STATUSES.index(status), allele and Allele(*allele)) for status, allele in json.loads(line)]
             alleles = [allele for _, allele in alts if allele]
-            scores = score_alleles(
-                job.language.model, job.language.encoder, job.store, alleles, on_done=bar.update, **options
-            )
+            scores = job.score(alleles, estimators, step=step, on_done=bar.update)
             chosen = np.array([allele is not None for _, allele in alts], dtype=bool)
             values: dict[str, Any] = {
                 "status": np.array([status for status, _ in alts], dtype=np.uint8),
@@ -251,19 +248,16 @@ def _spread(values: np.ndarray, chosen: np.ndarray, empty: Any) -> np.ndarray:
     return spread
 
 
-def _score_background(
-    job: ScoringJob, survey: VariantSurvey, options: ScoreOptions, model_options: dict[str, Any]
-) -> None:
+def _score_background(job: ScoringJob, survey: VariantSurvey, estimators: list[str], options: ScoreOptions) -> None:
     """Score random indels of the lengths in the file: the magnitude of an LLR grows with the length of an indel."""
-    calibrated = [name for name in model_options["estimators"] if name in CALIBRATED]
-    options_of_indels: dict[str, Any] = {**model_options, "estimators": calibrated}
+    calibrated = [name for name in estimators if name in CALIBRATED]
     lengths = survey.lengths if options.background and calibrated else []
     mine = lengths[job.state.process_index :: job.state.num_processes]
     left = [length for length in mine if not job.shards.background(length).is_file()]
     hidden = not job.state.is_main_process or not left
     for length in progress_bar(left, desc="random indels", unit="length", disable=hidden):
         alleles = draw_indels(job.store, length, options.background, options.seed)
-        scores = score_alleles(job.language.model, job.language.encoder, job.store, alleles, **options_of_indels)
+        scores = job.score(alleles, calibrated, step=options.step)
         moments = {name: [float(v.mean()), float(v.std())] for name, v in scores.values.items() if len(v) > 1}
         write_text(job.shards.background(length), json.dumps(moments))
         malloc.trim_freed_pages()

@@ -14,8 +14,7 @@ import numpy as np
 from genolm.config.files import atomic_path
 from genolm.genome.alphabet import BASE_INDEX
 from genolm.variants.job import ScoringJob
-from genolm.variants.regions import Span
-from genolm.variants.saturation import entropy, log_probabilities
+from genolm.variants.saturation import Span, entropy, log_probabilities
 
 SUFFIXES = {".bw": "bigwig", ".bigwig": "bigwig", ".bedgraph": "bedgraph", ".bdg": "bedgraph"}
 

@@ -55,7 +55,10 @@ class Record(NamedTuple):
 
 
 class Records:
-    """Variants of a file. Every iteration reads the file anew.
+    """Variants of a VCF or a table, plain, gzip or bgzip, or of a BCF. Every iteration reads the file anew.
+
+    A VCF without its #CHROM line is read by its columns, and a note says so. A line with too few columns, or whose
+    place is no number, is a record with `pos` None. Line ends are LF or CRLF; neither is part of a record.
 
     Attributes:
         path: the file.
@@ -68,7 +71,18 @@ class Records:
     """
 
     def __init__(self, path: str | Path, region: str | None = None, drop_samples: bool = False):
-        """Open a file; see `open_records`."""
+        """Open a file.
+
+        Args:
+            path: the file.
+            region: `chrom:start-end`, 1-based, both ends in it, and records that reach into it by REF or INFO/END; read
+                by the file's index (.tbi or .csi) if there is one, else from the whole file.
+            drop_samples: leave out FORMAT and the samples.
+
+        Raises:
+            ValueError: no such file, an empty or broken one, or something else than variants. While reading: the file
+                is truncated, or has no contig of the region's name.
+        """
         self.path = Path(path)
         self.drop_samples = drop_samples
         self.header: list[str] = []
@@ -136,50 +150,40 @@ class Records:
                 raise ValueError(f"{self.path}: columns of the #CHROM line are separated by spaces; VCF needs tabs")
             self.names = line.rstrip("\t").split("\t")[9:]  # tabs at the end name no samples
             return True
-        return self._read_table(line)
+        return not self._read_table(line)[1]
 
-    def _read_table(self, line: str) -> bool:
-        """Take a line as the names of a table's columns; say whether all four are there."""
-        names = self._names_of(line)
+    def _read_table(self, line: str) -> tuple[list[str], list[str]]:
+        """Take a line as the names of a table's columns, and return them, and which of the four are not there."""
+        commas = ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
+        names = [name.strip() for name in (_parted(line) if commas else line.split("\t"))]
         at = {need: [i for i, name in enumerate(names) if name.lower() in may] for need, may in VARIANT_COLUMNS.items()}
-        if not all(at[need] for need in ("chrom", "pos", "ref", "alt")):
-            return False
+        if lacking := [need for need, places in at.items() if need != "id" and not places]:
+            return names, lacking
         for need, places in at.items():
             if need != "id" and len(places) > 1:
                 raise ValueError(f"{self.path}: {names[places[0]]!r} and {names[places[1]]!r} both name the {need}")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{self.path}: column {twice!r} is there twice; names must differ")
-        self.kind, self.columns, self._commas = "table", names, self._has_commas(line)
+        self.kind, self.columns, self._commas = "table", names, commas
         self._at = [places[0] if places else -1 for places in at.values()]
-        return True
-
-    def _has_commas(self, line: str) -> bool:
-        return ".csv" in [suffix.lower() for suffix in self.path.suffixes] or ("\t" not in line and "," in line)
-
-    def _names_of(self, line: str) -> list[str]:
-        """Return a line's words, as those of a table's first line."""
-        return [name.strip() for name in (_parted(line) if self._has_commas(line) else line.split("\t"))]
-
-    def _lacking(self, line: str) -> list[str]:
-        """Return which of chrom, pos, ref and alt a line does not name."""
-        names = {name.lower() for name in self._names_of(line)}
-        return [need for need in ("chrom", "pos", "ref", "alt") if not names.intersection(VARIANT_COLUMNS[need])]
+        return names, []
 
     def _without_column_line(self, first: str | None) -> None:
         """Find out what a file is that has no #CHROM line; `first` is its first line that is no comment."""
         if first is None:
             raise ValueError(f"{self.path}: only comments, no records and no #CHROM line; the file may be cut off")
-        if self._read_table(first):
+        names, lacking = self._read_table(first)
+        if not lacking:
             self.header.append(first)
             return
-        lacking, columns = self._lacking(first), first.split("\t")
-        if 0 < len(lacking) < 3:
+        if len(lacking) < 3:
             need = lacking[0]
             raise ValueError(
                 f"{self.path}: a table without a column {need!r}: it may be called {', '.join(VARIANT_COLUMNS[need])}; "
-                f"there are {', '.join(self._names_of(first))}"
+                f"there are {', '.join(names)}"
             )
+        columns = first.split("\t")
         if len(columns) >= 5 and columns[1].isdecimal() and _REF.fullmatch(columns[3]):
             self.notes.append(f"{self.path} has no #CHROM line; read as a VCF, by its columns")
             return
@@ -291,7 +295,10 @@ class Records:
     def _open_bcf(self) -> None:
         if self._zipped and is_truncated_bgzip(self.path):
             with quiet(), self._bcf(ignore_truncation=True) as file:
-                last = self._count_bcf(file)
+                last = 0
+                with contextlib.suppress(OSError, ValueError):
+                    for _ in file:
+                        last += 1
             raise ValueError(f"{self.path}: truncated after record {last} (bgzip without its end-of-file block)")
         with self._bcf() as file:
             self.header = str(file.header).splitlines()
@@ -311,15 +318,6 @@ class Records:
         finally:
             with contextlib.suppress(OSError):  # closing a file that could not be read fails once more
                 file.close()
-
-    @staticmethod
-    def _count_bcf(file) -> int:
-        """Count records up to where a file breaks."""
-        count = 0
-        with contextlib.suppress(OSError, ValueError):
-            for _ in file:
-                count += 1
-        return count
 
     def _from_bcf(self) -> Iterator[Record]:
         with self._bcf() as file:
@@ -347,25 +345,6 @@ class Records:
                 raise ValueError(f"{self.path}: broken or truncated after record {number} ({error})") from None
             yield self._of_vcf(number, None, line)
             number += 1
-
-
-def open_records(path: str | Path, region: str | None = None, drop_samples: bool = False) -> Records:
-    """Open a VCF or a table, plain, gzip or bgzip, or a BCF.
-
-    A VCF without its #CHROM line is read by its columns, and a note says so. A line with too few columns, or whose
-    place is no number, is a record with `pos` None. Line ends are LF or CRLF; neither is part of a record.
-
-    Args:
-        path: the file.
-        region: `chrom:start-end`, 1-based, both ends in it, and records that reach into it by REF or INFO/END; read
-            by the file's index (.tbi or .csi) if there is one, else from the whole file.
-        drop_samples: leave out FORMAT and the samples.
-
-    Raises:
-        ValueError: no such file, an empty or broken one, or something else than variants. While reading: the file is
-            truncated, or has no contig of the region's name.
-    """
-    return Records(path, region, drop_samples)
 
 
 def _parted(line: str) -> list[str]:

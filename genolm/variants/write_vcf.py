@@ -181,57 +181,46 @@ def as_words(values: Sequence | np.ndarray, kind: str) -> list[str]:
 # --- tables
 
 
-def _table(records: Records, types: Mapping[str, str]) -> tuple[list[str], list[int], dict[str, int]]:
-    """Return names of the input's columns that are written, where they stand in a row, and where its pos and alt do."""
+def _table_rows(
+    records: Records, rows: Iterable[Row], types: Mapping[str, str], pos_as_read: bool = False
+) -> Iterator[list[Any]]:
+    """Yield the names of the columns, then a row for each ALT; None for no value, and for a POS that was not read."""
     names = records.columns or ["chrom", "pos", "id", "ref", "alt"]
+    pos, alt = ([name.lower() in VARIANT_COLUMNS[need] for name in names].index(True) for need in ("pos", "alt"))
     kept = [i for i, name in enumerate(names) if name not in types]
-    of = {need: [name.lower() in VARIANT_COLUMNS[need] for name in names].index(True) for need in ("pos", "alt")}
-    return [names[i] for i in kept], kept, of
-
-
-def _table_rows(records: Records, rows: Iterable[Row], alt_column: int) -> Iterator[tuple[Record, list[str], tuple]]:
-    """Yield of each ALT its record, the input's columns, and its words."""
+    yield [*(names[i] for i in kept), *types]
     for record, alts in rows:
+        cells: list[Any] = [*record.fields[:5], ".", ".", ".", ".", "."][:5]
         if records.kind == "table":
             cells = [cell.replace("\t", " ") for cell in record.fields]
-        else:
-            cells = [*record.fields[:5], ".", ".", ".", ".", "."][:5]
-        for alt, words in zip(record.alts, alts, strict=True):
+        if pos_as_read:
+            cells[pos] = None if record.pos is None else str(record.pos)
+        for i, words in enumerate(alts):
             if records.kind != "table" or len(alts) > 1:
-                cells[alt_column] = alt
-            yield record, cells, words
+                cells[alt] = record.alts[i]
+            yield [*(cells[at] for at in kept), *(None if word == "." else word for word in words)]
 
 
 def _table_lines(records: Records, rows: Iterable[Row], types: Mapping[str, str]) -> Iterator[str]:
-    """Yield lines of a TSV: a row for each ALT."""
-    columns, kept, of = _table(records, types)
+    """Yield lines of a TSV."""
     if records.kind == "table":
         yield from (line for line in records.header if line.startswith("##"))
-    yield "\t".join([*columns, *types])
-    for _, cells, words in _table_rows(records, rows, of["alt"]):
-        yield "\t".join([*(cells[at] for at in kept), *("NA" if word == "." else word for word in words)])
+    for row in _table_rows(records, rows, types):
+        yield "\t".join("NA" if cell is None else cell for cell in row)
 
 
 def _write_parquet(path: Path, records: Records, rows: Iterable[Row], types: Mapping[str, str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns, kept, of = _table(records, types)
+    each = _table_rows(records, rows, types, pos_as_read=True)
     kinds = {"Float": pa.float64(), "Integer": pa.int64()}
-    named = [(name, pa.int64() if at == of["pos"] else pa.string()) for name, at in zip(columns, kept, strict=True)]
-    schema = pa.schema(named + [(name, kinds.get(kind, pa.string())) for name, kind in types.items()])
-
-    def cells_of(record: Record, cells: list[str], words: tuple) -> list:
-        place = None if record.pos is None else str(record.pos)
-        ours = [None if word == "." else word for word in words]
-        return [*(place if at == of["pos"] else _plain(cells[at]) for at in kept), *ours]
-
-    each = (cells_of(*row) for row in _table_rows(records, rows, of["alt"]))
+    of_column = {name: "Integer" for name in records.columns or ["pos"] if name.lower() in VARIANT_COLUMNS["pos"]}
+    schema = pa.schema([(name, kinds.get((of_column | dict(types)).get(name, ""), pa.string())) for name in next(each)])
     with pq.ParquetWriter(path, schema) as writer:
         while batch := list(islice(each, _ROW_GROUP)):
-            arrays = [
-                pa.array(v, pa.string()).cast(f.type) for v, f in zip(zip(*batch, strict=True), schema, strict=True)
-            ]
+            columns = [[cell and _plain(cell) for cell in column] for column in zip(*batch, strict=True)]
+            arrays = [pa.array(v, pa.string()).cast(f.type) for v, f in zip(columns, schema, strict=True)]
             writer.write_table(pa.table(arrays, schema=schema))
 
 

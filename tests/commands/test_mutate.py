@@ -12,8 +12,15 @@ from genolm.genome.store import prepare_store
 from genolm.models.build import build_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.variants.alleles import Contigs
-from genolm.variants.regions import Span, locate_regions, merge_spans, pieces_of
-from genolm.variants.saturation import changes_of, entropy, information, log_probabilities
+from genolm.variants.saturation import (
+    Span,
+    changes_of,
+    entropy,
+    information,
+    locate_regions,
+    log_probabilities,
+    pieces_of,
+)
 
 BASES = "ACGT"
 CHR1 = "".join(np.random.default_rng(1).choice(list(BASES), 600))
@@ -129,11 +136,11 @@ def test_regions_of_a_file_that_overlap_are_scored_once_and_shown_each(folder, t
 
 
 def test_an_interrupted_job_goes_on(folder, tmp_path, monkeypatch, capfd):
-    import genolm.variants.saturation as saturation
+    import genolm.variants.job as scoring_job
 
     arguments = ["--region", "chr1:50-250", "--out"]
     assert mutate(folder, *arguments, tmp_path / "whole")[0] == 0
-    real, calls = saturation.score_alleles, []
+    real, calls = scoring_job.score_alleles, []
 
     def stops(*args, **options):
         calls.append(1)
@@ -141,7 +148,7 @@ def test_an_interrupted_job_goes_on(folder, tmp_path, monkeypatch, capfd):
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(saturation, "score_alleles", stops)
+    monkeypatch.setattr(scoring_job, "score_alleles", stops)
     out = tmp_path / "out"
     code, told = mutate(folder, *arguments, out, capfd=capfd)
     assert code == 75 and "the same command resumes" in told
@@ -187,8 +194,8 @@ def test_regions_merged_and_cut(folder, tmp_path):
     store = prepare_store({"g": [folder / "g.fa"]}, tmp_path / "store")
     spans = locate_regions(store, Contigs(store), ["chr2", "1:5-10", "chr1:11-20", "chr1:30-40"])
     assert spans == [Span(1, 0, 8), Span(0, 4, 10), Span(0, 10, 20), Span(0, 29, 40)]
-    assert merge_spans(spans) == [Span(0, 4, 20), Span(0, 29, 40), Span(1, 0, 8)]
-    assert list(pieces_of([Span(0, 4, 20)], 7)) == [Span(0, 4, 11), Span(0, 11, 18), Span(0, 18, 20)]
+    assert pieces_of(spans) == [Span(0, 4, 20), Span(0, 29, 40), Span(1, 0, 8)]
+    assert pieces_of([Span(0, 4, 20)], 7) == [Span(0, 4, 11), Span(0, 11, 18), Span(0, 18, 20)]
 
 
 def test_changes_are_the_same_however_a_region_is_cut(folder, tmp_path):

@@ -120,10 +120,10 @@ def test_a_bigwig_holds_the_same(folder, tmp_path):
 
 
 def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(folder, tmp_path, monkeypatch, capfd):
-    import genolm.variants.saturation as saturation
+    import genolm.variants.job as scoring_job
 
     assert scan(folder, "--out", tmp_path / "whole.bw")[0] == 0
-    real, calls = saturation.score_alleles, []
+    real, calls = scoring_job.score_alleles, []
 
     def stops(*args, **options):
         calls.append(1)
@@ -131,7 +131,7 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(folder, tmp_pat
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(saturation, "score_alleles", stops)
+    monkeypatch.setattr(scoring_job, "score_alleles", stops)
     out = tmp_path / "out.bw"
     code, told = scan(folder, "--out", out, capfd=capfd)
     assert code == 75 and "the same command resumes" in told and not out.exists()

@@ -220,10 +220,10 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(folder, tmp_path, 
 
 
 def test_an_unfinished_job_is_not_mixed_with_another(folder, tmp_path, many, monkeypatch, capfd):
-    import genolm.variants.scoring as scoring
+    import genolm.variants.job as scoring_job
 
     path, expected = many
-    out, real, calls = tmp_path / "out.vcf", scoring.score_alleles, []
+    out, real, calls = tmp_path / "out.vcf", scoring_job.score_alleles, []
 
     def stops(*args, **options):
         calls.append(1)
@@ -231,7 +231,7 @@ def test_an_unfinished_job_is_not_mixed_with_another(folder, tmp_path, many, mon
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(scoring, "score_alleles", stops)
+    monkeypatch.setattr(scoring_job, "score_alleles", stops)
     code, told = score(folder, path, "--out", out, "--background", 20, capfd=capfd)
     assert code == 75 and "the same command resumes" in told and not out.exists()
     code, told = score(folder, path, "--out", out, "--background", 20, "--window", 32, capfd=capfd)

@@ -15,7 +15,7 @@ from nasty import COLUMNS, HEADER, REFERENCE, nasty_lines, nasty_vcf
 
 from genolm.genome.store import prepare_store
 from genolm.variants.alleles import STATUSES, Contigs, resolve_allele
-from genolm.variants.vcf import open_records
+from genolm.variants.vcf import Records
 from genolm.variants.write_vcf import as_words, check_suffix, write_records
 
 
@@ -56,7 +56,7 @@ def read_back(path):
 def test_every_record_of_a_nasty_vcf_comes_out_with_a_score_or_a_reason(tmp_path, store, suffix, end):
     path = tmp_path / "nasty.vcf"
     path.write_bytes(nasty_vcf(end))
-    records = open_records(path)
+    records = Records(path)
     expected = [status.split() for _, status in nasty_lines()]
     found = statuses(records, store)
     assert found == expected
@@ -78,31 +78,31 @@ def test_every_record_of_a_nasty_vcf_comes_out_with_a_score_or_a_reason(tmp_path
 def test_a_bcf_holds_what_it_can(tmp_path, store):
     path = tmp_path / "nasty.vcf"
     path.write_bytes(nasty_vcf())
-    records = open_records(path)
+    records = Records(path)
     with pytest.raises(ValueError, match=r"o.bcf: BCF holds no places beyond 2,147,483,647; write a .vcf.gz instead"):
         write_records(tmp_path / "o.bcf", records, scored(statuses(records, store)), HEADER)
     assert not list(tmp_path.glob("o.bcf*"))
     path.write_bytes(b"".join(x for x in nasty_vcf().splitlines(True) if b"4000000000" not in x))
-    records = open_records(path)
+    records = Records(path)
     write_records(tmp_path / "o.bcf", records, scored(statuses(records, store)), HEADER)
     with pytest.raises(ValueError, match=r"o.bcf:record \d+: not UTF-8, .*: bcftools view -Oz "):
-        list(open_records(tmp_path / "o.bcf"))
+        list(Records(tmp_path / "o.bcf"))
     path.write_bytes(path.read_bytes().replace(b"\xff", b"?"))
     write_records(tmp_path / "o.bcf", records, scored(statuses(records, store)), HEADER)
     write_records(tmp_path / "o.vcf", records, scored(statuses(records, store)), HEADER)
     as_read = [tuple(row[:5]) for row in read_back(tmp_path / "o.bcf")]
     assert as_read == [tuple(row[:5]) for row in read_back(tmp_path / "o.vcf")]
-    again = open_records(tmp_path / "o.bcf")
+    again = Records(tmp_path / "o.bcf")
     assert (again.kind, len(list(again))) == ("bcf", len(as_read))
-    sorted_one = open_records(simple_vcf(tmp_path))
+    sorted_one = Records(simple_vcf(tmp_path))
     assert write_records(tmp_path / "o.bcf", sorted_one, some([1.0] * 3), HEADER).index == tmp_path / "o.bcf.csi"
-    assert [r.pos for r in open_records(tmp_path / "o.bcf", region="1:4-9")] == [5]
+    assert [r.pos for r in Records(tmp_path / "o.bcf", region="1:4-9")] == [5]
 
 
 def test_what_can_be_kept_is_kept_to_the_letter(tmp_path, store):
     path = tmp_path / "nasty.vcf"
     path.write_bytes(nasty_vcf())
-    records = open_records(path)
+    records = Records(path)
     write_records(tmp_path / "out.vcf", records, scored(statuses(records, store)), HEADER)
     out = (tmp_path / "out.vcf").read_text("utf-8", "surrogateescape").splitlines()
     head = [line for line in out if line.startswith("#")]
@@ -135,11 +135,11 @@ def test_what_can_be_kept_is_kept_to_the_letter(tmp_path, store):
 
 def test_scoring_what_was_scored_gives_the_same_bytes(tmp_path, store):
     (tmp_path / "nasty.vcf").write_bytes(nasty_vcf())
-    first, second = open_records(tmp_path / "nasty.vcf"), tmp_path / "one.vcf.gz"
+    first, second = Records(tmp_path / "nasty.vcf"), tmp_path / "one.vcf.gz"
     found = statuses(first, store)
     write_records(second, first, scored(found), HEADER)
     for size in (1, 1000):
-        again = open_records(second)
+        again = Records(second)
         write_records(tmp_path / "two.vcf.gz", again, scored(found, size), HEADER)
         assert (tmp_path / "two.vcf.gz").read_bytes() == second.read_bytes()
     assert sorted(path.name for path in tmp_path.glob("*.vcf*")) == ["nasty.vcf", "one.vcf.gz", "two.vcf.gz"]
@@ -158,19 +158,19 @@ def some(values, status=None):
 
 def test_a_sorted_file_is_indexed(tmp_path):
     lines = [f"{c}\t{p}\t.\tA\tC\t.\t.\t." for c in ("1", "2") for p in range(1, 30_000, 7)]
-    records = open_records(simple_vcf(tmp_path, lines))
+    records = Records(simple_vcf(tmp_path, lines))
     written = write_records(tmp_path / "o.vcf.gz", records, some(np.arange(len(lines)) / 3), HEADER)
     assert written.index == tmp_path / "o.vcf.gz.tbi" and written.index.is_file()
     with pysam.VariantFile(str(tmp_path / "o.vcf.gz")) as file:
         assert [r.pos for r in file.fetch("2", 9990, 10011)] == [9997, 10004, 10011]
     # Beyond 2**29 only a CSI index can point; an older index of the file does not stay.
-    far = open_records(simple_vcf(tmp_path, ["1\t5\t.\tA\tC\t.\t.\t.", "1\t600000000\t.\tA\tC\t.\t.\t."]))
+    far = Records(simple_vcf(tmp_path, ["1\t5\t.\tA\tC\t.\t.\t.", "1\t600000000\t.\tA\tC\t.\t.\t."]))
     written = write_records(tmp_path / "o.vcf.gz", far, some([1.0, 2.0]), HEADER)
     assert written.index == tmp_path / "o.vcf.gz.csi"
     assert not (tmp_path / "o.vcf.gz.tbi").exists()
     with pysam.VariantFile(str(tmp_path / "o.vcf.gz")) as file:
         assert [r.pos for r in file.fetch("1", 599_999_990, 600_000_010)] == [600_000_000]
-    unsorted = open_records(simple_vcf(tmp_path, ["1\t5\t.\tA\tC\t.\t.\t.", "1\t2\t.\tA\tC\t.\t.\t."]))
+    unsorted = Records(simple_vcf(tmp_path, ["1\t5\t.\tA\tC\t.\t.\t.", "1\t2\t.\tA\tC\t.\t.\t."]))
     written = write_records(tmp_path / "o.vcf.gz", unsorted, some([1.0, 2.0]), HEADER)
     assert written.index is None and not list(tmp_path.glob("o.vcf.gz.*"))
     assert written.notes == [
@@ -180,7 +180,7 @@ def test_a_sorted_file_is_indexed(tmp_path):
 
 
 def test_records_of_another_reference_can_be_left_out(tmp_path):
-    records = open_records(simple_vcf(tmp_path))
+    records = Records(simple_vcf(tmp_path))
     results = some([1.0, np.nan, np.nan], ["scored", "ref_mismatch", "ref_mismatch"])
     written = write_records(tmp_path / "o.vcf", records, results, HEADER, exclude="ref_mismatch")
     assert (written.num_records, written.num_alts, written.num_excluded) == (2, 3, 1)
@@ -198,7 +198,7 @@ def test_values_as_words():
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
 def test_results_that_do_not_fit_are_caught_and_nothing_is_written(tmp_path, values):
-    records = open_records(simple_vcf(tmp_path))
+    records = Records(simple_vcf(tmp_path))
     with pytest.raises(AssertionError, match="fewer results|1 results more"):
         write_records(tmp_path / "o.vcf.gz", records, some(values), HEADER)
     assert [path.name for path in tmp_path.iterdir()] == ["x.vcf"]
@@ -207,7 +207,7 @@ def test_results_that_do_not_fit_are_caught_and_nothing_is_written(tmp_path, val
 def test_the_input_is_not_overwritten(tmp_path):
     path = simple_vcf(tmp_path)
     with pytest.raises(ValueError, match="is the file that is read"):
-        write_records(path, open_records(path), some([1.0] * 3), HEADER)
+        write_records(path, Records(path), some([1.0] * 3), HEADER)
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x.vcf.bgz", "x", ".vcf", "x.tsv.bz2"])
@@ -225,7 +225,7 @@ def squeezed(records):
 
 def test_any_compression_is_told_by_its_bytes(tmp_path, store):
     (tmp_path / "plain.vcf").write_bytes(nasty_vcf())
-    expected = list(open_records(tmp_path / "plain.vcf"))
+    expected = list(Records(tmp_path / "plain.vcf"))
     (tmp_path / "gzip.vcf").write_bytes(gzip.compress(nasty_vcf()))
     with pysam.BGZFile(str(tmp_path / "bgzip.txt"), "wb") as file:
         file.write(nasty_vcf())
@@ -233,14 +233,14 @@ def test_any_compression_is_told_by_its_bytes(tmp_path, store):
     two = nasty_vcf()
     (tmp_path / "members.vcf.gz").write_bytes(gzip.compress(two[:500]) + gzip.compress(two[500:]))
     for name in ("gzip.vcf", "bgzip.txt", "bom.vcf", "members.vcf.gz"):
-        records = open_records(tmp_path / name)
+        records = Records(tmp_path / name)
         assert list(records) == expected, name
         assert list(records) == expected, name  # and once more
         assert (records.kind, records.names) == ("vcf", ["sample"])
 
 
 def test_places_are_named(tmp_path):
-    records = open_records(simple_vcf(tmp_path))
+    records = Records(simple_vcf(tmp_path))
     assert [(r.number, r.line, records.where(r)) for r in records] == [
         (0, 3, f"{tmp_path}/x.vcf:3"),
         (1, 4, f"{tmp_path}/x.vcf:4"),
@@ -250,7 +250,7 @@ def test_places_are_named(tmp_path):
 def test_samples_can_be_left_out(tmp_path):
     head = COLUMNS + "\tFORMAT\ta\tb"
     path = simple_vcf(tmp_path, ["1\t1\t.\tA\tC\t.\t.\t.\tGT\tx/\t0"], head=head)
-    records = open_records(path, drop_samples=True)
+    records = Records(path, drop_samples=True)
     assert records.names == [] and next(iter(records)).fields == ["1", "1", ".", "A", "C", ".", ".", "."]
     write_records(tmp_path / "o.vcf", records, some([1.0]), HEADER)
     out = (tmp_path / "o.vcf").read_text().splitlines()
@@ -261,7 +261,7 @@ def test_samples_can_be_left_out(tmp_path):
 @pytest.mark.parametrize("head", ["", "##fileformat=VCFv4.1\n##x=1\n"])
 def test_a_vcf_without_its_column_line(tmp_path, head, samples):
     (tmp_path / "x.vcf").write_text(f"{head}1\t8\t.\tA\tC\t.\t.\t.{samples}\n2\t9\t.\tA\tC\t.\t.\t.{samples}\n")
-    records = open_records(tmp_path / "x.vcf")
+    records = Records(tmp_path / "x.vcf")
     assert records.notes == [f"{tmp_path}/x.vcf has no #CHROM line; read as a VCF, by its columns"]
     written = write_records(tmp_path / "o.vcf.gz", records, some([1.0, 2.0]), HEADER)
     assert records.notes[0] in written.notes and written.index is not None
@@ -274,7 +274,7 @@ def test_empty_lines_and_second_headers_are_no_records(tmp_path):
     path = simple_vcf(
         tmp_path, ["1\t1\t.\tA\tC\t.\t.\t.", "", "##fileformat=VCFv4.2", COLUMNS, "1\t2\t.\tC\tA\t.\t.\t."]
     )
-    records = open_records(path)
+    records = Records(path)
     assert [(r.number, r.line, r.pos) for r in records] == [(0, 3, 1), (1, 7, 2)]
     list(records)
     assert records.notes == [f"{path}: 2 lines with # among the records are comments, and not in the output"]
@@ -282,7 +282,7 @@ def test_empty_lines_and_second_headers_are_no_records(tmp_path):
 
 def test_a_vcf_without_records(tmp_path):
     for name in ("o.vcf.gz", "o.tsv", "o.parquet"):
-        written = write_records(tmp_path / name, open_records(simple_vcf(tmp_path, ())), [], HEADER)
+        written = write_records(tmp_path / name, Records(simple_vcf(tmp_path, ())), [], HEADER)
         assert written.num_records == 0
     assert read_back(tmp_path / "o.vcf.gz") == []
     assert (tmp_path / "o.tsv").read_text() == "chrom\tpos\tid\tref\talt\tGENOLM_LLR\tGENOLM_STATUS\n"
@@ -326,16 +326,16 @@ zipped = partial(gzip.compress, mtime=0)  # the time would be in the names of te
 def test_what_is_no_vcf_is_one_clear_error(tmp_path, content, says):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError) as error:
-        list(open_records(tmp_path / "x"))
+        list(Records(tmp_path / "x"))
     assert str(error.value).startswith(str(tmp_path / says))
     assert "\n" not in str(error.value)
 
 
 def test_what_is_no_file(tmp_path):
     with pytest.raises(ValueError, match="this is a folder"):
-        open_records(tmp_path)
+        Records(tmp_path)
     with pytest.raises(ValueError, match="no such file"):
-        open_records(tmp_path / "x.vcf")
+        Records(tmp_path / "x.vcf")
 
 
 def many_lines(count=20_000):
@@ -348,7 +348,7 @@ def test_a_truncated_file_names_its_last_good_line(tmp_path):
     (tmp_path / "a.vcf.gz").write_bytes(gzip.compress(text)[:-100_000])
     read = []
     with pytest.raises(ValueError, match=r"a.vcf.gz: broken or truncated after line (\d+) ") as error:
-        read.extend(open_records(tmp_path / "a.vcf.gz"))
+        read.extend(Records(tmp_path / "a.vcf.gz"))
     last = int(str(error.value).split("line ")[1].split()[0])
     assert last == read[-1].line and 1000 < last < 20_000
     # bgzip may end between two blocks; without its last, empty one it is refused before anything is scored
@@ -357,13 +357,13 @@ def test_a_truncated_file_names_its_last_good_line(tmp_path):
     whole = (tmp_path / "b.vcf.gz").read_bytes()
     (tmp_path / "b.vcf.gz").write_bytes(whole[:-28])
     with pytest.raises(ValueError, match=r"b.vcf.gz: broken or truncated after line 20002 \(bgzip without its end"):
-        open_records(tmp_path / "b.vcf.gz")
+        Records(tmp_path / "b.vcf.gz")
     (tmp_path / "b.vcf.gz").write_bytes(whole[:-50_000])
     with pytest.raises(ValueError, match=r"b.vcf.gz: broken or truncated after line 1\d{4} "):
-        open_records(tmp_path / "b.vcf.gz")
+        Records(tmp_path / "b.vcf.gz")
     (tmp_path / "c.vcf").write_bytes(text + b"1\t5\t\0\0\0")
     with pytest.raises(ValueError, match=r"c.vcf:20003: zero bytes; the file is damaged"):
-        list(open_records(tmp_path / "c.vcf"))
+        list(Records(tmp_path / "c.vcf"))
 
 
 def bcf_of(path, out):
@@ -379,17 +379,17 @@ def test_a_bcf_is_read_and_a_truncated_one_is_refused(tmp_path):
     lines = ["##contig=<ID=1>", COLUMNS, *many_lines(5000)]
     vcf = simple_vcf(tmp_path, lines[2:], head="\n".join(lines[:2]))
     bcf = bcf_of(vcf, tmp_path / "x.bcf")
-    records = open_records(bcf)
+    records = Records(bcf)
     assert records.kind == "bcf"
-    assert squeezed(records) == squeezed(open_records(vcf))
+    assert squeezed(records) == squeezed(Records(vcf))
     assert records.where(next(iter(records))) == f"{bcf}:record 1"
     whole = bcf.read_bytes()
     bcf.write_bytes(whole[:-28])
     with pytest.raises(ValueError, match="x.bcf: truncated after record 5000 "):
-        open_records(bcf)
+        Records(bcf)
     bcf.write_bytes(whole[:-10_000])
     with pytest.raises(ValueError, match=r"x.bcf: (broken or )?truncated after record [1-4]\d{3} "):
-        open_records(bcf)
+        Records(bcf)
 
 
 def test_a_million_records_are_never_held(tmp_path):
@@ -399,7 +399,7 @@ def test_a_million_records_are_never_held(tmp_path):
         for out in ("o.vcf.gz", "o.tsv"):
             tracemalloc.start()
             found = ([{"GENOLM_LLR": [1.0] * 500, "GENOLM_STATUS": ["scored"] * 500}]) * (count // 500)
-            write_records(tmp_path / out, open_records(path), iter(found), HEADER)
+            write_records(tmp_path / out, Records(path), iter(found), HEADER)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert max(peaks[2:]) < 1.2 * max(peaks[:2]) and max(peaks) < 8e6
@@ -413,7 +413,7 @@ def test_a_table_with_columns_in_any_order(tmp_path):
         "## made by hand\nscore\tALT\tChrom\tPosition\treference\tID\n"
         "0.5\tC\t1\t8\tA\trs8\n-\tG,T\t1\t9\tA\t\n7\tC\t1\tx\tA\t.\n7\tC\t1\t8\n"
     )
-    records = open_records(tmp_path / "x.tsv")
+    records = Records(tmp_path / "x.tsv")
     assert records.kind == "table" and records.columns[0] == "score"
     assert [(*row, r.id) for row, r in zip(squeezed(records), records, strict=True)] == [
         ("1", 8, "A", ["C"], "rs8"),
@@ -438,7 +438,7 @@ def test_a_table_with_columns_in_any_order(tmp_path):
     assert [row[:4] for row in back[:2]] == [("1", 8, "A", ("C",)), ("1", 9, "A", ("G", "T"))]
     assert [row[5] for row in back] == [("scored",), ("scored", "same"), ("malformed",), ("malformed",)]
     # scored once more: values of the same name are replaced
-    again = open_records(tmp_path / "o.tsv")
+    again = Records(tmp_path / "o.tsv")
     results[0]["GENOLM_LLR"] = [3.0] * 5
     write_records(tmp_path / "p.tsv", again, results, HEADER)
     assert [line.split("\t")[6] for line in (tmp_path / "p.tsv").read_text().splitlines()[2:]] == ["3"] * 5
@@ -447,7 +447,7 @@ def test_a_table_with_columns_in_any_order(tmp_path):
 def test_a_table_parted_by_commas(tmp_path):
     long = f"2,8,A,{'C' * 140_000},z"
     (tmp_path / "x.csv").write_text(f'#chrom,pos,ref,alt,"a, note"\r\n1,8,A,"C,G","x, ""y"""\r\n{long}\n')
-    records = open_records(tmp_path / "x.csv")
+    records = Records(tmp_path / "x.csv")
     assert squeezed(records) == [("1", 8, "A", ["C", "G"]), ("2", 8, "A", ["C" * 140_000])]
     write_records(tmp_path / "o.tsv.gz", records, some([1.0, 2.0, 3.0]), HEADER)
     lines = gzip.decompress((tmp_path / "o.tsv.gz").read_bytes()).decode().splitlines()
@@ -456,7 +456,7 @@ def test_a_table_parted_by_commas(tmp_path):
 
 def test_a_vcf_as_a_table(tmp_path, store):
     (tmp_path / "nasty.vcf").write_bytes(nasty_vcf())
-    records = open_records(tmp_path / "nasty.vcf")
+    records = Records(tmp_path / "nasty.vcf")
     found = statuses(records, store)
     write_records(tmp_path / "o.tsv", records, scored(found), HEADER)
     write_records(tmp_path / "o.parquet", records, scored(found), HEADER)
@@ -518,7 +518,7 @@ def regions(tmp_path):
 )
 def test_regions_with_an_index_and_without(regions, region, found):
     for name in ("plain.vcf", "i.vcf.gz"):
-        records = open_records(regions / name, region=region)
+        records = Records(regions / name, region=region)
         assert [r.pos for r in records] == found, name
         assert [r.number for r in records] == list(range(len(found)))
 
@@ -537,17 +537,17 @@ def test_regions_with_an_index_and_without(regions, region, found):
 def test_regions_that_are_none(regions, region, says):
     for name in ("plain.vcf", "i.vcf.gz"):
         with pytest.raises(ValueError, match=says):
-            list(open_records(regions / name, region=region))
+            list(Records(regions / name, region=region))
 
 
 def test_an_index_that_is_old_or_broken(regions):
     os.utime(regions / "i.vcf.gz.tbi", (1, 1))
-    records = open_records(regions / "i.vcf.gz", region="1:30-")
+    records = Records(regions / "i.vcf.gz", region="1:30-")
     assert [(r.pos, r.line) for r in records] == [(20, 9), (30, 10), (50, 11)]
     assert records.notes == [f"{regions}/i.vcf.gz.tbi is older than its file, and is not used; the whole file is read"]
     (regions / "i.vcf.gz.tbi").write_bytes(b"rubbish")
     with pytest.raises(ValueError, match=r"i.vcf.gz: could not be read by i.vcf.gz.tbi \(.*; index it anew"):
-        list(open_records(regions / "i.vcf.gz", region="1:30-"))
+        list(Records(regions / "i.vcf.gz", region="1:30-"))
 
 
 # --- real files
@@ -570,7 +570,7 @@ def test_files_of_other_tools_are_read_as_htslib_reads_them(data_dir, tmp_path, 
                     theirs = [(r.chrom, r.pos, r.ref, list(r.alts or ["."])) for r in file]
             except (ValueError, OSError):
                 continue
-            records = open_records(path)
+            records = Records(path)
             assert squeezed(records) == theirs, path.name
             parts = ({"GENOLM_LLR": [1.5] * len(r.alts), "GENOLM_STATUS": ["scored"] * len(r.alts)} for r in records)
             write_records(tmp_path / "o.vcf.gz", records, parts, HEADER)
@@ -587,7 +587,7 @@ def test_files_of_other_tools_are_read_as_htslib_reads_them(data_dir, tmp_path, 
 def test_sites_of_the_1000_genomes_come_out_whole(data_dir, tmp_path):
     store = prepare_store({"human": [data_dir / "genomes/human_chr20_1.0-2.0Mb_GRCh37.fa.gz"]}, tmp_path / "store")
     path = data_dir / "variants/human_chr20_1Mb_1000G_phase3_sites.vcf.gz"
-    records = open_records(path)
+    records = Records(path)
     found = statuses(records, store)
     written = write_records(tmp_path / "o.vcf.gz", records, scored(found, 4096), HEADER)
     assert (written.num_records, written.notes) == (28_998, [])
@@ -598,8 +598,8 @@ def test_sites_of_the_1000_genomes_come_out_whole(data_dir, tmp_path):
         new_lines = [line.rstrip("\n") for line in new if line[0] != "#"]
     assert [line.partition(";GENOLM_")[0] for line in new_lines] == old_lines
     region = "z:500000-510000"
-    near = squeezed(open_records(path, region=region))
-    assert 100 < len(near) < 1000 and near == squeezed(open_records(tmp_path / "o.vcf.gz", region=region))
+    near = squeezed(Records(path, region=region))
+    assert 100 < len(near) < 1000 and near == squeezed(Records(tmp_path / "o.vcf.gz", region=region))
     if shutil.which("bcftools"):
         listed = subprocess.run(
             ["bcftools", "query", "-f", "%POS %GENOLM_STATUS\n", tmp_path / "o.vcf.gz"], capture_output=True, text=True
@@ -614,7 +614,7 @@ def test_sites_of_the_1000_genomes_come_out_whole(data_dir, tmp_path):
 @pytest.mark.skipif(shutil.which("bcftools") is None, reason="needs bcftools")
 def test_bcftools_reads_the_nasty_output_to_its_end(tmp_path, store):
     (tmp_path / "nasty.vcf").write_bytes(nasty_vcf())
-    records = open_records(tmp_path / "nasty.vcf")
+    records = Records(tmp_path / "nasty.vcf")
     found = statuses(records, store)
     write_records(tmp_path / "o.vcf.gz", records, scored(found), HEADER)
     done = subprocess.run(["bcftools", "view", "-H", tmp_path / "o.vcf.gz"], capture_output=True)
@@ -623,7 +623,7 @@ def test_bcftools_reads_the_nasty_output_to_its_end(tmp_path, store):
 
 def test_genotypes_of_the_mitochondrial_calls_are_kept(data_dir, tmp_path):
     path = data_dir / "variants/mt_1000G_phase1_chrMT.vcf.gz"
-    records = open_records(path)
+    records = Records(path)
     assert len(records.names) == 1074
     parts = [{"GENOLM_LLR": [0.25] * len(r.alts), "GENOLM_STATUS": ["scored"] * len(r.alts)} for r in records]
     written = write_records(tmp_path / "o.vcf.gz", records, parts, HEADER)
@@ -635,7 +635,7 @@ def test_genotypes_of_the_mitochondrial_calls_are_kept(data_dir, tmp_path):
 
 
 def test_the_mitochondrial_table_of_gnomad(data_dir):
-    records = open_records(data_dir / "variants/mt_gnomad_v3.1_chrM.tsv.gz")
+    records = Records(data_dir / "variants/mt_gnomad_v3.1_chrM.tsv.gz")
     assert records.kind == "table"
     rows = squeezed(records)
     assert len(rows) == 18_164 and rows[0] == ("chrM", 3, "T", ["C"])
