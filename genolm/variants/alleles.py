@@ -69,11 +69,10 @@ class Contigs:
             ValueError: the FASTA has none of the table's contigs.
         """
         self._aliases = dict(aliases or {})
-        self._labels: list[tuple[str, str]] = []
+        self._contigs = store.contigs
         self._by_name: dict[str, list[int]] = {}
         self._by_chromosome: dict[str, list[int]] = {}
         for number, contig in enumerate(store.contigs):
-            self._labels.append((contig.genome, contig.name))
             self._by_name.setdefault(contig.name, []).append(number)
             self._by_chromosome.setdefault(chromosome(contig.name)[0], []).append(number)
         if self._aliases and not any(name in self._by_name for name in self._aliases.values()):
@@ -96,8 +95,8 @@ class Contigs:
             number = self._numbers[name] = self._find(name)
             if number is None:
                 self.missing.append(name)
-            elif self._labels[number][1] != name:
-                self.used[name] = self._labels[number][1]
+            elif (fasta_name := self._contigs[number].name) != name:
+                self.used[name] = fasta_name
         return self._numbers[name]
 
     def _find(self, name: str) -> int | None:
@@ -106,12 +105,12 @@ class Contigs:
         if not numbers and alias is None:
             bare, assembly = chromosome(name)
             for number in self._by_chromosome.get(bare, []):
-                if assembly is None or chromosome(self._labels[number][1])[1] in (None, assembly):
+                if assembly is None or chromosome(self._contigs[number].name)[1] in (None, assembly):
                     numbers = [*numbers, number]
         if len(numbers) > 1:
-            labels = [self._labels[number] for number in numbers[:2]]
-            same = labels[0][1] == labels[1][1]
-            first, second = (f"{label} of {genome}" if same else label for genome, label in labels)
+            two = [self._contigs[number] for number in numbers[:2]]
+            same = two[0].name == two[1].name
+            first, second = (f"{contig.name} of {contig.genome}" if same else contig.name for contig in two)
             raise ValueError(
                 f"contig {name!r} of the VCF fits two contigs of the FASTA, {first} and {second}; "
                 + ("give a FASTA of one genome" if same else "say which one in a table of names")

@@ -12,7 +12,7 @@ cuts move, all tokens from the first to the last that differ belong to them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,10 +45,6 @@ class Windows:
             rows = self.length == length
             turned[rows, :length] = reverse_complement(self.letters[rows, :length])
         return Windows(turned, self.length, self.length - self.end, self.length - self.start)
-
-    def take(self, rows: np.ndarray) -> "Windows":
-        """Return some of them."""
-        return replace(self, **{name: value[rows] for name, value in vars(self).items()})
 
 
 def windows_of(

@@ -210,34 +210,29 @@ class SignedSum:
         return total
 
 
-def masked_llr(queries: QueryBatch, pair: Pair) -> Finish:
-    """All touched tokens hidden at once."""
+def masked_llr(queries: QueryBatch, pair: Pair, together: bool = True) -> Finish:
+    """All touched tokens hidden at once, or one at a time."""
     terms = SignedSum(queries, len(pair.differ))
     for side, sign in ((pair.alt, 1), (pair.ref, -1)):
         for allele, ids in enumerate(side.ids):
             span = range(int(side.first[allele]), int(side.last[allele]))
-            row = queries.row(ids, span)
             for position in span:
                 if queries.encoder.num_bases[ids[position]]:
+                    row = queries.row(ids, span if together else (position,))
                     terms.add(allele, sign, row, position, int(ids[position]))
     return terms.finish()
 
 
 def likelihood(queries: QueryBatch, pair: Pair) -> Finish:
     """The whole window from the first token that differs; of a masked model touched tokens, hidden one at a time."""
+    if not queries.causal:
+        return masked_llr(queries, pair, together=False)
     terms = SignedSum(queries, len(pair.differ))
-    if queries.causal:
-        for allele, differ in enumerate(pair.differ.tolist()):
-            ref, alt = queries.row(pair.ref.ids[allele]), queries.row(pair.alt.ids[allele])
-            queries.join(ref, alt, differ)
-            terms.add(allele, 1, alt, differ, 0)
-            terms.add(allele, -1, ref, differ, 0)
-        return terms.finish()
-    for side, sign in ((pair.alt, 1), (pair.ref, -1)):
-        for allele, ids in enumerate(side.ids):
-            for position in range(int(side.first[allele]), int(side.last[allele])):
-                if queries.encoder.num_bases[ids[position]]:
-                    terms.add(allele, sign, queries.row(ids, (position,)), position, int(ids[position]))
+    for allele, differ in enumerate(pair.differ.tolist()):
+        ref, alt = queries.row(pair.ref.ids[allele]), queries.row(pair.alt.ids[allele])
+        queries.join(ref, alt, differ)
+        terms.add(allele, 1, alt, differ, 0)
+        terms.add(allele, -1, ref, differ, 0)
     return terms.finish()
 
 

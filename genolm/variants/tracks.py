@@ -5,7 +5,7 @@ of the genome with its length. Bases without a value are left out, never written
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,38 +85,20 @@ def write_track(path: Path, lengths: Mapping[str, int], runs: Iterable[TrackRun]
     Raises:
         ValueError: see `check_track`.
     """
-    opened = _bigwig_writer if check_track(path) == "bigwig" else _bedgraph_writer
-    number = 0
-    with atomic_path(path) as aside, opened(aside, lengths) as put:
-        for run in runs:
-            put(run)
-            number += len(run.values)
+    bigwig, number = check_track(path) == "bigwig", 0
+    with atomic_path(path) as aside:
+        opened: Any = _bigwig().open(str(aside), "w") if bigwig else aside.open("w")
+        with closing(opened) as file:
+            if bigwig:
+                file.addHeader([(name, lengths[name]) for name in sorted(lengths, key=str.encode)])
+            for chrom, start, values in runs:
+                if bigwig:
+                    file.addEntries(chrom, start, values=values.astype(np.float64).tolist(), span=1, step=1)
+                else:
+                    words = (f"{value:.6g}" for value in values.tolist())
+                    file.writelines(f"{chrom}\t{at}\t{at + 1}\t{word}\n" for at, word in enumerate(words, start))
+                number += len(values)
     return number
-
-
-@contextmanager
-def _bedgraph_writer(path: Path, lengths: Mapping[str, int]):
-    with path.open("w") as file:
-
-        def put(run: TrackRun) -> None:
-            words = (f"{value:.6g}" for value in run.values.tolist())
-            file.writelines(f"{run.chrom}\t{at}\t{at + 1}\t{word}\n" for at, word in enumerate(words, run.start))
-
-        yield put
-
-
-@contextmanager
-def _bigwig_writer(path: Path, lengths: Mapping[str, int]):
-    file = _bigwig().open(str(path), "w")
-    try:
-        file.addHeader([(name, lengths[name]) for name in sorted(lengths, key=str.encode)])
-
-        def put(run: TrackRun) -> None:
-            file.addEntries(run.chrom, run.start, values=run.values.astype(np.float64).tolist(), span=1, step=1)
-
-        yield put
-    finally:
-        file.close()
 
 
 def _bigwig() -> Any:
