@@ -65,7 +65,7 @@ def pages() -> dict[str, str | bytes]:
         "benchmarks/gpu.md": (ROOT / "benchmarks" / "RESULTS-gpu.md").read_text(encoding="utf-8"),
     }
     if (ROOT / "genolm" / "api.py").exists():
-        made["reference/api.md"] = API_PAGE
+        made["reference/api.md"] = api_page()
     for path in notebooks():
         made |= notebook_pages(path)
     return made
@@ -73,12 +73,13 @@ def pages() -> dict[str, str | bytes]:
 
 SEARCH_SCRIPT = "https://unpkg.com/iframe-worker/shim"
 
-API_PAGE = """# Python API
 
-Every name below is at hand as `genolm.NAME`. The commands and the API run the same code.
+def api_page() -> str:
+    """Return the page that mkdocstrings fills with the docstrings of the public names."""
+    import genolm
 
-::: genolm.api
-"""
+    names = "".join(f"        - {name}\n" for name in genolm.__all__)
+    return f"# Python API\n\n::: genolm.api\n    options:\n      members:\n{names}"
 
 
 # Commands
