@@ -30,9 +30,8 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 from transformers.utils import logging
 
-from genolm.data.collate import MaskedCollator
+from genolm.data.collate import MaskedCollator, Masking
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
 from genolm.genome.store import prepare_store

@@ -14,9 +14,8 @@ import torch
 
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
-from genolm.data.collate import CausalCollator, MaskedCollator
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.simulate import simulate, write_fasta
 from genolm.genome.store import prepare_store

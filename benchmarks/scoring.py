@@ -40,7 +40,7 @@ from genolm.models.build import build_model
 from genolm.models.language_model import open_language_model
 from genolm.tokenizers.build import build_tokenizer, load_spec
 from genolm.tokenizers.encode import make_encoder
-from genolm.training import malloc
+from genolm.training.memory import keep_freed_pages
 from genolm.variants.alleles import Allele, Contigs, resolve_allele
 from genolm.variants.likelihood import score_alleles
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
-    malloc.keep_freed_pages()  # for all
+    keep_freed_pages()  # for all
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
         contig = "".join(random.choice(list(BASES), 20_000 + 1000 * options.sites + 2 * max(options.window)))

@@ -110,9 +110,8 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
-    from genolm.data.collate import CausalCollator, MaskedCollator
+    from genolm.data.collate import CausalCollator, MaskedCollator, Masking
     from genolm.data.corpus import Corpus
-    from genolm.data.masking import Masking
     from genolm.genome.regions import Regions
     from genolm.genome.simulate import simulate, write_fasta
     from genolm.genome.store import prepare_store
@@ -121,7 +120,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
     from genolm.models.precision import has_fast_bf16
     from genolm.tokenizers.build import build_tokenizer, load_spec
     from genolm.tokenizers.encode import make_encoder
-    from genolm.training import malloc
+    from genolm.training.memory import keep_freed_pages
     from genolm.training.trainer import SampleNumbers, WeightedTrainer
 
     logging.set_verbosity_error()
@@ -172,7 +171,7 @@ def one(name: str, objective: str, size: int, window: int, batch: int, steps: in
         settings: dict[str, Any] = {"model": model, "args": arguments, "callbacks": [Clock()]}
         settings["train_dataset"] = SampleNumbers((WARM + steps * rounds) * batch)
         if ours:
-            malloc.keep_freed_pages()  # as `genolm pretrain` does
+            keep_freed_pages()  # as `genolm pretrain` does
             trainer = WeightedTrainer(
                 **settings, data_collator=collate, loss=partial(weighted_token_loss, causal=causal)
             )

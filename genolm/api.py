@@ -310,9 +310,8 @@ class PretrainedModel:
             `bits_per_base` with its 95 % interval for a causal model; for a masked one `masked_bits_per_base`, of 15 %
             hidden bases given both sides, which is no code length and not to be compared with the former.
         """
-        from genolm.data.masking import evaluation_masking
-        from genolm.genome.regions import Regions
-        from genolm.genome.splits import available_regions
+        from genolm.data.collate import evaluation_masking
+        from genolm.genome.regions import Regions, available_regions
         from genolm.inference.perplexity import measure_bits
 
         store, encoder = genome.store, self._language.encoder

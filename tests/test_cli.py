@@ -39,7 +39,7 @@ def test_every_verb_helps_with_an_example(verb):
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Page faults of ten tensors of 64 MB, one after the other: those of one, or of all ten."""
     code = (
-        "import resource\nfrom genolm.training import malloc\nmalloc.keep_freed_pages()\n"
+        "import resource\nfrom genolm.training import memory\nmemory.keep_freed_pages()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for size in range(10): b'x' * (2**26 - size)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
@@ -55,10 +55,10 @@ def test_freed_memory_is_kept_for_the_next_tensor():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_kept_memory_is_given_back_between_parts():
     code = (
-        "import resource\nfrom genolm.training import malloc\nmalloc.keep_freed_pages()\n"
+        "import resource\nfrom genolm.training import memory\nmemory.keep_freed_pages()\n"
         "held = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() >> 20\n"
         "blocks = [b'x' * 2**26 for _ in range(4)]\ndel blocks\n"
-        "kept = held()\nmalloc.trim_freed_pages()\nprint(kept - held())"
+        "kept = held()\nmemory.trim_freed_pages()\nprint(kept - held())"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)

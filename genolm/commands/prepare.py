@@ -16,7 +16,7 @@ def prepare(
 
     Example: genolm prepare ecoli=ecoli.fna.gz salmonella=lt2.fa --out genomes/enterics
     """
-    from genolm.genome.sources import by_genome, prepare_genomes
+    from genolm.genome.store import by_genome, prepare_genomes
 
     for pair in sha256 or []:
         if "=" not in pair:

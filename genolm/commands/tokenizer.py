@@ -17,7 +17,7 @@ def tokenizer(
     Example: genolm tokenizer bpe4096 --fasta yeast.fa.gz --out tokenizers/yeast-bpe
     """
     from genolm.genome.regions import Regions
-    from genolm.genome.sources import by_genome, prepare_genomes
+    from genolm.genome.store import by_genome, prepare_genomes
     from genolm.tokenizers import bpe
     from genolm.tokenizers.build import build_tokenizer, load_spec
 

@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genolm.config.console import progress_bar
 from genolm.config.files import file_sha256
 from genolm.genome.alphabet import COMPLEMENT, IS_SOFT_MASKED, POLICY, reverse_complement
-from genolm.genome.fasta import read_fasta
+from genolm.genome.fasta import local_path, read_fasta
 from genolm.genome.sniff import check_file
 
 BATCH_BITS = 24
@@ -296,3 +297,78 @@ def _count_report(counts: np.ndarray) -> dict[str, int]:
     report["X - . as N"] = int(upper[ord("X")] + upper[ord("-")] + upper[ord(".")])
     report["soft_masked"] = int(stored[IS_SOFT_MASKED].sum())
     return report
+
+
+Fasta = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+def by_genome(sources: Sequence[str]) -> dict[str, list[str]]:
+    """Group sources, each `NAME=FILE` or `FILE`, by genome."""
+    genomes: dict[str, list[str]] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        given = equals and "/" not in name and ":" not in name
+        if given and not (name and path):
+            raise ValueError(f"{source!r} names no {'file' if name else 'genome'}; write NAME=FILE, or the file alone")
+        if given:
+            genomes.setdefault(name, []).append(path)
+        else:
+            _add_unnamed(genomes, source)
+    return genomes
+
+
+def _add_unnamed(genomes: dict[str, list[str]], source: str) -> None:
+    """Add a file as a genome of its own; refuse two that would share a name."""
+    name = genome_name(source)
+    if name in genomes:
+        raise ValueError(
+            f"{genomes[name][0]} and {source} would both be genome {name!r}; name them: NAME=FILE on the command line, "
+            "data.fasta: {NAME: FILE} in a recipe"
+        )
+    genomes[name] = [source]
+
+
+def genome_name(source: str) -> str:
+    """Return a file's name without folder and suffixes, which names its genome where nothing else does."""
+    name = source.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    for suffix in (".gz", ".bgz", ".fa", ".fna", ".fasta", ".ffn"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def prepare_genomes(
+    fasta: Fasta,
+    out: Path,
+    sha256: Mapping[str, str] | None = None,
+    quiet: bool = False,
+    rename_duplicates: bool = False,
+) -> Store:
+    """Download URLs, then prepare all genomes into a store, with a progress bar.
+
+    Args:
+        fasta: one file, several (a genome each), or genome name → file or files.
+        out: the store's folder.
+        sha256: URL → hash.
+        quiet: show no progress bar.
+        rename_duplicates: number the records of a file that share a name.
+
+    Raises:
+        ValueError: a file cannot be read right, or is not what its hash says.
+    """
+    if isinstance(fasta, str):
+        fasta = [fasta]
+    if not isinstance(fasta, Mapping):
+        genomes: dict[str, list[str]] = {}
+        for source in fasta:
+            _add_unnamed(genomes, source)
+        fasta = genomes
+    listed = {name: [files] if isinstance(files, str) else list(files) for name, files in fasta.items()}
+    hashes = sha256 or {}
+    local = {
+        name: [local_path(source, hashes.get(source), progress=not quiet) for source in sources]
+        for name, sources in listed.items()
+    }
+    with progress_bar(desc="preparing", unit="bp", unit_scale=True, disable=quiet, delay=1) as bar:
+        return prepare_store(
+            local, out, on_progress=lambda _, num: bar.update(num), rename_duplicates=rename_duplicates
+        )

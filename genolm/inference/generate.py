@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from genolm.genome.alphabet import clean_sequences, to_text
-from genolm.genome.extract import read_records
+from genolm.genome.fasta import read_records
 from genolm.genome.interval import read_bed
 from genolm.genome.reference import open_reference
 from genolm.inference.batches import batches_of_equal_length, run_batches

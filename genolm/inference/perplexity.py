@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from genolm.data.collate import Masking
 from genolm.data.corpus import base_weights, encode_rows
-from genolm.data.masking import Masking
 from genolm.genome.alphabet import IS_SOFT_MASKED
 from genolm.genome.interval import read_intervals
 from genolm.genome.regions import Regions

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from genolm.genome.alphabet import clean_sequences
-from genolm.genome.extract import FASTA_SUFFIXES, extract_intervals, read_records
+from genolm.genome.fasta import FASTA_SUFFIXES, extract_intervals, read_records
 from genolm.genome.interval import Interval, IntervalError
 from genolm.labels.table import LabelTable, is_hub_name, read_hub, read_table, suffix
 from genolm.labels.task import Task, read_targets

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genolm.genome.alleles import trim
+from genolm.genome.alleles import canonical, trim
 from genolm.genome.alphabet import BASE_INDEX, reverse_complement, to_array
-from genolm.genome.chromosomes import canonical
 from genolm.genome.fasta import read_contigs
 from genolm.genome.reference import is_indexed, open_reference
 from genolm.metrics.markov import MarkovLadder, fit

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genolm.genome.alleles import VARIANT_COLUMNS
-from genolm.genome.chromosomes import canonical
+from genolm.genome.alleles import VARIANT_COLUMNS, canonical
 from genolm.labels.table import LabelTable, read_table
 
 STATUS = "genolm_status"

@@ -13,14 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArgum
 from genolm.config.files import write_text
 from genolm.config.pretrain import DataRecipe, PretrainRecipe
 from genolm.config.yaml import SettingsError
-from genolm.data.collate import CausalCollator, MaskedCollator
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking, evaluation_masking
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking, evaluation_masking
 from genolm.data.stream import Sequences, StreamCorpus, write_first
-from genolm.genome.regions import Regions
-from genolm.genome.sources import prepare_genomes
-from genolm.genome.splits import SplitRule, available_regions, split_genomes
-from genolm.genome.store import Store
+from genolm.genome.regions import Regions, SplitRule, available_regions, split_genomes
+from genolm.genome.store import Store, prepare_genomes
 from genolm.models.build import build_model
 from genolm.tokenizers.bpe import train_sample
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer

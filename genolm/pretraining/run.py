@@ -37,8 +37,7 @@ from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, steps, write_checkpoint
 from genolm.training.loop_callbacks import RunLog, bits_and_speed, samples_per_step
 from genolm.training.parallelism import requested_parallelism
-from genolm.training.resume import on_all_ranks, resume_checkpoint
-from genolm.training.run_folder import open_run, train_in_folder
+from genolm.training.run_folder import on_all_ranks, open_run, resume_checkpoint, train_in_folder
 from genolm.training.signals import StopRequest
 from genolm.training.trainer import SampleNumbers, WeightedTrainer
 

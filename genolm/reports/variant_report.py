@@ -10,7 +10,7 @@ import numpy as np
 
 from genolm.config.files import refuse_other
 from genolm.config.provenance import versions
-from genolm.genome.chromosomes import canonical
+from genolm.genome.alleles import canonical
 from genolm.metrics import weighted_metrics as weighted
 from genolm.metrics.bootstrap import CONFIDENCE
 from genolm.metrics.curves import GRID, precision_recall, roc

@@ -1,4 +1,4 @@
-"""Around the steps of the training loop: the progress bar, the run's `log.jsonl`, measures of held-out data."""
+"""Around the training loop: progress bar, `log.jsonl`, held-out measures, and the stop where a loss is not finite."""
 
 import json
 import math
@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from genolm.config.console import progress_bar
+from genolm.training.signals import NotFinite
 
 Describe = Callable[[dict[str, Any], float], str]
 """A row of the log and updates a second → text for the progress bar; it may add to the row."""
@@ -164,3 +167,40 @@ def rewind_log(path: Path, num_bytes: int) -> None:
         print(f"note: {path} has {size:,} bytes, {num_bytes:,} were written; the log has a gap", file=sys.stderr)
         num_bytes = path.read_bytes().rfind(b"\n") + 1
     os.truncate(path, num_bytes)
+
+
+def raise_not_finite(trainer: Any, grad_norm: float) -> NoReturn:
+    """Write what reproduces the step, and raise; every rank must call it."""
+    step, size = trainer.state.global_step, samples_per_step(trainer.args)
+    losses = gather_object([str(float(trainer.loss_since_log()))])
+    samples = f"samples {step * size:,} to {(step + 1) * size - 1:,}"
+    message = f"step {step + 1} ({samples}): loss {', '.join(losses)}, gradient norm {grad_norm}"
+    if trainer.payload is not None:
+        folder = trainer.payload.root.parent / "not-finite" / f"step-{step + 1}"
+        try:
+            write_step(folder, trainer, losses, grad_norm)
+            message += f"; the batch is in {folder}"
+        except Exception as error:  # what happened matters more than that it could not be kept
+            message += f"; the batch could not be written to {folder}: {error}"
+    trainer.accelerator.wait_for_everyone()
+    raise NotFinite(
+        f"{message}. Nothing was updated; try a lower training.learning_rate or training.max_grad_norm, from an "
+        "earlier checkpoint where the newest has gone astray already"
+    )
+
+
+def write_step(folder: Path, trainer: Any, losses: list[str], grad_norm: float) -> None:
+    """Write this rank's batches, and on the main rank `about.json`: samples, seed, losses and recipe of the step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{i}.{name}": value.contiguous().cpu()
+        for i, batch in enumerate(trainer.last_batches)
+        for name, value in batch.items()
+    }
+    save_file(tensors, folder / f"rank-{trainer.args.process_index}.safetensors")
+    if trainer.is_world_process_zero():
+        step, size = trainer.state.global_step, samples_per_step(trainer.args)
+        samples = [step * size, (step + 1) * size]
+        metadata = {"step": step + 1, "samples": samples, "seed": trainer.args.seed, "loss": losses}
+        metadata |= {"grad_norm": str(grad_norm), "recipe": trainer.payload.manifest.get("recipe")}
+        (folder / "about.json").write_text(json.dumps(metadata, indent=1))

@@ -39,8 +39,7 @@ from genolm.training.checkpoint import (
     step_folder,
     write_model,
 )
-from genolm.training.loop_callbacks import BeforeFirstStep, samples_per_step, sync_log
-from genolm.training.not_finite import raise_not_finite
+from genolm.training.loop_callbacks import BeforeFirstStep, raise_not_finite, samples_per_step, sync_log
 from genolm.training.parallelism import (
     Parallelism,
     check_parallelism,
@@ -48,10 +47,10 @@ from genolm.training.parallelism import (
     check_state_dict,
     complete_profile,
     ends_in_one_group,
+    separate_step_counters,
     wrapper_of,
 )
 from genolm.training.signals import Stopped, StopRequest, ignore_stop_signals
-from genolm.training.universal_checkpoint import separate_step_counters
 
 STREAM_DROPOUT = 64
 _TINY = torch.finfo(torch.float32).tiny

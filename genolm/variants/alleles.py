@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genolm.genome.alleles import trim
+from genolm.genome.alleles import chromosome, trim
 from genolm.genome.alphabet import to_array
-from genolm.genome.chromosomes import chromosome
 from genolm.genome.reference import Reference
 
 STATUSES = (

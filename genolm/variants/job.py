@@ -17,7 +17,7 @@ from accelerate import PartialState
 from genolm.config.files import atomic_path, folder_lock, write_text
 from genolm.genome.reference import Reference, files_in_common, open_reference
 from genolm.models.language_model import LanguageModel, open_language_model
-from genolm.training import malloc
+from genolm.training.memory import keep_freed_pages, trim_freed_pages
 from genolm.training.signals import end_alone, lost_ranks
 from genolm.variants.alleles import Allele
 from genolm.variants.likelihood import AlleleScores, check_estimators, score_alleles
@@ -71,7 +71,7 @@ class ResultShards:
         """Save the results of a stretch."""
         with atomic_path(self.path(stretch)) as aside, aside.open("wb") as file:
             np.savez(file, **values)  # pyright: ignore[reportArgumentType]
-        malloc.trim_freed_pages()
+        trim_freed_pages()
 
     def load(self, stretch: int) -> dict[str, np.ndarray]:
         """Return the results of a stretch."""
@@ -194,7 +194,7 @@ def scoring_job(
     """
     # A rank that is done waits for those that are not.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
-    malloc.keep_freed_pages()
+    keep_freed_pages()
     with ExitStack() as exit_stack:
         if state.is_main_process:
             refuse_foreign(folder)

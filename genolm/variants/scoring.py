@@ -23,7 +23,7 @@ from genolm.config.console import progress_bar
 from genolm.config.files import file_sha256, write_text
 from genolm.genome.alphabet import BASE_INDEX, to_text
 from genolm.genome.reference import Reference
-from genolm.training import malloc
+from genolm.training.memory import trim_freed_pages
 from genolm.variants.alleles import STATUSES, Allele, Contigs, ReferenceCheck, read_aliases, resolve_allele
 from genolm.variants.job import ScoringJob
 from genolm.variants.likelihood import CALIBRATED, LLRS, MEANINGS, columns_of_estimators, field_name
@@ -260,7 +260,7 @@ def _score_background(job: ScoringJob, survey: VariantSurvey, estimators: list[s
         scores = job.score(alleles, calibrated, step=options.step)
         moments = {name: [float(v.mean()), float(v.std())] for name, v in scores.values.items() if len(v) > 1}
         write_text(job.shards.background(length), json.dumps(moments))
-        malloc.trim_freed_pages()
+        trim_freed_pages()
 
 
 def draw_indels(store: Reference, length: int, number: int, seed: int) -> list[Allele]:

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from genolm.data.collate import CausalCollator, MaskedCollator
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking, span_offsets
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking, span_offsets
 from genolm.genome.alphabet import reverse_complement, to_array, to_text
 from genolm.genome.regions import Regions
 from genolm.genome.store import prepare_store
@@ -175,7 +174,7 @@ def test_a_large_genome_drowns_small_ones_only_if_asked_to(tmp_path, options, sh
 
 
 def test_bed_regions_in_and_out(store, tmp_path):
-    from genolm.genome.splits import available_regions
+    from genolm.genome.regions import available_regions
 
     (tmp_path / "in.bed").write_text("one\t100\t1000\ntwo\t0\t300\n")
     (tmp_path / "out.bed").write_text("one\t500\t600\n")

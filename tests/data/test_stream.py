@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genolm.data.collate import CausalCollator, MaskedCollator
-from genolm.data.masking import Masking
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.stream import Sequences, StreamCorpus, StreamError, write_first
 from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.fasta import read_fasta

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genolm.data.masking import Masking, evaluation_masking
+from genolm.data.collate import Masking, evaluation_masking
 from genolm.genome.alphabet import reverse_complement, to_text
 from genolm.genome.regions import Regions
 from genolm.genome.store import OtherStrand, Store, prepare_store

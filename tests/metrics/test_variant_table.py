@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genolm.genome.chromosomes import canonical
+from genolm.genome.alleles import canonical
 from genolm.metrics.variant_table import read_variants
 
 HEAD = "chrom\tpos\tref\talt\tlabel\tgenolm_llr\n"

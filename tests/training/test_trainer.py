@@ -11,9 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, TrainingArguments
 
-from genolm.data.collate import CausalCollator, MaskedCollator
+from genolm.data.collate import CausalCollator, MaskedCollator, Masking
 from genolm.data.corpus import Corpus
-from genolm.data.masking import Masking
 from genolm.genome.regions import Regions
 from genolm.genome.store import prepare_store
 from genolm.models.loss import weighted_token_loss

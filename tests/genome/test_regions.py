@@ -6,8 +6,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from genolm.genome.interval import Interval
-from genolm.genome.regions import Regions
-from genolm.genome.splits import SplitRule, available_regions, split_genomes
+from genolm.genome.regions import Regions, SplitRule, available_regions, split_genomes
 from genolm.genome.store import prepare_store
 
 LENGTHS = (40, 40, 25, 7, 1)  # of the contigs below
