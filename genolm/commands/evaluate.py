@@ -22,8 +22,8 @@ def evaluate(
 
     Example: genolm evaluate runs/first evaluation.regions=genes.gff3
     """
+    from genolm.pretraining.build import print_bits
     from genolm.pretraining.evaluate import evaluate_run
-    from genolm.pretraining.summary import print_bits
 
     metrics, written = evaluate_run(run, overrides or [], out)
     print_bits(metrics)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genolm.data import rng
 from genolm.data.corpus import Corpus, Examples
-from genolm.data.stream import StreamCorpus
+from genolm.tokenizers.encode import Encoder
 
 if TYPE_CHECKING:
     import torch
-from genolm.data import rng
-from genolm.tokenizers.encode import Encoder
+
+    from genolm.data.stream import StreamCorpus
 
 IGNORED = -100
 STREAM_MASK, STREAM_RANDOM = 16, 17
@@ -144,7 +145,7 @@ def _tensors(ids, labels, weight, attention_mask=None) -> dict[str, "torch.Tenso
 class MaskedCollator:
     """Make masked language model batches from sample numbers, with an attention mask where rows can be padded."""
 
-    def __init__(self, corpus: Corpus | StreamCorpus, masking: Masking):
+    def __init__(self, corpus: "Corpus | StreamCorpus", masking: Masking):
         self.corpus, self.masking = corpus, masking
 
     def __call__(self, samples: Sequence[int]) -> dict[str, "torch.Tensor"]:
@@ -165,7 +166,7 @@ class CausalCollator:
     has no label. Padding is on the right, where a causal model never looks, so there is no mask.
     """
 
-    def __init__(self, corpus: Corpus | StreamCorpus):
+    def __init__(self, corpus: "Corpus | StreamCorpus"):
         self.corpus = corpus
 
     def __call__(self, samples: Sequence[int]) -> dict[str, "torch.Tensor"]:

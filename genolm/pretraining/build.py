@@ -1,13 +1,15 @@
-"""Build what a recipe names: genomes and splits, tokenizer, corpus, model, options of its evaluation."""
+"""Build what a recipe names: genomes, splits, tokenizer, corpus, model, options of its evaluation; print its bits."""
 
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import set_seed
+from rich.console import Console
+from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
 
 from genolm.config.files import write_text
@@ -15,15 +17,16 @@ from genolm.config.pretrain import DataRecipe, PretrainRecipe
 from genolm.config.yaml import SettingsError
 from genolm.data.collate import CausalCollator, MaskedCollator, Masking, evaluation_masking
 from genolm.data.corpus import Corpus
-from genolm.data.stream import Sequences, StreamCorpus, write_first
 from genolm.genome.regions import Regions, SplitRule, available_regions, split_genomes
 from genolm.genome.store import Store, prepare_genomes
 from genolm.models.build import build_model
-from genolm.tokenizers.bpe import train_sample
 from genolm.tokenizers.build import build_tokenizer, load_spec, load_tokenizer
 from genolm.tokenizers.encode import Encoder, make_encoder
 from genolm.training.arguments import uses_bf16
 from genolm.training.parallelism import whole_model
+
+if TYPE_CHECKING:
+    from genolm.data.stream import StreamCorpus
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class PretrainingData:
     store: Store
     regions: dict[str, Regions]
     tokenizer: PreTrainedTokenizerFast
-    corpus: Corpus | StreamCorpus
+    corpus: "Corpus | StreamCorpus"
     collator: CausalCollator | MaskedCollator
 
     @property
@@ -69,6 +72,8 @@ def split_regions(data: DataRecipe, store: Store) -> dict[str, Regions]:
 
 def sampled_genomes(recipe: PretrainRecipe) -> dict[str, list[str]]:
     """Write the first sequences of a streamed dataset, and of its test split, as two genomes: `train` and `test`."""
+    from genolm.data.stream import Sequences, write_first
+
     data, run_dir = recipe.data.dataset, Path(recipe.run_dir)
     assert data is not None
     samples = {"train": (Sequences(data.path, data.split, data.column, data.name), data.sample_bp)}
@@ -95,7 +100,11 @@ def open_tokenizer(recipe: PretrainRecipe, store: Store, regions: dict[str, Regi
     stamp_file = folder / "built_from.json"
     if stamp_file.is_file() and stamp_file.read_text() == json.dumps(stamp):
         return load_tokenizer(folder)
-    sequences = train_sample(store, list(regions["train"]), spec.sample_bp) if spec.kind == "bpe" else None
+    sequences = None
+    if spec.kind == "bpe":
+        from genolm.tokenizers.bpe import train_sample
+
+        sequences = train_sample(store, list(regions["train"]), spec.sample_bp)
     tokenizer = build_tokenizer(spec, sequences)
     tokenizer.save_pretrained(folder)
     write_text(stamp_file, json.dumps(stamp))
@@ -123,7 +132,7 @@ def _sha256(value: Any) -> str:
 
 def make_corpus(
     recipe: PretrainRecipe, store: Store, train: Regions, tokenizer: PreTrainedTokenizerFast
-) -> tuple[Corpus | StreamCorpus, CausalCollator | MaskedCollator]:
+) -> "tuple[Corpus | StreamCorpus, CausalCollator | MaskedCollator]":
     """Return the corpus, of the training regions or of a streamed dataset, and its collator."""
     data, causal, encoder = recipe.data, recipe.objective.kind == "causal", make_encoder(tokenizer)
     options: dict[str, Any] = dict(
@@ -134,6 +143,8 @@ def make_corpus(
         eos=recipe.objective.eos,
     )
     if data.dataset:
+        from genolm.data.stream import Sequences, StreamCorpus
+
         sequences = Sequences(data.dataset.path, data.dataset.split, data.dataset.column, data.dataset.name)
         corpus = StreamCorpus(sequences, encoder, data.window_bp, **options)
     else:
@@ -192,3 +203,24 @@ def final_options(recipe: PretrainRecipe) -> dict[str, Any]:
         markov_orders=final.markov_orders,
         markov_mixture=final.markov_mixture,
     )
+
+
+def print_bits(metrics: dict[str, Any]) -> None:
+    """Print bits per base with its interval, by class, and of the Markov models, of which the best is marked."""
+    console = Console(highlight=False)
+    for split in (name for name in ("test", "valid") if name in metrics):
+        bits = metrics[split]
+        key = "bits_per_base" if "bits_per_base" in bits else "masked_bits_per_base"
+        table = Table(split, key.replace("_", " "), "95 % interval", "bases")
+        for name, row in {"all": bits, **bits.get("classes", {})}.items():
+            interval = "–" if row["interval"] is None else "{:.4f} … {:.4f}".format(*row["interval"])
+            table.add_row(name, f"{row[key]:.4f}", interval, f"{row['num_bases']:,.0f}")
+        console.print(table)
+    if "markov" in metrics:
+        best = min(metrics["markov"], key=metrics["markov"].__getitem__)
+        table = Table("Markov order", "bits per base")
+        for order, bits in metrics["markov"].items():
+            table.add_row(f"{order} (best)" if order == best else order, f"{bits:.4f}")
+        if "markov_mixture" in metrics:
+            table.add_row("mixture", f"{metrics['markov_mixture']:.4f}")
+        console.print(table)

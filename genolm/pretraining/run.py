@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from accelerate import PartialState
+from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 import genolm
@@ -19,7 +22,7 @@ from genolm.config.provenance import versions, write_provenance
 from genolm.config.recipe import flatten_recipe, recipe_hash, to_dict
 from genolm.config.yaml import SettingsError
 from genolm.inference.perplexity import measure_bits, measure_splits
-from genolm.models.build import config_class_of
+from genolm.models.build import config_class_of, describe_model
 from genolm.models.loss import weighted_token_loss
 from genolm.pretraining.build import (
     PretrainingData,
@@ -30,13 +33,12 @@ from genolm.pretraining.build import (
     make_corpus,
     open_genomes,
     open_tokenizer,
+    print_bits,
 )
-from genolm.pretraining.summary import mean_bases_per_token, print_bits, print_summary
-from genolm.reports.figures import loss_curve
 from genolm.training.arguments import resolved_arguments, set_length
 from genolm.training.checkpoint import CheckpointPayload, steps, write_checkpoint
 from genolm.training.loop_callbacks import RunLog, bits_and_speed, samples_per_step
-from genolm.training.parallelism import requested_parallelism
+from genolm.training.parallelism import expected_wrapper, requested_parallelism
 from genolm.training.run_folder import on_all_ranks, open_run, resume_checkpoint, train_in_folder
 from genolm.training.signals import StopRequest
 from genolm.training.trainer import SampleNumbers, WeightedTrainer
@@ -178,6 +180,8 @@ def measure_valid_bits(
 
 def save_and_measure(recipe: PretrainRecipe, trainer: WeightedTrainer, data: PretrainingData) -> dict[str, Any]:
     """Write the checkpoint folder, evaluate on all ranks, draw the loss curve; return the metrics."""
+    from genolm.reports.figures import loss_curve
+
     run_dir, main, kind = Path(recipe.run_dir), trainer.is_world_process_zero(), recipe.objective.kind
     model, weights = trainer.whole_model(), trainer.full_state()
     checkpoint = run_dir / "checkpoint"
@@ -230,3 +234,37 @@ def model_metadata(
         "data": {"inputs": data.store.manifest["inputs"], "fingerprint": data.store.fingerprint},
         "genolm_version": genolm.__version__,
     }
+
+
+def mean_bases_per_token(corpus: Any) -> float:
+    """Return the bases that a predicted token adds to those before it, on average over some windows."""
+    if corpus.encoder.kind == "kmer-overlapping":
+        return 1.0
+    examples = corpus.examples(np.arange(64))
+    return float(corpus.encoder.num_bases[examples.ids[examples.weight > 0]].mean())
+
+
+def print_summary(recipe: PretrainRecipe, data: PretrainingData, trainer: WeightedTrainer, step: int) -> None:
+    """Print what is about to be trained, and the step it resumes from, on stderr."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    store, corpus, arguments, state = data.store, data.corpus, trainer.args, PartialState()
+    parts = ", ".join(f"{name} {r.num_bases:,} bp" for name, r in data.regions.items() if len(r))
+    epoch = "streamed" if corpus.windows_per_epoch is None else f"{corpus.windows_per_epoch:,} an epoch"
+    length = f"{arguments.max_steps:,} steps of {samples_per_step(arguments):,} windows"
+    inputs = [row["letters"] for row in store.manifest["inputs"]]
+    counts = {name.replace("_", "-"): sum(row[name] for row in inputs) for name in ("N", "IUPAC", "soft_masked")}
+    bases = ", ".join(f"{num:,} {name}" for name, num in counts.items())
+    width = f", {mean_bases_per_token(corpus):.2f} bp a token" if corpus.encoder.kind == "bpe" else ""
+    wrapper = f", {state.backend}, {expected_wrapper(trainer)}" if state.num_processes > 1 else ""
+    console.print(f"genome     {store.num_bases:,} bp in {len(store.lengths):,} contigs; {parts}")
+    console.print(f"bases      {bases}; A, C, G, T are predicted")
+    console.print(f"tokenizer  {recipe.tokenizer}, {corpus.encoder.vocab_size:,} entries{width}")
+    console.print(f"windows    {corpus.window_bp:,} bp = {corpus.length_tokens:,} tokens; {epoch}; {length}")
+    console.print(f"model      {describe_model(trainer.whole_model())}; {'bf16' if arguments.bf16 else 'float32'}")
+    console.print(f"ranks      {state.num_processes} on {arguments.device.type}{wrapper}")
+    if step:
+        console.print(f"resumed    step {step:,} of {arguments.max_steps:,}")
+    defaults, keys = type(recipe.data)(), ("valid", "test", "include", "exclude", "sampling")
+    unused = [f"data.{key}" for key in keys if getattr(recipe.data, key) != getattr(defaults, key)]
+    if recipe.data.dataset and unused:
+        console.print(f"note       {', '.join(unused)} apply to data.fasta; a streamed dataset does not use them")

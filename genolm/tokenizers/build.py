@@ -22,7 +22,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from genolm.config.console import did_you_mean
 from genolm.config.shipped import shipped_folder
 from genolm.config.yaml import SettingsError, load_settings
-from genolm.tokenizers import bpe
 from genolm.tokenizers.kmer import OverlappingKmerTokenizer, kmers
 
 SPECS = shipped_folder("tokenizer_configs")
@@ -123,7 +122,9 @@ def build_tokenizer(spec: TokenizerSpec, sequences: Iterable[str] | None = None)
     if spec.kind == "bpe":
         if sequences is None:
             raise SettingsError("a BPE tokenizer is trained on genomes; give FASTA files")
-        backend = bpe.train(sequences, spec.first_tokens, spec.letters, spec.vocab_size, spec.max_token_bp)
+        from genolm.tokenizers.bpe import train
+
+        backend = train(sequences, spec.first_tokens, spec.letters, spec.vocab_size, spec.max_token_bp)
     elif spec.alphabet == "bytes":
         backend = _byte_backend(spec)
     else:
