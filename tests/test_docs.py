@@ -91,7 +91,7 @@ def workshop(tmp_path_factory):
     sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), 40_000))
     (folder / "genome.fa").write_text(f">chr1\n{sequence}\n")
     (folder / "other.fa").write_text(f">chr2\n{sequence[::-1][:20_000]}\n")
-    (folder / "genes.bed").write_text("chr1\t37000\t37200\tgene\n")
+    (folder / "genes.bed").write_text("chr1\t37000\t37100\tgene\n")
     reads = "".join(f"{sequence[at : at + 600]}\n" for at in range(0, 30_000, 600))
     (folder / "reads.csv").write_text(f"sequence\n{reads}")
     (folder / "labels.csv").write_text(labelled_rows(80))
