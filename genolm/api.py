@@ -13,7 +13,7 @@ import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -24,7 +24,8 @@ import numpy as np
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import build_settings, read_values, set_key
-from genolm.training.signals import StopRequest, retry_with_smaller_batch
+from genolm.finetuning import run_finetuning
+from genolm.pretraining import run_pretraining
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -555,24 +556,6 @@ def windows(
     if corpus.windows_per_epoch is None:
         raise ValueError("windows of a streamed dataset are not numbered beforehand; give fasta")
     return TrainingWindows(collator, math.ceil(corpus.windows_per_epoch))
-
-
-@retry_with_smaller_batch
-def run_pretraining(
-    stop: StopRequest, exit_stack: ExitStack, recipe: PretrainRecipe, allow_change: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Run a recipe of `genolm pretrain` to the end and return its metrics, as in `metrics.json`."""
-    from genolm.pretraining.run import pretrain_once  # torch: only once signals are listened for
-
-    return pretrain_once(recipe, allow_change, stop, exit_stack)
-
-
-@retry_with_smaller_batch
-def run_finetuning(stop: StopRequest, exit_stack: ExitStack, recipe: FinetuneRecipe) -> dict[str, Any]:
-    """Run a recipe of `genolm finetune` to the end and return its metrics, as in `metrics.json`."""
-    from genolm.finetuning.run import finetune_once  # torch: only once signals are listened for
-
-    return finetune_once(recipe, stop, exit_stack)
 
 
 def _settings(kind: Any, recipe: str | Path, run_dir: str | Path | None, changes: Mapping[str, Any]) -> Any:

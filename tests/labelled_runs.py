@@ -28,8 +28,8 @@ def letters(rng: np.random.Generator, length: int) -> str:
 
 def pretrain(folder: Path, name: str, model: dict, tokenizer: str = "char", kind: str = "masked", window: int = 80):
     """Pretrain a model for two steps and return its run folder."""
-    from genolm.api import run_pretraining
     from genolm.config.pretrain import PretrainRecipe
+    from genolm.pretraining import run_pretraining
 
     fasta = folder / "genome.fa"
     if not fasta.exists():
@@ -119,8 +119,8 @@ def write_recipe(folder: Path, name: str, model, table: Path, kind: str = "binar
 
 def finetune(recipe: Path, *overrides: str) -> dict:
     """Run a recipe in this process and return its metrics."""
-    from genolm.api import run_finetuning
     from genolm.config.finetune import FinetuneRecipe
+    from genolm.finetuning import run_finetuning
 
     return run_finetuning(load_settings(FinetuneRecipe, recipe, list(overrides)))
 

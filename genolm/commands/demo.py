@@ -46,7 +46,7 @@ def demo(
 
     Example: genolm demo --out runs/demo
     """
-    from genolm.api import run_pretraining
+    from genolm.pretraining import run_pretraining
 
     out.mkdir(parents=True, exist_ok=True)
     recipe = PretrainRecipe(

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from genolm.api import run_finetuning
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.shipped import recipe_names
 from genolm.config.yaml import load_settings
+from genolm.finetuning import run_finetuning
 from genolm.training.signals import exit_codes
 
 

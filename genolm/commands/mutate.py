@@ -9,7 +9,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,8 @@ def mutate(
     if not region and not regions:
         raise ValueError("no region was given; set --region chr1:1001-1200 or --regions x.bed")
     refuse_existing(out, out / "parts")
-    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
+    opening: dict[str, Any] = {"window_bp": window, "tokenizer": tokenizer, "revision": revision}
+    opening["trust_remote_code"] = trust_remote_code
     with scoring_job(out / "parts", fasta, model, batch_size, bf16, **opening) as job:
         contigs = Contigs(job.store)
         shown = locate_regions(job.store, contigs, region or (), regions)

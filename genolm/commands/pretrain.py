@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from genolm.api import run_pretraining
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.shipped import recipe_names
 from genolm.config.yaml import SettingsError, load_settings
+from genolm.pretraining import run_pretraining
 from genolm.training.signals import exit_codes
 
 

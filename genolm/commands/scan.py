@@ -9,7 +9,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,7 +55,8 @@ def scan(
     check_track(out)
     folder = out.with_name(f"{out.name}.parts")
     refuse_existing(out, folder)
-    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
+    opening: dict[str, Any] = {"window_bp": window, "tokenizer": tokenizer, "revision": revision}
+    opening["trust_remote_code"] = trust_remote_code
     with scoring_job(folder, fasta, model, batch_size, bf16, **opening) as job:
         contigs = Contigs(job.store)
         merged = list(Regions.from_rows(locate_regions(job.store, contigs, path=regions)))

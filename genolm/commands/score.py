@@ -10,7 +10,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,8 @@ def score(
     ReferenceCheck(check_ref)  # a mistyped word is refused before the model is opened
     folder = out.with_name(f"{out.name}.parts")
     refuse_existing(out, folder)
-    opening = dict(window_bp=window, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code)
+    opening: dict[str, Any] = {"window_bp": window, "tokenizer": tokenizer, "revision": revision}
+    opening["trust_remote_code"] = trust_remote_code
     options = ScoreOptions(estimator, step, check_ref, aliases, region, drop_samples, max_allele, background, seed)
     with scoring_job(folder, fasta, model, batch_size, bf16, **opening) as job:
         scored = score_variants(job, variants, out, options)

@@ -11,12 +11,12 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from genolm.api import run_pretraining
 from genolm.cli import main
 from genolm.commands.evaluate import evaluate
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import SettingsError, load_settings
 from genolm.models.precision import has_fast_bf16
+from genolm.pretraining import run_pretraining
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 RUNS = {

@@ -18,11 +18,11 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from genolm.api import run_pretraining
 from genolm.commands.publish import publish
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import load_settings
 from genolm.models.genolm.configuration import MIXERS
+from genolm.pretraining import run_pretraining
 from genolm.reports.card import EXAMPLE
 from genolm.reports.hub import find_final_checkpoint, without_paths
 
