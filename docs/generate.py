@@ -24,10 +24,7 @@ if str(ROOT) not in sys.path:
 
 
 def on_config(config):
-    """Add to the navigation the pages whose sources may be absent: the Python API and the tutorials."""
-    sections = {title: pages for entry in config.nav for title, pages in entry.items()}
-    if (ROOT / "genolm" / "api.py").exists():
-        sections["Reference"].insert(1, {"Python API": "reference/api.md"})
+    """Add the tutorials to the navigation."""
     if notebooks():
         pages = [{notebook_title(path): f"tutorials/{path.stem}.md"} for path in notebooks()]
         config.nav.insert(1, {"Tutorials": pages})
@@ -58,14 +55,13 @@ def on_post_template(output_content, template_name, config):
 def pages() -> dict[str, str | bytes]:
     """Return every generated page, by its path in the site."""
     made: dict[str, str | bytes] = {
+        "reference/api.md": api_page(),
         "reference/commands.md": commands_page(),
         "reference/recipe-keys.md": recipe_keys_page(),
         "reference/recipes.md": recipes_page(),
         "benchmarks/side-by-side.md": (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8"),
         "benchmarks/gpu.md": (ROOT / "benchmarks" / "RESULTS-gpu.md").read_text(encoding="utf-8"),
     }
-    if (ROOT / "genolm" / "api.py").exists():
-        made["reference/api.md"] = api_page()
     for path in notebooks():
         made |= notebook_pages(path)
     return made
