@@ -1,4 +1,4 @@
-# make demo   set everything up, simulate a genome of known entropy and train on it
+# make demo   set everything up, simulate a genome of known entropy and train on it;  STEPS=100 for a short one
 # make test   set everything up, lint, and run the tests;  make test-fast leaves out the slow ones
 # make test-nightly   the long proofs: every published recipe, many random kills, the GPU check on a CPU
 # make wheel  build wheel and sdist, install the wheel in a fresh environment elsewhere, and use it there
@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/genolm demo --out runs/demo
+	$(BIN)/genolm demo $(if $(STEPS),--steps $(STEPS)) --out runs/demo
 
 test: .venv/.installed check
 	$(PYTEST) -m "not nightly"
