@@ -43,7 +43,7 @@ def refused_words(path: Path) -> Iterator[str]:
 def shared_names(package: Path) -> list[str]:
     """Public top-level functions and classes in more than one file; the API is named as the commands are."""
     places = defaultdict(list)
-    for path in sorted(path for path in package.rglob("*.py") if path != package / "api.py"):
+    for path in sorted(path for path in package.rglob("*.py") if path.parent != package / "api"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(path.relative_to(package).as_posix())

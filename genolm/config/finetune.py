@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from genolm.config.plugins import load_plugins
 from genolm.config.recipe import to_dict
 from genolm.config.yaml import SettingsError, within
 
@@ -109,6 +110,7 @@ class FinetuneRecipe:
         resume: `auto` resumes from the newest valid checkpoint of the run folder; `never` refuses one.
         deterministic: use only bitwise reproducible operations.
         fit_batch: where the micro-batch does not fit into memory, halve it and double the accumulation steps.
+        plugins: modules to import first, which register architectures or baselines of one's own.
     """
 
     run_dir: str
@@ -133,8 +135,10 @@ class FinetuneRecipe:
     resume: Literal["auto", "never"] = "auto"
     deterministic: bool = False
     fit_batch: bool = False
+    plugins: list[str] = field(default_factory=list)
 
     def __post_init__(self):
+        load_plugins(self.plugins)
         within("reverse_complement", self.reverse_complement, 0, 1)
         within("focal_gamma", self.focal_gamma, 0, None)
         if self.dropout is not None:

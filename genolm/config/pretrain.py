@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from genolm.config.plugins import load_plugins
 from genolm.config.yaml import SettingsError, within
 
 
@@ -182,6 +183,7 @@ class PretrainRecipe:
         resume: `auto` resumes from the newest valid checkpoint of the run folder; `never` refuses one.
         deterministic: use only bitwise reproducible operations.
         fit_batch: where the micro-batch does not fit into memory, halve it and double the accumulation steps.
+        plugins: modules to import first, which register architectures of one's own.
     """
 
     run_dir: str
@@ -195,3 +197,7 @@ class PretrainRecipe:
     resume: Literal["auto", "never"] = "auto"
     deterministic: bool = False
     fit_batch: bool = False
+    plugins: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        load_plugins(self.plugins)

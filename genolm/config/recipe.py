@@ -13,7 +13,7 @@ def to_dict(recipe: Any) -> dict[str, Any]:
 
 
 WITHOUT_EFFECT = re.compile(
-    r"run_dir|resume|fit_batch|training\.(save_\w+|dataloader_\w+|report_to|run_name|project|disable_tqdm|output_dir"
+    r"run_dir|resume|fit_batch|plugins|training\.(save_\w+|dataloader_\w+|report_to|run_name|project|disable_tqdm|output_dir"
     r"|logging_dir|log_\w+|hub_\w+|push_to_hub|trackio_\w+|local_rank|ddp_\w+|fsdp\w*|deepspeed|use_cpu|data_seed|debug)"
 )
 """Keys that do not change what is learned, measured or logged."""

@@ -6,13 +6,19 @@ without an index is prepared into a folder first, which reads all of it and chec
 
 import hashlib
 import json
+import shutil
+import weakref
 from functools import cached_property
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 
+from genolm.config.console import did_you_mean
 from genolm.config.files import file_sha256
-from genolm.genome.alphabet import POLICY, to_array, translate
+from genolm.genome.alphabet import POLICY, to_array, to_text, translate
+from genolm.genome.interval import CONTIG_END, parse_region
 from genolm.genome.store import Contig, Store, prepare_store
 
 
@@ -129,3 +135,57 @@ def files_in_common(reference: Reference, inputs: list[dict]) -> list[str]:
     if isinstance(reference, Store):
         return [one["name"] for one in reference.manifest["inputs"] if one["sha256"] in hashes]
     return [reference.path.name] if reference.input_sha256({one["size"] for one in inputs}) in hashes else []
+
+
+class Genome:
+    """A genome to take bases from: a FASTA, best with its index (`samtools faidx`), or a folder of `genolm prepare`.
+
+    `genome["chr1", 999:1200]` is a part, `genome["chr1:1000-1200"]` the same, `genome["chr1"]` a whole contig; as they
+    stand in the file, upper or lower case.
+
+    Args:
+        path: a FASTA, plain, gzip or bgzip, or a prepared genome. A FASTA without an index is prepared first, in a
+            temporary folder: for a large one run `samtools faidx` or `genolm prepare` once.
+
+    Attributes:
+        lengths: contig → its length in bases, in the order of the file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._folder = Path(mkdtemp(prefix="genolm-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self.reference = open_reference(path, self._folder / "genome")
+        self._numbers = {contig.name: number for number, contig in enumerate(self.reference.contigs)}
+        self.lengths = {contig.name: contig.length for contig in self.reference.contigs}
+
+    @cached_property
+    def store(self) -> Any:
+        """The prepared genome (`genolm.genome.store.Store`); a FASTA is prepared in a temporary folder first."""
+        if isinstance(self.reference, Store):
+            return self.reference
+        return prepare_store({"reference": [self.path]}, self._folder / "genome")
+
+    def __getitem__(self, where: str | tuple[str, slice]) -> str:
+        if isinstance(where, str):
+            interval = parse_region(where, self._numbers)
+            name, start, end = interval.contig, interval.start, interval.end
+        else:
+            name, part = where
+            if part.step not in (None, 1) or (part.start or 0) < 0 or (part.stop or 0) < 0:
+                raise ValueError(f"{name}: a slice has 0 <= start <= end and no step; got {part}")
+            start, end = part.start or 0, CONTIG_END if part.stop is None else part.stop
+        length = self.lengths[self._check_contig(name)]
+        end = length if end == CONTIG_END else end
+        if not start <= end <= length:
+            raise IndexError(f"{name}:{start}-{end} (0-based) lies outside {name}, which has {length:,} bases")
+        return to_text(self.reference.fetch(self._numbers[name], start, end))
+
+    def _check_contig(self, name: str) -> str:
+        if name not in self.lengths:
+            others = f"contigs: {', '.join([*self.lengths][:8])}{', …' * (len(self.lengths) > 8)}"
+            raise KeyError(f"{self.path} has no contig {name!r}; {did_you_mean(name, self.lengths, others)}")
+        return name
+
+    def __repr__(self) -> str:
+        return f"Genome({str(self.path)!r}: {len(self.lengths):,} contigs, {sum(self.lengths.values()):,} bp)"

@@ -11,6 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from genolm.config.plugins import load_installed_plugins
+
 
 class ModelError(ValueError):
     """A model that does not exist, cannot be loaded, or cannot learn the objective."""
@@ -76,6 +78,7 @@ def loading(folder: Path, trust_remote_code: bool = False) -> Iterator[dict[str,
         NeedsCode: the model needs code in the folder, and `trust_remote_code` is false.
         ModelError: transformers cannot open it.
     """
+    load_installed_plugins()
     try:
         with without_bars():
             # Explicit: without trust_remote_code transformers would ask on the terminal.
@@ -87,7 +90,10 @@ def loading(folder: Path, trust_remote_code: bool = False) -> Iterator[dict[str,
         # transformers' own advice is to trust that code.
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise NeedsCode(f"{problem}it needs code of its own, which is not run") from error
-        raise ModelError(problem + (" ".join(str(error).split()) or type(error).__name__)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "model type" in reason and "does not recognize" in reason:
+            reason = f"{reason.split(' but ')[0]}, which is not known here; one of your own: set GENOLM_PLUGINS=MODULE"
+        raise ModelError(problem + reason) from error
 
 
 @contextmanager

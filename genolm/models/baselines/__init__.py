@@ -4,6 +4,7 @@ Each file is one architecture, at its published size, with a citation and what d
 """
 
 from genolm.config.console import did_you_mean
+from genolm.config.plugins import load_installed_plugins
 from genolm.models.baseline_configuration import BaselineConfig
 from genolm.models.baselines.baseline import Baseline, complete_options
 from genolm.models.baselines.basenji import Basenji
@@ -37,16 +38,28 @@ BASELINES: dict[str, type[Baseline]] = {
 }
 
 
+def register_baseline(name: str, chosen: type[Baseline]) -> None:
+    """Add a baseline of one's own: `model: {baseline: NAME}` in a recipe with `plugins`.
+
+    Raises:
+        ValueError: another class has that name.
+    """
+    if BASELINES.setdefault(name, chosen) is not chosen:
+        raise ValueError(f"baseline {name!r} is there already: {BASELINES[name].__name__}; take another name")
+
+
 def baseline_class(name: str) -> type[Baseline]:
     """Return the class of a baseline.
 
     Raises:
         ValueError: there is none of that name.
     """
+    if name not in BASELINES:
+        load_installed_plugins()
     if name in BASELINES:
         return BASELINES[name]
     hint = did_you_mean(str(name).lower(), BASELINES, f"there are {', '.join(BASELINES)}", num=3, cutoff=0.5)
-    raise ValueError(f"baseline {name!r} is unknown; {hint}")
+    raise ValueError(f"baseline {name!r} is unknown; {hint}. One of your own: set plugins, or GENOLM_PLUGINS=MODULE")
 
 
 def build_baseline(
