@@ -309,13 +309,16 @@ def notebook_pages(path: Path) -> dict[str, str | bytes]:
             parts.append(part.source)
         elif part.cell_type == "code" and part.source.strip():
             shell = part.source.startswith(("%%bash", "!"))
-            parts.append(f"```{'sh' if shell else 'python'}\n{part.source}\n```")
+            source = part.source.removeprefix("%%capture\n")
+            parts.append(f"```{'sh' if shell else 'python'}\n{source}\n```")
             for output in part.get("outputs", []):
                 data = output.get("data", {})
                 if "image/png" in data:
                     name = f"{path.stem}-{len(pictures) + 1}.png"
                     pictures[f"tutorials/{name}"] = base64.b64decode(data["image/png"])
                     parts.append(f"![output of the code above]({name})")
+                elif output.get("name") == "stderr":
+                    continue  # progress bars
                 elif text := output.get("text") or data.get("text/plain"):
                     parts.append(f"```text\n{text.rstrip()}\n```")
     return {f"tutorials/{path.stem}.md": "\n\n".join(parts) + "\n"} | pictures

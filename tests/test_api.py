@@ -95,6 +95,7 @@ def test_mutations_of_a_region_are_a_table_and_a_picture(models, genome, folder)
     assert list(found.table["pos"]) == [p for p in range(101, 111) for _ in range(3)]
     assert "".join(found.table["ref"][::3]) == genome["chr1:101-110"]
     figure = found.plot(folder / "mutations.png")
+    assert found._repr_png_() == (folder / "mutations.png").read_bytes()
     assert figure.axes and (folder / "mutations.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -144,6 +145,7 @@ def test_finetune_predict_and_compare(models, folder):
     np.testing.assert_allclose(pd.read_csv(folder / "p.csv")["probability_yes"], values, rtol=1e-6)
     compared = genolm.compare([tuned, baseline], out=folder / "page", num_replicates=100)
     assert len(compared) == 2 and (folder / "page" / "index.html").is_file()
+    assert compared["difference_value"].notna().sum() == 1
     assert (compared["low"] <= compared["value"]).all() and (compared["value"] <= compared["high"]).all()
 
 

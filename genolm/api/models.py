@@ -286,6 +286,12 @@ class Mutations:
             save_png(figure, path)
         return figure
 
+    def _repr_png_(self) -> bytes:
+        """Draw it in a notebook."""
+        with TemporaryDirectory() as folder:
+            self.plot(Path(folder) / "mutations.png")
+            return (Path(folder) / "mutations.png").read_bytes()
+
 
 class FinetunedModel:
     """A fine-tuned model or a baseline; `genolm.load` opens it.

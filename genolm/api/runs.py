@@ -112,7 +112,7 @@ def compare(
     for task in compared["tasks"]:
         metric = task["metric"]
         for run in task["runs"]:
-            value, difference = run["metrics"][metric], run.get("difference") or {}
+            value, difference = run["metrics"][metric], (run["difference"] or {}).get(metric, {})
             rows.append(
                 {"task": task["task_name"], "run": run["name"], "seeds": len(run["seeds"]), "metric": metric}
                 | {key: value.get(key) for key in ("value", "low", "high")}
