@@ -29,7 +29,7 @@ def models(folder, fasta):
     small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
     changes = {
         "training": {"max_steps": 2, "per_device_train_batch_size": 2, "bf16": False},
-        "evaluation": {"every_steps": 0, "markov_orders": [0], "max_bp": 300},
+        "evaluation": {"every_steps": 0, "markov_orders": [0]},
         "data": {"window_bp": 64},
         "model": small,
     }
@@ -60,6 +60,8 @@ def test_a_genome_is_read_by_slices_and_by_regions(genome, fasta):
         genome["chr11"]
     with pytest.raises(IndexError, match="lies outside chr2, which has 500 bases"):
         genome["chr2", 400:501]
+    with pytest.raises(ValueError, match="give a slice"):
+        genome["chr1", 5]
     with pytest.raises(ValueError, match="no step"):
         genome["chr1", ::2]
 
@@ -94,6 +96,8 @@ def test_mutations_of_a_region_are_a_table_and_a_picture(models, genome, folder)
     found = models["masked"].mutate("chr1:101-110", genome)
     assert list(found.table["pos"]) == [p for p in range(101, 111) for _ in range(3)]
     assert "".join(found.table["ref"][::3]) == genome["chr1:101-110"]
+    with pytest.raises(ValueError, match="entropy: the first one is drawn"):
+        models["masked"].mutate("chr1:101-110", genome, estimator="entropy")
     figure = found.plot(folder / "mutations.png")
     assert found._repr_png_() == (folder / "mutations.png").read_bytes()
     assert figure.axes and (folder / "mutations.png").read_bytes()[:4] == b"\x89PNG"
@@ -125,6 +129,19 @@ def test_bits_per_base_are_measured_on_regions(models, genome, folder):
     (folder / "r.bed").write_text("chr1\t2000\t2400\n")
     found = models["causal"].bits_per_base(genome, folder / "r.bed")
     assert found["bits_per_base"] > 1.9 and found["num_bases"] == 399  # the first has nothing before it
+    from genolm.config.pretrain import PretrainRecipe
+    from genolm.config.yaml import load_settings
+    from genolm.pretraining.build import split_regions
+
+    for kind, key in (("causal", "bits_per_base"), ("masked", "masked_bits_per_base")):
+        recipe = load_settings(PretrainRecipe, folder / kind / "recipe.yaml")
+        parts = [
+            genome.store.contigs[number].name + f"\t{start}\t{end}\n"
+            for number, start, end in split_regions(recipe.data, genome.store)["test"]
+        ]
+        (folder / "test.bed").write_text("".join(parts))
+        measured = models[kind].bits_per_base(genome, folder / "test.bed", batch_size=2)
+        assert measured[key] == pytest.approx(models[kind].metrics["test"][key], rel=1e-6)
     assert "masked_bits_per_base" in models["masked"].bits_per_base(genome, folder / "r.bed")
 
 
@@ -177,3 +194,15 @@ def test_importing_genolm_imports_nothing_large():
 def test_an_unknown_key_of_a_recipe_is_named(fasta, folder):
     with pytest.raises(ValueError, match="did you mean 'training'"):
         genolm.pretrain("quickstart/causal", fasta=fasta, run_dir=folder / "x", trainin={"max_steps": 1})
+
+
+def test_names_of_genomes_may_have_dots_and_blocks_are_merged(fasta, folder):
+    from genolm.api.runs import _settings
+    from genolm.config.pretrain import PretrainRecipe
+
+    changes = {"model": {"num_hidden_layers": 1}, "data": {"window_bp": 32}}
+    given = {"data__fasta": {"E. coli v1.2": [fasta]}, "run_dir": folder / "dots"}
+    recipe = _settings(PretrainRecipe, "quickstart/causal", changes, **given)
+    assert recipe.data.fasta == {"E. coli v1.2": [str(fasta)]} and recipe.run_dir == str(folder / "dots")
+    assert recipe.data.window_bp == 32 and recipe.data.test.fraction == 0.1
+    assert recipe.model["num_hidden_layers"] == 1 and recipe.model["hidden_size"] == 256

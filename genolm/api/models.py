@@ -129,12 +129,14 @@ class PretrainedModel:
 
         from genolm.reports.mutation_report import drawn_grids, mutation_map, write_mutation_table
         from genolm.variants.alleles import Contigs
+        from genolm.variants.likelihood import check_drawn
         from genolm.variants.saturation import locate_regions, pieces_of, score_pieces
 
         with self._job(genome, batch_size, bf16) as (job, folder):
             shown = locate_regions(job.store, Contigs(job.store), [region], None)
             pieces = pieces_of(shown)
             chosen = job.estimators([estimator] if estimator else None)
+            check_drawn(chosen[0], self.causal)
             job.begin({"regions": shown, "estimators": chosen, "deletions": deletions})
             score_pieces(job, pieces, chosen, deletions=deletions)
             write_mutation_table(folder / "mutations.tsv", job, pieces, chosen)
@@ -234,14 +236,16 @@ class PretrainedModel:
             hidden bases given both sides, which is no code length and not to be compared with the former.
         """
         from genolm.data.collate import evaluation_masking
-        from genolm.genome.regions import Regions, available_regions
+        from genolm.genome.regions import available_regions
         from genolm.inference.perplexity import measure_bits
 
         store, encoder = genome.store, self._language.encoder
         chosen = available_regions(store, None if regions is None else str(regions), None)
         masking = None if self.causal else evaluation_masking(encoder, 0.15, None)
-        tokens = self._language.max_tokens or self.window_bp + len(encoder.prefix_ids) + len(encoder.suffix_ids)
-        assert isinstance(chosen, Regions)
+        metadata = self.folder / "genolm.json"
+        trained = json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {}
+        specials = len(encoder.prefix_ids) + len(encoder.suffix_ids)
+        tokens = trained.get("window_tokens") or self._language.max_tokens or self.window_bp + specials
         return measure_bits(
             self.model,
             encoder,

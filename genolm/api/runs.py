@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genolm.api.models import FinetunedModel, PretrainedModel
+from genolm.benchmarking.suite import merge_blocks
 from genolm.config.finetune import FinetuneRecipe
 from genolm.config.pretrain import PretrainRecipe
 from genolm.config.yaml import build_settings, read_values, set_key
@@ -50,9 +51,7 @@ def pretrain(
     Raises:
         SettingsError: a key or a value that the recipe does not have.
     """
-    if fasta is not None:
-        changes = {**changes, "data": {**changes.get("data", {}), "fasta": fasta}}
-    settings = _settings(PretrainRecipe, recipe, run_dir, changes)
+    settings = _settings(PretrainRecipe, recipe, changes, data__fasta=fasta, run_dir=run_dir)
     run_pretraining(settings)
     return PretrainedModel(settings.run_dir)
 
@@ -72,12 +71,9 @@ def finetune(
     Returns:
         The trained model; its `metrics` are those of the run.
     """
-    if table is not None:
-        changes = {**changes, "labels": {**changes.get("labels", {}), "table": table}}
-    if model is not None:
-        model = model.name if isinstance(model, PretrainedModel) else model
-        changes["model"] = str(model) if isinstance(model, Path) else model
-    settings = _settings(FinetuneRecipe, recipe, run_dir, changes)
+    model = model.name if isinstance(model, PretrainedModel) else model
+    given = {"model": model, "labels__table": table, "run_dir": run_dir}
+    settings = _settings(FinetuneRecipe, recipe, changes, **given)
     run_finetuning(settings)
     return FinetunedModel(settings.run_dir)
 
@@ -134,9 +130,7 @@ def windows(
     from genolm.data.collate import TrainingWindows
     from genolm.pretraining.build import make_corpus, open_genomes, open_tokenizer
 
-    if fasta is not None:
-        changes = {**changes, "data": {**changes.get("data", {}), "fasta": fasta}}
-    settings = _settings(PretrainRecipe, recipe, run_dir, changes)
+    settings = _settings(PretrainRecipe, recipe, changes, data__fasta=fasta, run_dir=run_dir)
     store, regions = open_genomes(settings, quiet=True)
     corpus, collator = make_corpus(settings, store, regions["train"], open_tokenizer(settings, store, regions))
     if corpus.windows_per_epoch is None:
@@ -144,22 +138,21 @@ def windows(
     return TrainingWindows(collator, math.ceil(corpus.windows_per_epoch))
 
 
-def _settings(kind: Any, recipe: str | Path, run_dir: str | Path | None, changes: Mapping[str, Any]) -> Any:
-    """Return a recipe with changes, given as nested blocks."""
+def _settings(kind: Any, recipe: str | Path, changes: Mapping[str, Any], **given: Any) -> Any:
+    """Return a recipe with changes: nested blocks are merged with its own, values of `block__key` replaced."""
     values, lines = read_values(recipe)
-    if run_dir is not None:
-        changes = {**changes, "run_dir": str(run_dir)}
-
-    def change(block: Mapping[str, Any], prefix: str) -> None:
-        for key, value in block.items():
-            inner = values
-            for word in prefix.split(".")[:-1]:
-                inner = inner.get(word) if isinstance(inner, dict) else None
-            if isinstance(value, Mapping) and (not prefix or inner is not None) and key != "table":
-                change(value, f"{prefix}{key}.")
-            else:
-                plain = str(value) if isinstance(value, Path) else value
-                set_key(values, prefix + key, plain, f"argument {prefix}{key}")
-
-    change(changes, "")
+    whole = ("model", "labels.table") if kind is FinetuneRecipe else ("data.fasta", "data.sha256")
+    values = merge_blocks(values, _plain(changes), whole)
+    for name, value in given.items():
+        if value is not None:
+            set_key(values, name.replace("__", "."), _plain(value), f"argument {name}")
     return build_settings(kind, values, lines, str(recipe))
+
+
+def _plain(value: Any) -> Any:
+    """Return blocks with paths as text, as a YAML file has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -150,13 +150,18 @@ def read_suite(path: str | Path, overrides: list[str], out: Path) -> list[SuiteR
     return runs
 
 
-def merge_blocks(under: dict[str, Any], over: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return two blocks as one, key by key; a model and a table are taken whole."""
+def merge_blocks(
+    under: dict[str, Any],
+    over: dict[str, Any],
+    whole: Sequence[str] = ("model", "labels.table"),
+    prefix: str = "",
+) -> dict[str, Any]:
+    """Return two blocks as one, key by key; `whole` are the dotted keys whose value is replaced, not merged."""
     result = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        whole = prefix + key in ("model", "labels.table")
-        result[key] = merge_blocks(result[key], value, f"{prefix}{key}.") if both and not whole else value
+        merged = both and prefix + key not in whole
+        result[key] = merge_blocks(result[key], value, whole, f"{prefix}{key}.") if merged else value
     return result
 
 

@@ -48,6 +48,7 @@ def mutate(
     from genolm.reports.mutation_report import write_mutation_page, write_mutation_table
     from genolm.variants.alleles import Contigs
     from genolm.variants.job import refuse_existing, scoring_job
+    from genolm.variants.likelihood import check_drawn
     from genolm.variants.saturation import locate_regions, pieces_of, score_pieces
 
     if not region and not regions:
@@ -83,12 +84,3 @@ def check_size(num_bases: int, max_bp: int) -> None:
             f"{num_bases:,} bp in all regions, and a heat map has a column for each; give fewer, or --max-bp "
             f"{num_bases}. One value a base of long regions is written by `genolm scan`"
         )
-
-
-def check_drawn(estimator: str, causal: bool) -> None:
-    """Refuse an estimator that is not a log-likelihood ratio: the first one is drawn."""
-    from genolm.variants.likelihood import LLRS
-
-    if estimator not in LLRS:
-        allowed = ", ".join(LLRS[1:2] if causal else LLRS)
-        raise ValueError(f"--estimator {estimator}: the first one is drawn, and must be of {allowed}")

@@ -172,6 +172,8 @@ class Genome:
             name, start, end = interval.contig, interval.start, interval.end
         else:
             name, part = where
+            if not isinstance(part, slice):
+                raise ValueError(f"{name}: give a slice, such as genome[{name!r}, 999:1200]; got {part!r}")
             if part.step not in (None, 1) or (part.start or 0) < 0 or (part.stop or 0) < 0:
                 raise ValueError(f"{name}: a slice has 0 <= start <= end and no step; got {part}")
             start, end = part.start or 0, CONTIG_END if part.stop is None else part.stop

@@ -77,6 +77,13 @@ def field_name(column: str) -> str:
     return f"GENOLM_{column.upper()}"
 
 
+def check_drawn(estimator: str, causal: bool) -> None:
+    """Refuse an estimator that is not a log-likelihood ratio: the first one is drawn."""
+    if estimator not in LLRS:
+        allowed = ", ".join(LLRS[1:2] if causal else LLRS)
+        raise ValueError(f"--estimator {estimator}: the first one is drawn, and must be of {allowed}")
+
+
 def check_estimators(estimators: Sequence[str], encoder: Encoder, causal: bool) -> None:
     """Refuse estimators that a model does not have.
 
