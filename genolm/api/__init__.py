@@ -14,16 +14,3 @@ samtools. Torch is imported by what computes, not before.
 from genolm.api.models import FinetunedModel, Mutations, PretrainedModel, load
 from genolm.api.runs import compare, finetune, pretrain, tokenizer, windows
 from genolm.genome.reference import Genome
-
-__all__ = [
-    "FinetunedModel",
-    "Genome",
-    "Mutations",
-    "PretrainedModel",
-    "compare",
-    "finetune",
-    "load",
-    "pretrain",
-    "tokenizer",
-    "windows",
-]

@@ -46,12 +46,12 @@ def traced(name, batch_size=2, length_tokens=256, **options):
     return trace(maker(name, length_tokens), batch_size, length_tokens, causal=MODELS[name][0] == "causal", **options)
 
 
-def real_step(name, batch_size, length_tokens, autocast, checkpointing):
-    """One step on the CPU, as Trainer makes it; gradients are there already, as they are from the second step on."""
+def real_step(name, batch_size, length_tokens, autocast, checkpointing, accumulated=True):
+    """One micro-batch on the CPU, as Trainer makes it; gradients of an earlier one are there already, or not."""
     model = maker(name, length_tokens)().train()
     model.config.use_cache = False
     for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.zeros_like(parameter) if accumulated else None
     if checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": False})
 
@@ -108,6 +108,7 @@ def test_convolutions_are_counted_by_hand(groups):
     assert tally.flops == 3 * (2 * 3 * 50 * 12 * 5 * 8 // groups)  # forward, to the input, to the weight
 
 
+@pytest.mark.parametrize("accumulated", [True, False])
 @pytest.mark.parametrize(
     ("name", "autocast", "checkpointing"),
     [
@@ -119,8 +120,9 @@ def test_convolutions_are_counted_by_hand(groups):
         ("genolm", False, True),
     ],
 )
-def test_memory_is_that_of_a_real_step(name, autocast, checkpointing):
-    step = real_step(name, 4, 256, autocast, checkpointing)
+def test_memory_is_that_of_a_real_step(name, autocast, checkpointing, accumulated):
+    size = (4, 256) if accumulated else (1, 64)  # where gradients are no small part
+    step = real_step(name, *size, autocast, checkpointing, accumulated)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -128,9 +130,12 @@ def test_memory_is_that_of_a_real_step(name, autocast, checkpointing):
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
-    options = {"autocast": autocast, "checkpointing": {} if checkpointing else None}
+    options = {"autocast": autocast, "checkpointing": {} if checkpointing else None, "accumulated": accumulated}
+    planned = traced(name, *size, as_on_gpu=False, **options).num_bytes
+    if not accumulated:  # which the plan counts with the weights
+        planned += 4 * sum(parameter.numel() for parameter in maker(name, size[1])().parameters())
     # Beside what is seen, the real one holds what some kernels take within themselves.
-    assert traced(name, 4, 256, as_on_gpu=False, **options).num_bytes == pytest.approx(most, rel=0.1)
+    assert planned == pytest.approx(most, rel=0.1)
 
 
 def test_a_gpu_keeps_no_square_of_attention_under_dropout():
